@@ -1,0 +1,31 @@
+# make reproduce   set up, then rebuild every result of the demo
+# make test        set up, then run everything that must pass
+
+PYTHON ?= python3.11
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.PHONY: setup reproduce test lint clean
+
+setup: $(READY)
+
+$(READY): requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+	touch $@
+
+reproduce: setup
+	$(RUN) dvc repro
+	@echo "Report: reports/report.html (tables: reports/report.md, rows: reports/summary.json)"
+
+lint: setup
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+test: lint
+	$(RUN) pytest
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,43 @@
+"""Compose ``pipeline/conf`` into params.yaml, byte for byte as ``dvc exp run`` does.
+
+Usage: python -m pipeline.compose [override ...]      (Hydra's override grammar)
+"""
+
+import sys
+from pathlib import Path
+
+from pipeline.config import PARAMS_FILE, check
+from pipeline.errors import UserError
+from pipeline.files import replacing
+
+CONF = Path(__file__).parent / "conf"
+
+
+def compose(overrides: list[str], output: Path = PARAMS_FILE) -> None:
+    """Write the composed and checked configuration; an invalid one leaves the file as it was.
+
+    Raises:
+        UserError: an override names no known key or group, or a value is not allowed.
+    """
+    from dvc.utils.hydra import compose_and_dump
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    with replacing(output) as partial:
+        staged = partial.with_suffix(".yaml")  # the ending decides the format
+        try:
+            compose_and_dump(staged, str(CONF), None, "config", str(CONF), overrides)
+            check(OmegaConf.to_container(OmegaConf.load(staged)))
+            staged.replace(partial)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"overrides {overrides}: {' '.join(str(error).split())}") from None
+        finally:
+            staged.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    try:
+        compose(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,150 @@
+"""The resolved configuration: params.yaml as frozen, checked dataclasses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.checks import ConfigError, build, setting
+from pipeline.config.data import Source, Task
+from pipeline.config.learning import Evaluate, Method, Report, Resources, Restorer, Train
+from pipeline.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class Params:
+    """Everything in params.yaml; dict keys are the names used in stage names and paths."""
+
+    preset: str
+    seeds: tuple[int, ...] = setting(low=0)
+    sources: dict[str, Source]
+    tasks: dict[str, Task]
+    methods: dict[str, Method]
+    restorer: Restorer
+    train: Train
+    evaluate: Evaluate
+    report: Report
+    resources: Resources
+
+
+def check(values: Any) -> Params:
+    """Return plain values as ``Params``.
+
+    Raises:
+        ConfigError: unknown or missing key, wrong type, value out of range, or values that do not
+            go together.
+    """
+    params: Params = build(Params, values, "")
+    for name, chosen in (
+        ("seeds", params.seeds),
+        ("sources", params.sources),
+        ("tasks", params.tasks),
+        ("methods", params.methods),
+    ):
+        if not chosen:
+            raise ConfigError(f"{name}: found nothing, expected at least one")
+        for label in chosen:
+            if "@" in str(label) or "/" in str(label) or "-" in str(label):
+                raise ConfigError(
+                    f"{name}.{label}: found '@', '/' or '-' in a name,"
+                    " expected letters, digits, '_' and '.' (names become parts of paths)"
+                )
+    _check_seeds(params)
+    _check_tasks(params)
+    _check_methods(params)
+    _check_train(params)
+    return params
+
+
+def read_params(path: Path = PARAMS_FILE) -> Params:
+    """Return the checked configuration of a params.yaml.
+
+    Raises:
+        UserError: the file is missing or is not YAML.
+        ConfigError: see ``check``.
+    """
+    from omegaconf import OmegaConf  # slow to import; not every importer of this module reads
+    from yaml import YAMLError
+
+    if not path.is_file():
+        raise UserError(f"{path}: not found; write it with 'python -m pipeline.compose'")
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path))
+    except YAMLError as error:
+        where = " ".join(str(error).split())
+        raise UserError(f"{path}: not valid YAML: {where}") from None
+    return check(values)
+
+
+def _check_seeds(params: Params) -> None:
+    if len(set(params.seeds)) != len(params.seeds):
+        raise ConfigError(f"seeds: found {list(params.seeds)}, expected each seed once")
+
+
+def _check_tasks(params: Params) -> None:
+    known = ", ".join(params.sources)
+    for label, task in params.tasks.items():
+        for split, source in vars(task.sources).items():
+            if source not in params.sources:
+                raise ConfigError(
+                    f"tasks.{label}.sources.{split}: found {source!r}, expected one of"
+                    f" sources: {known}"
+                )
+
+
+def _check_methods(params: Params) -> None:
+    for label, method in params.methods.items():
+        if method.adaptation == "none":
+            continue
+        key = f"methods.{label}"
+        first, last = method.diffusion_step_range
+        limit = method.schedule.diffusion_steps - 1
+        if not 1 <= first <= last <= limit:
+            raise ConfigError(
+                f"{key}.diffusion_step_range: found [{first}, {last}],"
+                f" expected first <= last within 1 to {limit}"
+            )
+        if method.schedule.beta_first > method.schedule.beta_last:
+            raise ConfigError(f"{key}.schedule.beta_first: expected at most beta_last")
+        denoiser = method.denoiser
+        if not denoiser.channels:
+            raise ConfigError(f"{key}.denoiser.channels: found an empty list, expected a level")
+        for width in denoiser.channels:
+            if width % denoiser.norm_groups:
+                raise ConfigError(
+                    f"{key}.denoiser.channels: found {width}, expected a multiple of"
+                    f" norm_groups = {denoiser.norm_groups}"
+                )
+        if denoiser.channels[-1] % denoiser.attention_head_channels:
+            raise ConfigError(
+                f"{key}.denoiser.attention_head_channels: found"
+                f" {denoiser.attention_head_channels}, expected a divisor of the last level's"
+                f" {denoiser.channels[-1]} channels"
+            )
+        factor = denoiser.pixel_unshuffle * 2 ** (len(denoiser.channels) - 1)
+        if params.train.patch % factor:
+            raise ConfigError(
+                f"train.patch: found {params.train.patch}, expected a multiple of {factor}"
+                f" ({key}.denoiser halves it on each level)"
+            )
+
+
+def _check_train(params: Params) -> None:
+    train = params.train
+    if train.pretrain_steps >= train.steps:
+        raise ConfigError(
+            f"train.pretrain_steps: found {train.pretrain_steps}, expected less than"
+            f" train.steps = {train.steps}"
+        )
+    factor = 2 ** (params.restorer.levels - 1)
+    if train.patch % factor:
+        raise ConfigError(
+            f"train.patch: found {train.patch}, expected a multiple of {factor}"
+            " (restorer.levels halves it on each level)"
+        )
+    if params.evaluate.tile_overlap * 2 > params.evaluate.tile:
+        raise ConfigError(
+            f"evaluate.tile_overlap: found {params.evaluate.tile_overlap},"
+            f" expected at most half of evaluate.tile = {params.evaluate.tile}"
+        )

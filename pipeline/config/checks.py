@@ -1,0 +1,172 @@
+"""Turn the plain values of params.yaml into frozen dataclasses, or say exactly what is wrong.
+
+A dataclass names the type of a value; ``setting`` adds its unit and allowed range.
+No value has a default here: values live in ``pipeline/conf``, meaning lives in the dataclasses.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from pipeline.errors import UserError
+
+Interval = tuple[float, float]
+"""Lowest and highest value that a random draw may take, both included."""
+
+
+class ConfigError(UserError):
+    """A key or value of the configuration is wrong; names the key, the finding, the allowance."""
+
+
+def setting(*, low: float | None = None, high: float | None = None, unit: str = "") -> Any:
+    """Return a dataclass field whose numbers must lie in [low, high]; unit is documentation."""
+    return dataclasses.field(metadata={"low": low, "high": high, "unit": unit})
+
+
+def build(cls: Any, value: Any, key: str, limits: Mapping[str, Any] | None = None) -> Any:
+    """Return ``value`` as an instance of the type ``cls``.
+
+    Args:
+        cls: a dataclass, int, float, bool, str, Literal, ``X | None``, ``dict[str, X]``,
+            ``tuple[X, ...]``, ``tuple[X, Y]`` or a union of dataclasses told apart by the one
+            Literal field that they share.
+        value: plain values as YAML gives them.
+        key: dotted name of the value, for the error.
+        limits: ``low``, ``high`` and ``unit`` of the field, see ``setting``.
+
+    Raises:
+        ConfigError: unknown or missing key, wrong type, value out of range.
+    """
+    limits = limits or {}
+    origin, arguments = get_origin(cls), get_args(cls)
+    if origin in (typing.Union, types.UnionType):
+        return _build_union(arguments, value, key, limits)
+    if dataclasses.is_dataclass(cls):
+        return _build_dataclass(cls, value, key)
+    if origin is Literal:
+        if value not in arguments:
+            names = [str(argument) for argument in arguments]
+            raise ConfigError(
+                f"{key}: found {value!r}, expected one of {', '.join(names)}{_nearest(value, names)}"
+            )
+        return value
+    if origin is dict:
+        _require_mapping(value, key)
+        return {name: build(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
+    if origin is tuple:
+        return _build_tuple(arguments, value, key, limits)
+    return _build_scalar(cls, value, key, limits)
+
+
+def _build_dataclass(cls: Any, value: Any, key: str) -> Any:
+    _require_mapping(value, key)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    prefix = f"{key}." if key else ""
+    for name in value:
+        if name not in fields:
+            raise ConfigError(
+                f"{prefix}{name}: unknown key{_nearest(name, list(fields))};"
+                f" allowed here: {', '.join(fields)}"
+            )
+    for name in fields:
+        if name not in value:
+            raise ConfigError(f"{prefix}{name}: missing, expected a value")
+    hints = typing.get_type_hints(cls)
+    made = {
+        name: build(hints[name], value[name], f"{prefix}{name}", field.metadata)
+        for name, field in fields.items()
+    }
+    return cls(**made)
+
+
+def _build_union(arguments: tuple[Any, ...], value: Any, key: str, limits: Any) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    candidates = [argument for argument in arguments if argument is not type(None)]
+    if len(candidates) == 1:
+        return build(candidates[0], value, key, limits)
+    _require_mapping(value, key)
+    tag, by_name = tagged(candidates)
+    if value.get(tag) not in by_name:
+        names = list(by_name)
+        raise ConfigError(
+            f"{key}.{tag}: found {value.get(tag)!r}, expected one of {', '.join(names)}"
+            f"{_nearest(value.get(tag), names)}"
+        )
+    return build(by_name[value[tag]], value, key)
+
+
+def tagged(candidates: list[Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name of the shared Literal field and the dataclass for each of its values."""
+    by_name: dict[str, Any] = {}
+    tag = ""
+    for candidate in candidates:
+        for name, hint in typing.get_type_hints(candidate).items():
+            if get_origin(hint) is Literal and len(get_args(hint)) == 1:
+                tag = name
+                by_name[get_args(hint)[0]] = candidate
+                break
+    return tag, by_name
+
+
+def _build_tuple(arguments: tuple[Any, ...], value: Any, key: str, limits: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{key}: found {_show(value)}, expected a list")
+    if arguments[-1] is Ellipsis:
+        return tuple(
+            build(arguments[0], item, f"{key}[{index}]", limits) for index, item in enumerate(value)
+        )
+    if len(value) != len(arguments):
+        raise ConfigError(f"{key}: found {_show(value)}, expected a list of {len(arguments)}")
+    made = tuple(
+        build(kind, item, f"{key}[{index}]", limits)
+        for index, (kind, item) in enumerate(zip(arguments, value, strict=True))
+    )
+    if arguments == get_args(Interval) and made[0] > made[1]:
+        raise ConfigError(f"{key}: found {_show(value)}, expected [lowest, highest]")
+    return made
+
+
+def _build_scalar(cls: type, value: Any, key: str, limits: Any) -> Any:
+    if cls is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, cls) or (cls is int and isinstance(value, bool)):
+        kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+        raise ConfigError(f"{key}: found {_show(value)}, expected {kinds[cls]}{_allowed(limits)}")
+    low, high = limits.get("low"), limits.get("high")
+    outside = cls in (int, float) and not (
+        (low is None or value >= low) and (high is None or value <= high) and value - value == 0
+    )
+    if outside:
+        raise ConfigError(f"{key}: found {value}, expected a number{_allowed(limits)}")
+    return value
+
+
+def _allowed(limits: Mapping[str, Any]) -> str:
+    low, high, unit = limits.get("low"), limits.get("high"), limits.get("unit")
+    if low is None and high is None:
+        text = ""
+    elif high is None:
+        text = f" of at least {low}"
+    elif low is None:
+        text = f" of at most {high}"
+    else:
+        text = f" from {low} to {high}"
+    return f"{text} ({unit})" if unit else text
+
+
+def _require_mapping(value: Any, key: str) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key or 'params.yaml'}: found {_show(value)}, expected keys and values")
+
+
+def _nearest(name: Any, names: list[str]) -> str:
+    close = difflib.get_close_matches(str(name), names, n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _show(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__})"

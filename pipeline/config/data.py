@@ -1,0 +1,186 @@
+"""Settings of everything that makes images: sources, degradations, tasks."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config.checks import Interval, setting
+
+Split = Literal["synthetic", "real", "test"]
+"""What a photograph is for: clean ones to make synthetic pairs, unlabeled real ones, test."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Cut every image into squares; the last of a row or column lies flush with the edge."""
+
+    size: int = setting(low=8, unit="pixels")
+    step: int = setting(low=1, unit="pixels")
+
+
+@dataclass(frozen=True)
+class Crops:
+    """How the images of each split are cut before packing; null keeps them whole."""
+
+    synthetic: Crop | None
+    real: Crop | None
+    test: Crop | None
+
+
+@dataclass(frozen=True)
+class BundledPhotograph:
+    """One photograph inside the scikit-image wheel."""
+
+    split: Split
+    scene: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class BundledSource:
+    """Photographs that the installed scikit-image carries: nothing to download."""
+
+    kind: Literal["bundled"]
+    location: str
+    licence: str
+    photographs: dict[str, BundledPhotograph]
+    crops: Crops
+
+
+@dataclass(frozen=True)
+class PairFolders:
+    """Two folders of images that are matched by file name without its ending."""
+
+    degraded: str
+    clean: str
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Photographs of one's own. ``clean``, ``real`` and ``test`` are folders below ``location``.
+
+    ``test`` maps the name of a test set to its two folders and may be empty.
+    """
+
+    kind: Literal["folder"]
+    location: str
+    licence: str
+    clean: str
+    real: str
+    test: dict[str, PairFolders]
+    crops: Crops
+
+
+Source = BundledSource | FolderSource
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """White Gaussian noise, not clipped (the paper's synthetic denoising domain)."""
+
+    model: Literal["gaussian_noise"]
+    sigma_255: Interval = setting(low=0, high=255, unit="standard deviation on a scale of 255")
+
+
+@dataclass(frozen=True)
+class RainStreaks:
+    """Bright straight streaks of one direction, added to the image."""
+
+    model: Literal["rain_streaks"]
+    streaks_per_megapixel: Interval = setting(low=0, high=1e5)
+    length_pixels: Interval = setting(low=1, high=1000, unit="pixels")
+    width_pixels: Interval = setting(low=0.1, high=50, unit="pixels")
+    angle_degrees: Interval = setting(low=-90, high=90, unit="degrees from vertical")
+    brightness: Interval = setting(low=0, high=1)
+
+
+@dataclass(frozen=True)
+class LinearMotionBlur:
+    """Uniform motion along a straight line, on the gamma-coded values."""
+
+    model: Literal["linear_motion_blur"]
+    length_pixels: Interval = setting(low=1, high=200, unit="pixels")
+    angle_degrees: Interval = setting(low=-180, high=180, unit="degrees")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera in low light: Poisson-Gaussian noise on a Bayer mosaic, demosaicked and coded."""
+
+    model: Literal["camera"]
+    shot_noise: Interval = setting(low=0, high=1, unit="variance per unit of linear signal")
+    read_noise: Interval = setting(low=0, high=1, unit="standard deviation in linear signal")
+    correlation_pixels: Interval = setting(low=0, high=10, unit="sigma of the smoothing, pixels")
+    jpeg_quality: Interval = setting(low=1, high=100)
+
+
+@dataclass(frozen=True)
+class LayeredRain:
+    """Rain at several depths, each out of focus by its own amount, with a veil of far rain."""
+
+    model: Literal["layered_rain"]
+    layers: Interval = setting(low=1, high=10)
+    streaks_per_megapixel: Interval = setting(low=0, high=1e5, unit="per layer")
+    length_pixels: Interval = setting(low=1, high=1000, unit="pixels, nearest layer")
+    width_pixels: Interval = setting(low=0.1, high=50, unit="pixels, nearest layer")
+    angle_degrees: Interval = setting(low=-90, high=90, unit="degrees from vertical")
+    brightness: Interval = setting(low=0, high=1)
+    blur_pixels: Interval = setting(low=0, high=20, unit="sigma of the defocus, pixels")
+    veil: Interval = setting(low=0, high=1, unit="share of grey light mixed in")
+    jpeg_quality: Interval = setting(low=1, high=100)
+
+
+@dataclass(frozen=True)
+class CameraShake:
+    """A curved camera path during exposure: linear light, clipped highlights, sensor noise."""
+
+    model: Literal["camera_shake"]
+    extent_pixels: Interval = setting(low=1, high=200, unit="pixels")
+    exposure_gain: Interval = setting(low=0.1, high=10, unit="linear light before clipping")
+    shot_noise: Interval = setting(low=0, high=1, unit="variance per unit of linear signal")
+    read_noise: Interval = setting(low=0, high=1, unit="standard deviation in linear signal")
+    jpeg_quality: Interval = setting(low=1, high=100)
+
+
+Degradation = (
+    GaussianNoise | RainStreaks | LinearMotionBlur | Camera | LayeredRain | CameraShake
+)
+
+
+@dataclass(frozen=True)
+class SyntheticDomain:
+    """How clean images become synthetic pairs.
+
+    ``draw``: ``anew`` degrades each training crop as it is read; ``stored`` degrades whole
+    images once, ``copies`` times each, in the synthesize stage.
+    """
+
+    degradation: Degradation
+    draw: Literal["anew", "stored"]
+    copies: int = setting(low=1, high=1000)
+
+
+@dataclass(frozen=True)
+class SimulatedReal:
+    """A stand-in for real photographs where a source has only clean ones."""
+
+    degradation: Degradation
+    copies: int = setting(low=1, high=1000, unit="per unlabeled image; test images have one")
+
+
+@dataclass(frozen=True)
+class TaskSources:
+    """Names of the sources that give each split of a task."""
+
+    synthetic: str
+    real: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One restoration task: where images come from, how they are degraded, how it is scored."""
+
+    sources: TaskSources
+    synthetic: SyntheticDomain
+    simulated_real: SimulatedReal | None
+    protocol: Literal["sidd", "y", "rgb"]

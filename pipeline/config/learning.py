@@ -1,0 +1,115 @@
+"""Settings of networks, methods, training, evaluation and report."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config.checks import setting
+
+
+@dataclass(frozen=True)
+class UNet:
+    """The paper's plain U-Net: 4 levels and 64 base channels there."""
+
+    name: Literal["unet"]
+    levels: int = setting(low=2, high=6)
+    channels: int = setting(low=1, high=512, unit="channels of the first level, doubled a level")
+
+
+Restorer = UNet
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """The conditional diffusion U-Net, needed only while training."""
+
+    channels: tuple[int, ...] = setting(low=8, high=4096, unit="channels of each level")
+    blocks_per_level: int = setting(low=1, high=8)
+    pixel_unshuffle: int = setting(low=1, high=8, unit="factor; 1 works at full resolution")
+    attention_head_channels: int = setting(low=1, high=512)
+    norm_groups: int = setting(low=1, high=64)
+    dropout: float = setting(low=0, high=0.99)
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Betas linear from the first to the last over the diffusion steps (paper: 1e-6, 0.01, 1000)."""
+
+    diffusion_steps: int = setting(low=2, high=100_000)
+    beta_first: float = setting(low=0, high=1)
+    beta_last: float = setting(low=0, high=1)
+
+
+@dataclass(frozen=True)
+class Vanilla:
+    """Training on synthetic pairs alone."""
+
+    adaptation: Literal["none"]
+    start: Literal["pretrained", "scratch"]
+
+
+@dataclass(frozen=True)
+class NoiseSpace:
+    """The paper's method; see ``pipeline/adaptation/noise_space.py`` for the equations."""
+
+    adaptation: Literal["noise_space"]
+    start: Literal["pretrained", "scratch"]
+    weight: float = setting(low=0, high=1000, unit="factor of the diffusion loss (paper 0.2)")
+    ramp_steps: int = setting(low=1, unit="steps over which the weight rises")
+    margin: float = setting(low=0, high=10, unit="of the contrastive term (paper 0.1)")
+    channel_shuffling: bool
+    residual_swapping: bool
+    conditions: Literal["both", "synthetic", "real"]
+    diffusion_step_range: tuple[int, int] = setting(low=1, unit="first and last step drawn")
+    denoiser_learning_rate: float = setting(low=0, high=1)
+    schedule: NoiseSchedule
+    denoiser: Denoiser
+
+
+Method = Vanilla | NoiseSpace
+
+
+@dataclass(frozen=True)
+class Train:
+    """Training of the restorer, the same for every method."""
+
+    steps: int = setting(low=1, unit="restorer updates of every method, pretraining included")
+    pretrain_steps: int = setting(low=0, unit="updates on synthetic pairs that methods share")
+    batch: int = setting(low=1, high=4096, unit="images of each domain")
+    patch: int = setting(low=8, high=4096, unit="pixels")
+    learning_rate: float = setting(low=0, high=1)
+    learning_rate_decay: Literal["none", "cosine"]
+    adam_betas: tuple[float, float] = setting(low=0, high=1)
+    average_decay: float = setting(low=0, high=1, unit="of the moving average of the weights")
+    precision: Literal["auto", "fp32", "bf16"]
+    threads: int = setting(low=1, high=1024)
+    workers: int = setting(low=0, high=256, unit="processes that read crops")
+    log_every_steps: int = setting(low=1)
+    checkpoint_every_steps: int = setting(low=1)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Restoration of the test images."""
+
+    precision: Literal["auto", "fp32", "bf16"]
+    threads: int = setting(low=1, high=1024)
+    tile: int = setting(low=32, unit="pixels; larger images are restored in overlapping tiles")
+    tile_overlap: int = setting(low=0, unit="pixels")
+    kept_images: int = setting(low=0, unit="restored test images stored for the report")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the report shows."""
+
+    examples: int = setting(low=0, high=100, unit="image rows a task")
+    bootstrap_samples: int = setting(low=100, high=1_000_000)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a training asks a scheduler for; changes no result."""
+
+    gpu: int = setting(low=0, high=1024)
+    mem_mb: int = setting(low=1)
+    runtime: int = setting(low=1, unit="minutes")

@@ -1,0 +1,51 @@
+"""What torch runs on: threads, precision, repeatability."""
+
+import os
+import platform
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+
+Precision = Literal["fp32", "bf16"]
+
+
+def prepare_torch(threads: int) -> None:
+    """Set the number of threads and demand that the same input always gives the same bytes."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats only with it
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # we read nothing uninitialized
+    torch.backends.cudnn.benchmark = False
+
+
+def choose_precision(wanted: str) -> Precision:
+    """Return the precision to use; ``auto`` is bfloat16 where the hardware has it."""
+    if wanted == "bf16" or (wanted == "auto" and has_bfloat16()):
+        return "bf16"
+    return "fp32"
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    """Return a context in which networks multiply in the given precision.
+
+    Weights, images and losses stay float32. Fabric's own mixed precision would round the input
+    images to bfloat16, eight bits of mantissa, which a restorer then cannot get back.
+    """
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def has_bfloat16() -> bool:
+    """Return whether the accelerator, or without one the processor, multiplies bfloat16."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def describe_device(device: torch.device) -> str:
+    """Return the name of an accelerator, or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+    return f"CPU {name}"

@@ -1,0 +1,1 @@
+"""The networks: restorers, which are kept, and the denoiser, which is dropped after training."""

@@ -1,0 +1,49 @@
+"""The conditional diffusion network: needed while training, then thrown away."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.config.learning import Denoiser as DenoiserSettings
+
+
+class Denoiser(nn.Module):
+    """Predict the noise in an image, given restored images as conditions: eps(y~, c1, c2, a).
+
+    A diffusers ``UNet2DModel`` with self-attention in the middle block. It is conditioned on the
+    noise level ``a`` itself (alpha_bar), through a sinusoidal embedding, as SR3 and Palette are.
+    """
+
+    def __init__(self, settings: DenoiserSettings, conditions: int) -> None:
+        super().__init__()
+        from diffusers import UNet2DModel  # 2 s to import, and only adapting methods need it
+
+        self.pixel_unshuffle = settings.pixel_unshuffle
+        positions = settings.pixel_unshuffle**2
+        levels = len(settings.channels)
+        self.unet = UNet2DModel(
+            in_channels=3 * (1 + conditions) * positions,
+            out_channels=3 * positions,
+            block_out_channels=settings.channels,
+            layers_per_block=settings.blocks_per_level,
+            down_block_types=("DownBlock2D",) * levels,
+            up_block_types=("UpBlock2D",) * levels,
+            attention_head_dim=settings.attention_head_channels,
+            norm_num_groups=settings.norm_groups,
+            dropout=settings.dropout,
+            flip_sin_to_cos=True,
+            freq_shift=0,
+        )
+
+    def forward(self, noisy: Tensor, conditions: Tensor, level: Tensor) -> Tensor:
+        """Return the predicted noise, shaped as ``noisy``.
+
+        Args:
+            noisy: y~, (batch, 3, height, width).
+            conditions: c1, c2 joined, (batch, 3 x conditions, height, width).
+            level: a in (0, 1], (batch,).
+        """
+        images = torch.cat([noisy, conditions], dim=1)
+        small = F.pixel_unshuffle(images, self.pixel_unshuffle)
+        predicted: Tensor = self.unet(small, level).sample
+        return F.pixel_shuffle(predicted, self.pixel_unshuffle)

@@ -1,0 +1,79 @@
+"""The paper's plain U-Net restorer."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class UNet(nn.Module):
+    """U-Net that predicts a residual: restored = degraded + G(degraded).
+
+    Two 3x3 convolutions with LeakyReLU(0.2) a level, average pooling down, bilinear interpolation
+    (corners aligned) and a 3x3 convolution up. With 4 levels and 64 channels it is the restorer
+    of the paper's main tables: 8,559,171 parameters, 12.44 GMACs at 128x128. Names of modules
+    equal those of the authors' released weight files below ``RestorationNet.``.
+    """
+
+    def __init__(self, levels: int, channels: int) -> None:
+        super().__init__()
+        widths = [channels * 2**level for level in range(levels)]
+        self.factor = 2 ** (levels - 1)
+        self.down_path = nn.ModuleList(
+            ConvolutionBlock(before, after)
+            for before, after in zip([3, *widths[:-1]], widths, strict=True)
+        )
+        self.up_path = nn.ModuleList(
+            UpBlock(before, after)
+            for before, after in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.last = nn.Conv2d(channels, 3, 3, padding=1)
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        """Return the restored images.
+
+        Args:
+            degraded: (batch, 3, height, width); both sides multiples of ``self.factor``.
+        """
+        features = degraded
+        skips = []
+        for level, block in enumerate(self.down_path):
+            features = block(features if level == 0 else F.avg_pool2d(features, 2))
+            skips.append(features)
+        for block, skip in zip(self.up_path, skips[-2::-1], strict=True):
+            features = block(features, skip)
+        residual: Tensor = self.last(features)
+        return degraded + residual
+
+
+class ConvolutionBlock(nn.Module):
+    """Two 3x3 convolutions, each followed by LeakyReLU(0.2)."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1),
+            nn.LeakyReLU(0.2),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of the same height and width."""
+        result: Tensor = self.block(features)
+        return result
+
+
+class UpBlock(nn.Module):
+    """Double the size, halve the channels, join the skip connection."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv_up = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.conv_block = ConvolutionBlock(channels_in, channels_out)
+
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        """Return features of the height and width of ``skip``."""
+        larger = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True)
+        joined = torch.cat([self.conv_up(larger), skip], dim=1)
+        result: Tensor = self.conv_block(joined)
+        return result

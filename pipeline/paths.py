@@ -1,0 +1,62 @@
+"""Where every artifact lies, as dvc.yaml declares it (a test compares the two)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA = Path("data")
+REPORTS = Path("reports")
+METRICS = REPORTS / "metrics"
+COSTS = Path("logs/costs")
+"""Durations and memory: they differ from run to run, so they are no DVC outputs."""
+
+DEGRADED = "degraded"
+"""Stands in place of a method's name for the unrestored input."""
+
+
+def raw(source: str) -> Path:
+    """Return the folder of a source's archives."""
+    return DATA / "raw" / source
+
+
+def prepared(source: str) -> Path:
+    """Return the folder of a source's packed images: synthetic.h5, real.h5, test.h5."""
+    return DATA / "prepared" / source
+
+
+def task_images(task: str) -> Path:
+    """Return the folder of a task's packed images: synthetic.h5, real.h5, test.h5."""
+    return DATA / "tasks" / task
+
+
+def pretrained(task: str, seed: int) -> Path:
+    """Return the folder of the training state that the methods of a seed start from."""
+    return DATA / "pretrained" / task / str(seed)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One restorer on one task: a method and seed, or the degraded input itself."""
+
+    task: str
+    method: str
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The method, with the seed where there is one."""
+        return self.method if self.seed is None else f"{self.method}-{self.seed}"
+
+    @property
+    def training(self) -> Path:
+        """Folder of model.safetensors and log.csv."""
+        return DATA / "models" / self.task / self.name
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of per_image.csv and restored.h5."""
+        return DATA / "evaluations" / self.task / self.name
+
+    @property
+    def metrics(self) -> Path:
+        """Summary of the evaluation, kept in git."""
+        return METRICS / self.task / f"{self.name}.json"

@@ -1,0 +1,72 @@
+"""Restore whole photographs: padding, overlapping tiles, bounded memory."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.device import Precision, autocast
+from pipeline.images import Image
+from pipeline.tiling import starts
+
+
+def restore(
+    restorer: nn.Module, image: Image, tile: int, overlap: int, precision: Precision
+) -> Image:
+    """Return the restored image, (height, width, 3) float32, not clamped.
+
+    An image larger than ``tile`` is restored in tiles that overlap by ``overlap`` pixels; where
+    they do, their mean is taken with weights that fall linearly towards each tile's border. So
+    no seam shows, and memory depends on the tile, not on the image.
+
+    Args:
+        restorer: with an attribute ``factor``, of which both sides must be multiples.
+        image: (height, width, 3) float32 RGB in [0, 1].
+        tile: side of a tile in pixels.
+        overlap: pixels shared by neighbouring tiles, less than ``tile``.
+        precision: of the multiplications.
+    """
+    device = next(restorer.parameters()).device
+    height, width, _ = image.shape
+    if max(height, width) <= tile:
+        return _restore_tile(restorer, image, precision, device)
+    total = np.zeros_like(image)
+    weights = np.zeros((height, width, 1), np.float32)
+    for top in starts(height, tile, tile - overlap):
+        for left in starts(width, tile, tile - overlap):
+            place = (slice(top, top + tile), slice(left, left + tile))
+            restored = _restore_tile(restorer, image[place], precision, device)
+            weight = _tile_weight(restored.shape[0], restored.shape[1], overlap)
+            total[place] += restored * weight
+            weights[place] += weight
+    return total / weights
+
+
+@torch.inference_mode()
+def _restore_tile(
+    restorer: nn.Module, image: Image, precision: Precision, device: torch.device
+) -> Image:
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)
+    padded = _pad(tensor, int(restorer.factor))  # type: ignore[arg-type]
+    with autocast(device, precision):
+        restored: Tensor = restorer(padded)
+    cropped = restored[0, :, : image.shape[0], : image.shape[1]]
+    result: Image = cropped.float().cpu().numpy().transpose(1, 2, 0)
+    return result
+
+
+def _pad(tensor: Tensor, factor: int) -> Tensor:
+    down, right = (-side % factor for side in tensor.shape[-2:])
+    # a mirror image needs more pixels than it adds; a tiny image repeats its last ones instead
+    mirrored = down < tensor.shape[-2] and right < tensor.shape[-1]
+    return F.pad(tensor, (0, right, 0, down), mode="reflect" if mirrored else "replicate")
+
+
+def _tile_weight(height: int, width: int, overlap: int) -> Image:
+    vertical, horizontal = (_ramp(side, overlap) for side in (height, width))
+    return (vertical[:, None] * horizontal[None, :])[..., None]
+
+
+def _ramp(length: int, overlap: int) -> Image:
+    distance = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1))
+    return np.minimum(distance / (overlap + 1), 1).astype(np.float32)

@@ -1,0 +1,132 @@
+"""Photographs of one's own: folders of clean, unlabeled real and, if there are any, test images.
+
+Folders may be nested and formats mixed. Test pairs are matched by their path below the two
+folders, without the ending. Without test pairs the real photographs are restored and shown,
+but there is nothing to score.
+"""
+
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from pipeline.config.data import FolderSource
+from pipeline.errors import UserError
+from pipeline.sources.photographs import (
+    ARCHIVE,
+    ENDINGS,
+    ImageFile,
+    Photograph,
+    decode,
+    write_archive,
+)
+
+UNSCORED = "own photographs without truth"
+
+
+def download(settings: FolderSource, folder: Path) -> None:
+    """Copy all images into one archive, after checking that every one can be read.
+
+    Raises:
+        UserError: a folder is missing or empty, an image cannot be read, or a test image has no
+            partner of the same name and size.
+    """
+    root = Path(settings.location)
+    if not root.is_dir():
+        raise UserError(
+            f"sources: location {settings.location!r} is not a folder; set"
+            " sources.<name>.location to the folder that holds your photographs"
+        )
+    files: dict[str, Path] = {}
+    for name, chosen in _folders(settings).items():
+        files |= {f"{name}/{key}{path.suffix}": path for key, path in _images(root / chosen).items()}
+    for name, path in files.items():
+        decode(path.read_bytes(), str(path))
+    write_archive(
+        folder / ARCHIVE,
+        [(name, lambda path=path: path.read_bytes()) for name, path in files.items()],  # type: ignore[misc]
+    )
+    photographs(settings, folder)
+
+
+def photographs(settings: FolderSource, folder: Path) -> list[Photograph]:
+    """Return the archive's photographs.
+
+    Raises:
+        UserError: a test image has no partner of the same name and size.
+    """
+    archive = folder / ARCHIVE
+    by_folder = _archived(archive)
+    listed = [
+        Photograph(name, "synthetic", name, "own clean images", None, file)
+        for name, file in by_folder.get("clean", {}).items()
+    ]
+    real = by_folder.get("real", {})
+    listed += [
+        Photograph(name, "real", name, "own photographs", file, None) for name, file in real.items()
+    ]
+    for test in settings.test:
+        degraded = by_folder.get(f"test/{test}/degraded", {})
+        clean = by_folder.get(f"test/{test}/clean", {})
+        _require_partners(test, degraded, clean)
+        listed += [
+            Photograph(f"{test}/{name}", "test", f"{test}/{name}", test, degraded[name], clean[name])
+            for name in degraded
+        ]
+    if not settings.test:
+        listed += [
+            Photograph(f"unscored/{name}", "test", name, UNSCORED, file, None)
+            for name, file in real.items()
+        ]
+    return listed
+
+
+def _folders(settings: FolderSource) -> dict[str, str]:
+    folders = {"clean": settings.clean, "real": settings.real}
+    for name, pair in settings.test.items():
+        folders |= {f"test/{name}/degraded": pair.degraded, f"test/{name}/clean": pair.clean}
+    return folders
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """Return the images below a folder by their path without the ending, sorted."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected a folder of images")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in ENDINGS or not path.is_file():
+            continue
+        key = path.relative_to(folder).with_suffix("").as_posix()
+        if key in found:
+            raise UserError(f"{path}: same name as {found[key].name}; keep one of the two")
+        found[key] = path
+    if not found:
+        raise UserError(f"{folder}: no image found; expected files ending in {', '.join(ENDINGS)}")
+    return found
+
+
+def _archived(archive: Path) -> dict[str, dict[str, ImageFile]]:
+    by_folder: dict[str, dict[str, ImageFile]] = {}
+    with zipfile.ZipFile(archive) as opened:
+        for name in opened.namelist():
+            parts = PurePosixPath(name).with_suffix("").parts
+            depth = 3 if parts[0] == "test" else 1
+            group = by_folder.setdefault("/".join(parts[:depth]), {})
+            group["/".join(parts[depth:])] = ImageFile(archive, name)
+    return by_folder
+
+
+def _require_partners(
+    test: str, degraded: dict[str, ImageFile], clean: dict[str, ImageFile]
+) -> None:
+    for name in sorted(degraded.keys() ^ clean.keys()):
+        lacking = "clean" if name in degraded else "degraded"
+        raise UserError(
+            f"test set {test!r}: {name!r} has no {lacking} partner of the same name;"
+            " add the partner or remove the image"
+        )
+    for name, file in degraded.items():
+        sizes = file.size(), clean[name].size()
+        if sizes[0] != sizes[1]:
+            raise UserError(
+                f"test set {test!r}: {name!r} is {sizes[0]} (height, width) degraded but"
+                f" {sizes[1]} clean; a pair needs one size"
+            )

@@ -1,0 +1,99 @@
+"""What a source yields, and how image files become 8-bit RGB arrays."""
+
+import io
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.config.data import Split
+from pipeline.errors import UserError
+from pipeline.files import replacing
+
+ARCHIVE = "photographs.zip"
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+EXIF_ORIENTATION = 0x0112
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that swap height and width."""
+
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the same bytes every day
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An encoded image inside an archive."""
+
+    archive: Path
+    name: str
+
+    def size(self) -> tuple[int, int]:
+        """Return (height, width) as shown, from the header alone."""
+        with zipfile.ZipFile(self.archive) as archive, archive.open(self.name) as file:
+            image = _open(file, self.name)
+            width, height = image.size
+            sideways = image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
+        return (width, height) if sideways else (height, width)
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return the decoded image (height, width, 3) uint8 RGB."""
+        with zipfile.ZipFile(self.archive) as archive:
+            return decode(archive.read(self.name), self.name)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One image or pair of a source. ``degraded`` or ``clean`` is None where there is none."""
+
+    id: str
+    split: Split
+    scene: str
+    data_set: str
+    degraded: ImageFile | None
+    clean: ImageFile | None
+
+
+def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
+    """Return an encoded image as (height, width, 3) uint8 RGB, turned as its EXIF data says.
+
+    Grey and palette images become RGB; an opaque alpha channel is dropped.
+
+    Raises:
+        UserError: not an image, truncated, more than 8 bits a channel, CMYK, or transparent.
+    """
+    image = _open(io.BytesIO(encoded), name)
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{name}: damaged image ({error}); replace or remove the file") from None
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        raise UserError(f"{name}: more than 8 bits a channel ({image.mode}); save it with 8 bits")
+    if image.mode == "CMYK":
+        raise UserError(f"{name}: CMYK colours; save it as RGB")
+    upright = ImageOps.exif_transpose(image)
+    if "A" in upright.getbands() or "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+        if upright.getchannel("A").getextrema()[0] < 255:
+            raise UserError(f"{name}: transparent pixels have no colour; save it without alpha")
+    return np.asarray(upright.convert("RGB"))
+
+
+def write_archive(path: Path, entries: Iterable[tuple[str, Callable[[], bytes]]]) -> None:
+    """Write files into one uncompressed zip, sorted by name and undated: same files, same bytes."""
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name, read in sorted(entries):
+            archive.writestr(zipfile.ZipInfo(name, _EARLIEST), read())
+
+
+def _open(file: io.BufferedIOBase | zipfile.ZipExtFile, name: str) -> Image.Image:
+    try:
+        return Image.open(file)  # type: ignore[arg-type]
+    except UnidentifiedImageError:
+        raise UserError(f"{name}: not an image; expected {', '.join(ENDINGS)}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{name}: damaged image ({error}); replace or remove the file") from None
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{name}: {error}") from None

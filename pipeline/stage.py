@@ -1,0 +1,87 @@
+"""What every stage script shares: arguments, configuration, one-line errors, the cost record."""
+
+import argparse
+import ctypes
+import errno
+import inspect
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from pipeline.config import Params, read_params
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.paths import COSTS
+
+USER_ERROR_STATUS = 2
+
+
+def run(main: Callable[..., None]) -> None:
+    """Call ``main(params, **arguments)`` as a command and exit.
+
+    Every parameter of ``main`` after the first becomes a required option of the same name and
+    type; its value must stand in params.yaml (``--task`` in ``tasks`` and so on). The exit status is 0 on success, 2 after a user's mistake or a full disk, which are told
+    in one line.
+    """
+    _die_with_parent()
+    started = time.monotonic()
+    arguments = _arguments(main)
+    try:
+        params = read_params()
+        _require_known(params, arguments)
+        main(params, **arguments)
+        _write_cost(main, arguments, time.monotonic() - started)
+    except UserError as error:
+        sys.exit(_told(str(error)))
+    except OSError as error:
+        # h5py wraps the reason into its text and leaves errno unset
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or f"errno = {errno.ENOSPC}" in str(error)
+        if not full:
+            raise
+        sys.exit(_told(f"disk full while writing ({error}); free space and run the command again"))
+
+
+def _told(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return USER_ERROR_STATUS
+
+
+def _arguments(main: Callable[..., None]) -> dict[str, int | str]:
+    module = sys.modules[main.__module__]
+    parser = argparse.ArgumentParser(description=module.__doc__)
+    for name, parameter in list(inspect.signature(main).parameters.items())[1:]:
+        parser.add_argument(f"--{name}", type=parameter.annotation, required=True)
+    return vars(parser.parse_args())
+
+
+def _require_known(params: Params, arguments: dict[str, int | str]) -> None:
+    for name, value in arguments.items():
+        known = getattr(params, f"{name}s")
+        if value not in known:
+            names = ", ".join(str(item) for item in known)
+            raise UserError(f"--{name}: found {value!r}, expected one of params.yaml's: {names}")
+
+
+def _write_cost(main: Callable[..., None], arguments: dict[str, int | str], wall_s: float) -> None:
+    stage = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    label = "-".join(str(value) for value in arguments.values())
+    peak_kib = max(
+        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    record = {
+        "stage": f"{stage}@{label}" if label else stage,
+        "wall_s": round(wall_s, 1),
+        "peak_memory_mib": round(peak_kib / 1024),
+    }
+    write_text(COSTS / f"{record['stage']}.json", json.dumps(record, indent=2) + "\n")
+
+
+def _die_with_parent() -> None:
+    """Under DVC, end when DVC is killed: an orphan would go on writing beside its successor."""
+    if "DVC_ROOT" in os.environ and sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -1,0 +1,118 @@
+"""Make the images of one task: synthetic pairs, unlabeled real photographs, test pairs.
+
+What a source brings is used as it is; what it lacks is made by a degradation model. A test image
+that was degraded here is named *simulated real* wherever it appears.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pipeline.config.data import Degradation, Task
+from pipeline.degradations import degrade
+from pipeline.errors import UserError
+from pipeline.files import replacing
+from pipeline.images import Pixels, as_float, to_uint8
+from pipeline.randomness import numpy_generator
+from pipeline.store import ImageStore, Record, write_store
+
+SIMULATED = "simulated real"
+
+
+def synthesize(task: Task, name: str, prepared: dict[str, Path], folder: Path) -> None:
+    """Write synthetic.h5, real.h5 and test.h5 of a task.
+
+    Args:
+        task: its settings.
+        name: its name, from which the random draws are made.
+        prepared: for each split, the folder of its source's packed images.
+        folder: where to write.
+
+    Raises:
+        UserError: a split has no image, or images and settings do not go together.
+    """
+    stores = {split: ImageStore(path / f"{split}.h5") for split, path in prepared.items()}
+    for split, store in stores.items():
+        if len(store) == 0:
+            raise UserError(
+                f"task {name}: source {prepared[split].name!r} has no image for the split"
+                f" {split!r}; choose another source with tasks.{name}.sources.{split}"
+            )
+    _synthetic(task, name, stores["synthetic"], folder / "synthetic.h5")
+    for split in ("real", "test"):
+        _real(task, name, split, stores[split], folder / f"{split}.h5")
+
+
+def _synthetic(task: Task, name: str, store: ImageStore, path: Path) -> None:
+    settings = task.synthetic
+    brings_pairs = store.has("degraded", 0)
+    if settings.draw == "anew" or brings_pairs:
+        _copy(store.path, path)
+    else:
+        records = _degraded(store, settings.degradation, settings.copies, (name, "synthetic"), "")
+        write_store(path, list(records))
+
+
+def _real(task: Task, name: str, split: str, store: ImageStore, path: Path) -> None:
+    simulated = task.simulated_real
+    brings_degraded = store.has("degraded", 0)
+    if brings_degraded and simulated is not None:
+        raise UserError(
+            f"task {name}: the source of the split {split!r} brings degraded photographs of its"
+            f" own; set tasks.{name}.simulated_real to null"
+        )
+    if brings_degraded:
+        _copy(store.path, path)
+        return
+    if simulated is None:
+        raise UserError(
+            f"task {name}: the source of the split {split!r} brings clean images only; set"
+            f" tasks.{name}.simulated_real, or choose another source"
+        )
+    copies = simulated.copies if split == "real" else 1
+    records = _degraded(store, simulated.degradation, copies, (name, split), SIMULATED)
+    if split == "real":
+        # unlabeled: the clean image stays out, so that no method can see it by accident
+        records = (_without_truth(record) for record in records)
+    write_store(path, list(records))
+
+
+def _degraded(
+    store: ImageStore, settings: Degradation, copies: int, draw: tuple[str, str], suffix: str
+) -> Iterator[Record]:
+    for index, name in enumerate(store.ids):
+        for copy in range(copies):
+            yield Record(
+                id=f"{name}_{copy}" if copies > 1 else name,
+                scene=store.scenes[index],
+                data_set=f"{store.data_sets[index]}, {suffix}" if suffix else store.data_sets[index],
+                height=int(store.heights[index]),
+                width=int(store.widths[index]),
+                degraded=_degrader(store, index, settings, (*draw, name, copy)),
+                clean=_reader(store, index),
+            )
+
+
+def _degrader(
+    store: ImageStore, index: int, settings: Degradation, draw: tuple[int | str, ...]
+) -> Callable[[], Pixels]:
+    def load() -> Pixels:
+        image = as_float(store.image("clean", index))
+        degraded = degrade(image, settings, numpy_generator("synthesize", *draw))
+        return to_uint8(degraded)
+
+    return load
+
+
+def _reader(store: ImageStore, index: int) -> Callable[[], Pixels]:
+    return lambda: store.image("clean", index)
+
+
+def _without_truth(record: Record) -> Record:
+    return Record(**{**vars(record), "clean": None})
+
+
+def _copy(source: Path, target: Path) -> None:
+    # the same bytes: DVC's cache keeps them once
+    with replacing(target) as partial:
+        shutil.copyfile(source, partial)

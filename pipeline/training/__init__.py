@@ -1,0 +1,1 @@
+"""Training: the loop, all that is saved, the log."""

@@ -1,0 +1,160 @@
+"""All that a training saves, and the folder where it goes on after being stopped.
+
+Checkpoints lie outside DVC's outputs, because DVC deletes outputs before a run. Their folder is
+named after a fingerprint of everything that decides the result, so that a checkpoint of another
+configuration, other data or other code is never found.
+"""
+
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from pipeline.errors import UserError
+from pipeline.models.weights import load_strictly, load_tensors, save_tensors
+from pipeline.training.log import TrainingLog
+
+CHECKPOINTS_VARIABLE = "PIPELINE_CHECKPOINTS"
+"""Environment variable: another folder for checkpoints, for runs in temporary copies."""
+
+PLUMBING = ("pipeline.config", "pipeline.errors", "pipeline.files", "pipeline.paths",
+            "pipeline.stage")  # fmt: skip
+"""Modules that carry values about but cannot change a result."""
+
+
+@dataclass
+class TrainingState:
+    """Networks, moving average, optimizers, counter and log of one training."""
+
+    adaptation: nn.Module
+    average: AveragedModel
+    optimizers: dict[str, torch.optim.Optimizer]
+    log: TrainingLog
+    step: int = 0
+
+    def save(self, path: Path) -> None:
+        """Write everything into one safetensors file, whole or not at all."""
+        tensors = {f"networks.{name}": value for name, value in self._networks().items()}
+        tensors |= {f"average.{name}": value for name, value in self._average().items()}
+        for name, optimizer in self.optimizers.items():
+            for index, values in optimizer.state_dict()["state"].items():
+                for key, value in values.items():
+                    tensors[f"optimizers.{name}.{index}.{key}"] = value
+        facts = {"step": self.step, "log": vars(self.log)}
+        save_tensors(path, tensors, facts)
+
+    def load(self, path: Path) -> None:
+        """Go on where a state of the same method was saved.
+
+        Raises:
+            UserError: the file is damaged or belongs to other networks.
+        """
+        tensors, facts = load_tensors(path)
+        self._load_networks(path, tensors)
+        self._load_restorer_average(path, tensors)
+        for name in self.optimizers:
+            self._load_optimizer(name, tensors)
+        self.step = facts["step"]
+        self.log = TrainingLog(**facts["log"])
+
+    def load_restorer(self, path: Path) -> None:
+        """Start from the restorer of another training: its weights, average and optimizer.
+
+        Raises:
+            UserError: the file is damaged or belongs to another restorer.
+        """
+        tensors, facts = load_tensors(path)
+        prefix = "networks.restorer."
+        load_strictly(self.adaptation.restorer, _below(tensors, prefix), path)  # type: ignore[arg-type]
+        self._load_restorer_average(path, tensors)
+        self._load_optimizer("restorer", tensors)
+        self.step = facts["step"]
+        self.log = TrainingLog(**facts["log"])
+
+    def _networks(self) -> dict[str, Tensor]:
+        return dict(self.adaptation.state_dict())
+
+    def _average(self) -> dict[str, Tensor]:
+        return dict(self.average.state_dict())
+
+    def _load_networks(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        load_strictly(self.adaptation, _below(tensors, "networks."), path)
+
+    def _load_restorer_average(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        load_strictly(self.average, _below(tensors, "average."), path)
+
+    def _load_optimizer(self, name: str, tensors: dict[str, Tensor]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in _below(tensors, f"optimizers.{name}.").items():
+            index, entry = key.split(".", 1)
+            state.setdefault(int(index), {})[entry] = value
+        groups = self.optimizers[name].state_dict()["param_groups"]
+        self.optimizers[name].load_state_dict({"state": state, "param_groups": groups})
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """Return a name for everything that decides a training's result.
+
+    Args:
+        facts: configuration and digests of the data, as JSON can hold them.
+
+    Adds the source of every module of this project that is loaded, and the versions of torch and
+    the processor's instruction set.
+    """
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(sys.modules):
+        if name.startswith("pipeline.") and not name.startswith(PLUMBING):
+            digest.update(inspect.getsource(sys.modules[name]).encode())
+    digest.update(f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}".encode())
+    return digest.hexdigest()[:16]
+
+
+class Checkpoint:
+    """The one checkpoint of a training, in a folder that only one process may write."""
+
+    def __init__(self, name: str) -> None:
+        """Lock the folder of that name.
+
+        Raises:
+            UserError: another process is training the same thing.
+        """
+        root = Path(os.environ.get(CHECKPOINTS_VARIABLE, ".checkpoints"))
+        self.folder = root / name
+        self.path = self.folder / "state.safetensors"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock: IO[str] = (self.folder / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            raise UserError(
+                f"{self.folder}: process {self._lock.read().strip() or 'unknown'} is training"
+                " this already; wait for it or stop it"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def remove(self) -> None:
+        """Delete the folder: the training is finished and its results are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

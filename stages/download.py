@@ -1,0 +1,16 @@
+"""Fetch the archives of one source into data/raw/<source>."""
+
+from pipeline.config import Params
+from pipeline.paths import raw
+from pipeline.sources import source_module
+from pipeline.stage import run
+
+
+def main(params: Params, source: str) -> None:
+    """Fetch one source."""
+    settings = params.sources[source]
+    source_module(settings.kind).download(settings, raw(source))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,17 @@
+"""Score the degraded test images of one task as they are: the row that any method must beat."""
+
+from pipeline.config import Params
+from pipeline.evaluation import evaluate
+from pipeline.paths import DEGRADED, Run, task_images
+from pipeline.stage import run
+
+
+def main(params: Params, task: str) -> None:
+    """Evaluate the degraded input of one task."""
+    test = task_images(task) / "test.h5"
+    protocol = params.tasks[task].protocol
+    evaluate(lambda image: image, test, protocol, params.evaluate.kept_images, Run(task, DEGRADED))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,15 @@
+"""Unpack, pair, cut and pack one source: data/raw/<source> -> data/prepared/<source>."""
+
+from pipeline.config import Params
+from pipeline.paths import prepared, raw
+from pipeline.prepare import prepare
+from pipeline.stage import run
+
+
+def main(params: Params, source: str) -> None:
+    """Prepare one source."""
+    prepare(params.sources[source], raw(source), prepared(source))
+
+
+if __name__ == "__main__":
+    run(main)

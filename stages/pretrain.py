@@ -1,0 +1,33 @@
+"""Train on synthetic pairs the restorer that all methods of a seed start from."""
+
+from pipeline.config import Params
+from pipeline.config.learning import Vanilla
+from pipeline.paths import pretrained, task_images
+from pipeline.stage import run
+
+
+def main(params: Params, task: str, seed: int) -> None:
+    """Pretrain one seed of one task."""
+    from pipeline.training.loop import Job, train
+
+    train(
+        Job(
+            title=f"pretrain {task}, seed {seed}",
+            task_name=task,
+            method_name="pretrained",
+            synthetic=params.tasks[task].synthetic,
+            method=Vanilla(adaptation="none", start="scratch"),
+            restorer=params.restorer,
+            train=params.train,
+            seed=seed,
+            images=task_images(task),
+            start_from=None,
+            last_step=params.train.pretrain_steps,
+            keeps="state",
+            folder=pretrained(task, seed),
+        )
+    )
+
+
+if __name__ == "__main__":
+    run(main)

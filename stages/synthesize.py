@@ -1,0 +1,17 @@
+"""Make the domains of one task: data/prepared/<source>, ... -> data/tasks/<task>."""
+
+from pipeline.config import Params
+from pipeline.paths import prepared, task_images
+from pipeline.stage import run
+from pipeline.synthesize import synthesize
+
+
+def main(params: Params, task: str) -> None:
+    """Synthesize one task."""
+    settings = params.tasks[task]
+    sources = {split: prepared(source) for split, source in vars(settings.sources).items()}
+    synthesize(settings, task, sources, task_images(task))
+
+
+if __name__ == "__main__":
+    run(main)
