@@ -46,7 +46,12 @@ class JointCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """
 
     def __init__(
-        self, synthetic: ImageStore, real: ImageStore, domain: SyntheticDomain, patch: int, seed: int
+        self,
+        synthetic: ImageStore,
+        real: ImageStore,
+        domain: SyntheticDomain,
+        patch: int,
+        seed: int,
     ) -> None:
         """Hold the stores.
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.learning import Evaluate
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.images import Image, Pixels, as_float, to_uint8
@@ -74,38 +73,17 @@ def read_table(path: Path) -> list[ImageScore]:
         raise UserError(f"{path}: not found; 'dvc repro' or 'dvc checkout' makes it")
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    numbers = [{k: float(row[k]) if row[k] else None for k in ("psnr", "ssim")} for row in rows]
-    return [ImageScore(**{**row, **number}) for row, number in zip(rows, numbers, strict=True)]
-
-
-def load_model(path: Path, settings: Evaluate) -> Restore:
-    """Return a function that restores images with a trained model.
-
-    Raises:
-        UserError: the file is missing, damaged, or holds other weights than its facts say.
-    """
-    # torch is slow to import, and the degraded input is scored without it
-    import torch
-
-    from pipeline.config.checks import build
-    from pipeline.config.learning import Restorer
-    from pipeline.device import choose_precision, prepare_torch
-    from pipeline.models.build import build_restorer
-    from pipeline.models.weights import load_strictly, load_tensors
-    from pipeline.restoration import restore
-
-    prepare_torch(settings.threads)
-    precision = choose_precision(settings.precision)
-    tensors, facts = load_tensors(path)
-    restorer = build_restorer(build(Restorer, facts["restorer"], f"{path}: restorer"))
-    load_strictly(restorer, tensors, path)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    restorer = restorer.eval().to(device=device, memory_format=torch.channels_last)
-
-    def apply(image: Image) -> Image:
-        return restore(restorer, image, settings.tile, settings.tile_overlap, precision)
-
-    return apply
+    return [
+        ImageScore(
+            data_set=row["data_set"],
+            scene=row["scene"],
+            id=row["id"],
+            protocol=row["protocol"],
+            psnr=float(row["psnr"]) if row["psnr"] else None,
+            ssim=float(row["ssim"]) if row["ssim"] else None,
+        )
+        for row in rows
+    ]
 
 
 def _score(store: ImageStore, index: int, restored: Image, protocol: str) -> ImageScore:

@@ -24,4 +24,5 @@ def to_uint8(image: NDArray[np.floating[Any]]) -> Pixels:
     """
     if not np.issubdtype(image.dtype, np.floating) or not np.isfinite(image).all():
         raise ValueError(f"found {image.dtype} values, expected finite floating-point ones")
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    pixels: Pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return pixels

@@ -12,6 +12,9 @@ COSTS = Path("logs/costs")
 DEGRADED = "degraded"
 """Stands in place of a method's name for the unrestored input."""
 
+SIMULATED = "simulated real"
+"""Ends the name of every data set whose photographs were degraded here, not by a camera."""
+
 
 def raw(source: str) -> Path:
     """Return the folder of a source's archives."""

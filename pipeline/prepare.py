@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.data import Crop, Source
+from pipeline.config.data import SPLITS, Crop, Source
 from pipeline.sources import source_module
 from pipeline.sources.photographs import ImageFile, Photograph
 from pipeline.store import Record, write_store
 from pipeline.tiling import starts
-
-SPLITS = ("synthetic", "real", "test")
 
 
 def prepare(settings: Source, archives: Path, folder: Path) -> None:

@@ -1,13 +1,36 @@
 """Restore whole photographs: padding, overlapping tiles, bounded memory."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.device import Precision, autocast
+from pipeline.config.checks import build
+from pipeline.config.learning import Evaluate, Restorer
+from pipeline.device import Precision, autocast, choose_precision, prepare_torch
 from pipeline.images import Image
+from pipeline.models.build import build_restorer
+from pipeline.models.weights import load_strictly, load_tensors
 from pipeline.tiling import starts
+
+
+def load_model(path: Path, settings: Evaluate) -> Callable[[Image], Image]:
+    """Return a function that restores images with a trained model, on a GPU if there is one.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds other weights than its facts say.
+    """
+    prepare_torch(settings.threads)
+    precision = choose_precision(settings.precision)
+    tensors, facts = load_tensors(path)
+    restorer = build_restorer(build(Restorer, facts["restorer"], f"{path}: restorer"))
+    load_strictly(restorer, tensors, path)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    restorer = restorer.eval().to(device).to(memory_format=torch.channels_last)
+    return lambda image: restore(restorer, image, settings.tile, settings.tile_overlap, precision)
 
 
 def restore(

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from pipeline.config import Params, read_params
 from pipeline.errors import UserError
@@ -24,8 +25,8 @@ def run(main: Callable[..., None]) -> None:
     """Call ``main(params, **arguments)`` as a command and exit.
 
     Every parameter of ``main`` after the first becomes a required option of the same name and
-    type; its value must stand in params.yaml (``--task`` in ``tasks`` and so on). The exit status is 0 on success, 2 after a user's mistake or a full disk, which are told
-    in one line.
+    type; its value must stand in params.yaml (``--task`` in ``tasks`` and so on). The exit status
+    is 0 on success, 2 after a user's mistake or a full disk, which are told in one line.
     """
     _die_with_parent()
     started = time.monotonic()
@@ -34,12 +35,14 @@ def run(main: Callable[..., None]) -> None:
         params = read_params()
         _require_known(params, arguments)
         main(params, **arguments)
-        _write_cost(main, arguments, time.monotonic() - started)
+        _write_cost(arguments, time.monotonic() - started)
     except UserError as error:
         sys.exit(_told(str(error)))
     except OSError as error:
         # h5py wraps the reason into its text and leaves errno unset
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or f"errno = {errno.ENOSPC}" in str(error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or f"errno = {errno.ENOSPC}" in str(
+            error
+        )
         if not full:
             raise
         sys.exit(_told(f"disk full while writing ({error}); free space and run the command again"))
@@ -66,11 +69,12 @@ def _require_known(params: Params, arguments: dict[str, int | str]) -> None:
             raise UserError(f"--{name}: found {value!r}, expected one of params.yaml's: {names}")
 
 
-def _write_cost(main: Callable[..., None], arguments: dict[str, int | str], wall_s: float) -> None:
-    stage = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+def _write_cost(arguments: dict[str, int | str], wall_s: float) -> None:
+    stage = Path(sys.argv[0]).stem
     label = "-".join(str(value) for value in arguments.values())
     peak_kib = max(
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     record = {
         "stage": f"{stage}@{label}" if label else stage,

@@ -1,8 +1,9 @@
 """Packed images: one HDF5 file of 8-bit RGB images, written once in order, cropped at random.
 
 Pixels lie one image after the other in one contiguous dataset for each role: ``degraded``,
-``clean`` and, in the store of an evaluation, ``restored``. Contiguous means that a reader can map them into memory: a random crop touches its own rows only,
-nothing is decoded or copied, and any number of processes may read at once.
+``clean`` and, in the store of an evaluation, ``restored``. Contiguous means that a reader can map
+them into memory: a random crop touches its own rows only, nothing is decoded or copied, and any
+number of processes may read at once.
 
 ==================  ==========================  ==============================================
 dataset             shape, type                 content
@@ -166,7 +167,14 @@ def _load(loader: Loader, record: Record, path: Path) -> Pixels:
 
 def _identity(records: Sequence[Record]) -> list[tuple[object, ...]]:
     return [
-        (r.id, r.scene, r.data_set, r.height, r.width, *(getattr(r, role) is None for role in ROLES))
+        (
+            r.id,
+            r.scene,
+            r.data_set,
+            r.height,
+            r.width,
+            *(getattr(r, role) is None for role in ROLES),
+        )
         for r in records
     ]
 

@@ -8,18 +8,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.config.data import Degradation, Task
+from pipeline.config.data import Degradation, Split, Task
 from pipeline.degradations import degrade
 from pipeline.errors import UserError
 from pipeline.files import replacing
 from pipeline.images import Pixels, as_float, to_uint8
+from pipeline.paths import SIMULATED
 from pipeline.randomness import numpy_generator
 from pipeline.store import ImageStore, Record, write_store
 
-SIMULATED = "simulated real"
 
-
-def synthesize(task: Task, name: str, prepared: dict[str, Path], folder: Path) -> None:
+def synthesize(task: Task, name: str, prepared: dict[Split, Path], folder: Path) -> None:
     """Write synthetic.h5, real.h5 and test.h5 of a task.
 
     Args:
@@ -85,7 +84,9 @@ def _degraded(
             yield Record(
                 id=f"{name}_{copy}" if copies > 1 else name,
                 scene=store.scenes[index],
-                data_set=f"{store.data_sets[index]}, {suffix}" if suffix else store.data_sets[index],
+                data_set=f"{store.data_sets[index]}, {suffix}"
+                if suffix
+                else store.data_sets[index],
                 height=int(store.heights[index]),
                 width=int(store.widths[index]),
                 degraded=_degrader(store, index, settings, (*draw, name, copy)),

@@ -1,8 +1,9 @@
 """Restore and score the test images of one task with one trained restorer."""
 
 from pipeline.config import Params
-from pipeline.evaluation import evaluate, load_model
+from pipeline.evaluation import evaluate
 from pipeline.paths import Run, task_images
+from pipeline.restoration import load_model
 from pipeline.stage import run
 
 

@@ -1,6 +1,7 @@
 """Make the domains of one task: data/prepared/<source>, ... -> data/tasks/<task>."""
 
 from pipeline.config import Params
+from pipeline.config.data import SPLITS
 from pipeline.paths import prepared, task_images
 from pipeline.stage import run
 from pipeline.synthesize import synthesize
@@ -9,7 +10,7 @@ from pipeline.synthesize import synthesize
 def main(params: Params, task: str) -> None:
     """Synthesize one task."""
     settings = params.tasks[task]
-    sources = {split: prepared(source) for split, source in vars(settings.sources).items()}
+    sources = {split: prepared(getattr(settings.sources, split)) for split in SPLITS}
     synthesize(settings, task, sources, task_images(task))
 
 

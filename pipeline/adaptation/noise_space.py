@@ -100,9 +100,7 @@ class Adaptation(nn.Module):
         conditions = self._join(restored_synthetic, restored_real, draws.shuffled)
         terms = {"restoration": restoration}
         if settings.residual_swapping:
-            swapped = swap_residuals(
-                batch.synthetic, restored_synthetic, batch.real, restored_real
-            )
+            swapped = swap_residuals(batch.synthetic, restored_synthetic, batch.real, restored_real)
             negatives = self._join(*swapped, draws.shuffled_negative)
             predicted, predicted_negative = self.denoiser(
                 torch.cat([noisy, noisy]), torch.cat([conditions, negatives]), level.repeat(2)

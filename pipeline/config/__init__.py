@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pipeline.config.checks import ConfigError, build, setting
+from pipeline.config.checks import ConfigError, Setting, build
 from pipeline.config.data import Source, Task
 from pipeline.config.learning import Evaluate, Method, Report, Resources, Restorer, Train
 from pipeline.errors import UserError
@@ -17,7 +17,7 @@ class Params:
     """Everything in params.yaml; dict keys are the names used in stage names and paths."""
 
     preset: str
-    seeds: tuple[int, ...] = setting(low=0)
+    seeds: Annotated[tuple[int, ...], Setting(low=0)]
     sources: dict[str, Source]
     tasks: dict[str, Task]
     methods: dict[str, Method]

@@ -1,15 +1,16 @@
 """Turn the plain values of params.yaml into frozen dataclasses, or say exactly what is wrong.
 
-A dataclass names the type of a value; ``setting`` adds its unit and allowed range.
+A dataclass names the type of a value; ``Setting`` adds its unit and allowed range.
 No value has a default here: values live in ``pipeline/conf``, meaning lives in the dataclasses.
 """
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pipeline.errors import UserError
 
@@ -21,12 +22,37 @@ class ConfigError(UserError):
     """A key or value of the configuration is wrong; names the key, the finding, the allowance."""
 
 
-def setting(*, low: float | None = None, high: float | None = None, unit: str = "") -> Any:
-    """Return a dataclass field whose numbers must lie in [low, high]; unit is documentation."""
-    return dataclasses.field(metadata={"low": low, "high": high, "unit": unit})
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Beside a type in ``Annotated``: its numbers must lie in [low, high]; unit explains them."""
+
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+    def allows(self, value: float) -> bool:
+        """Return whether a number is finite and within the range."""
+        too_low = self.low is not None and value < self.low
+        too_high = self.high is not None and value > self.high
+        return math.isfinite(value) and not too_low and not too_high
+
+    def __str__(self) -> str:
+        """Return the allowed range and unit, to be read after "a number"."""
+        if self.low is None and self.high is None:
+            text = ""
+        elif self.high is None:
+            text = f" of at least {self.low}"
+        elif self.low is None:
+            text = f" of at most {self.high}"
+        else:
+            text = f" from {self.low} to {self.high}"
+        return f"{text} ({self.unit})" if self.unit else text
 
 
-def build(cls: Any, value: Any, key: str, limits: Mapping[str, Any] | None = None) -> Any:
+ANY = Setting()
+
+
+def build(cls: Any, value: Any, key: str, limits: Setting = ANY) -> Any:
     """Return ``value`` as an instance of the type ``cls``.
 
     Args:
@@ -35,13 +61,14 @@ def build(cls: Any, value: Any, key: str, limits: Mapping[str, Any] | None = Non
             Literal field that they share.
         value: plain values as YAML gives them.
         key: dotted name of the value, for the error.
-        limits: ``low``, ``high`` and ``unit`` of the field, see ``setting``.
+        limits: of the numbers in the value.
 
     Raises:
         ConfigError: unknown or missing key, wrong type, value out of range.
     """
-    limits = limits or {}
     origin, arguments = get_origin(cls), get_args(cls)
+    if origin is Annotated:
+        return build(arguments[0], value, key, arguments[1])
     if origin in (typing.Union, types.UnionType):
         return _build_union(arguments, value, key, limits)
     if dataclasses.is_dataclass(cls):
@@ -50,7 +77,8 @@ def build(cls: Any, value: Any, key: str, limits: Mapping[str, Any] | None = Non
         if value not in arguments:
             names = [str(argument) for argument in arguments]
             raise ConfigError(
-                f"{key}: found {value!r}, expected one of {', '.join(names)}{_nearest(value, names)}"
+                f"{key}: found {value!r}, expected one of {', '.join(names)}"
+                f"{_nearest(value, names)}"
             )
         return value
     if origin is dict:
@@ -63,26 +91,23 @@ def build(cls: Any, value: Any, key: str, limits: Mapping[str, Any] | None = Non
 
 def _build_dataclass(cls: Any, value: Any, key: str) -> Any:
     _require_mapping(value, key)
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = [field.name for field in dataclasses.fields(cls)]
     prefix = f"{key}." if key else ""
     for name in value:
         if name not in fields:
             raise ConfigError(
-                f"{prefix}{name}: unknown key{_nearest(name, list(fields))};"
+                f"{prefix}{name}: unknown key{_nearest(name, fields)};"
                 f" allowed here: {', '.join(fields)}"
             )
     for name in fields:
         if name not in value:
             raise ConfigError(f"{prefix}{name}: missing, expected a value")
-    hints = typing.get_type_hints(cls)
-    made = {
-        name: build(hints[name], value[name], f"{prefix}{name}", field.metadata)
-        for name, field in fields.items()
-    }
+    hints = typing.get_type_hints(cls, include_extras=True)
+    made = {name: build(hints[name], value[name], f"{prefix}{name}") for name in fields}
     return cls(**made)
 
 
-def _build_union(arguments: tuple[Any, ...], value: Any, key: str, limits: Any) -> Any:
+def _build_union(arguments: tuple[Any, ...], value: Any, key: str, limits: Setting) -> Any:
     if value is None and type(None) in arguments:
         return None
     candidates = [argument for argument in arguments if argument is not type(None)]
@@ -112,7 +137,7 @@ def tagged(candidates: list[Any]) -> tuple[str, dict[str, Any]]:
     return tag, by_name
 
 
-def _build_tuple(arguments: tuple[Any, ...], value: Any, key: str, limits: Any) -> Any:
+def _build_tuple(arguments: tuple[Any, ...], value: Any, key: str, limits: Setting) -> Any:
     if not isinstance(value, list | tuple):
         raise ConfigError(f"{key}: found {_show(value)}, expected a list")
     if arguments[-1] is Ellipsis:
@@ -130,32 +155,15 @@ def _build_tuple(arguments: tuple[Any, ...], value: Any, key: str, limits: Any) 
     return made
 
 
-def _build_scalar(cls: type, value: Any, key: str, limits: Any) -> Any:
+def _build_scalar(cls: type, value: Any, key: str, limits: Setting) -> Any:
     if cls is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, cls) or (cls is int and isinstance(value, bool)):
         kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-        raise ConfigError(f"{key}: found {_show(value)}, expected {kinds[cls]}{_allowed(limits)}")
-    low, high = limits.get("low"), limits.get("high")
-    outside = cls in (int, float) and not (
-        (low is None or value >= low) and (high is None or value <= high) and value - value == 0
-    )
-    if outside:
-        raise ConfigError(f"{key}: found {value}, expected a number{_allowed(limits)}")
+        raise ConfigError(f"{key}: found {_show(value)}, expected {kinds[cls]}{limits}")
+    if isinstance(value, int | float) and not limits.allows(value):
+        raise ConfigError(f"{key}: found {value}, expected a number{limits}")
     return value
-
-
-def _allowed(limits: Mapping[str, Any]) -> str:
-    low, high, unit = limits.get("low"), limits.get("high"), limits.get("unit")
-    if low is None and high is None:
-        text = ""
-    elif high is None:
-        text = f" of at least {low}"
-    elif low is None:
-        text = f" of at most {high}"
-    else:
-        text = f" from {low} to {high}"
-    return f"{text} ({unit})" if unit else text
 
 
 def _require_mapping(value: Any, key: str) -> None:

@@ -1,20 +1,21 @@
 """Settings of everything that makes images: sources, degradations, tasks."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
-from pipeline.config.checks import Interval, setting
+from pipeline.config.checks import Interval, Setting
 
 Split = Literal["synthetic", "real", "test"]
 """What a photograph is for: clean ones to make synthetic pairs, unlabeled real ones, test."""
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
 class Crop:
     """Cut every image into squares; the last of a row or column lies flush with the edge."""
 
-    size: int = setting(low=8, unit="pixels")
-    step: int = setting(low=1, unit="pixels")
+    size: Annotated[int, Setting(low=8, unit="pixels")]
+    step: Annotated[int, Setting(low=1, unit="pixels")]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ class GaussianNoise:
     """White Gaussian noise, not clipped (the paper's synthetic denoising domain)."""
 
     model: Literal["gaussian_noise"]
-    sigma_255: Interval = setting(low=0, high=255, unit="standard deviation on a scale of 255")
+    sigma_255: Annotated[
+        Interval, Setting(low=0, high=255, unit="standard deviation on a scale of 255")
+    ]
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,11 @@ class RainStreaks:
     """Bright straight streaks of one direction, added to the image."""
 
     model: Literal["rain_streaks"]
-    streaks_per_megapixel: Interval = setting(low=0, high=1e5)
-    length_pixels: Interval = setting(low=1, high=1000, unit="pixels")
-    width_pixels: Interval = setting(low=0.1, high=50, unit="pixels")
-    angle_degrees: Interval = setting(low=-90, high=90, unit="degrees from vertical")
-    brightness: Interval = setting(low=0, high=1)
+    streaks_per_megapixel: Annotated[Interval, Setting(low=0, high=1e5)]
+    length_pixels: Annotated[Interval, Setting(low=1, high=1000, unit="pixels")]
+    width_pixels: Annotated[Interval, Setting(low=0.1, high=50, unit="pixels")]
+    angle_degrees: Annotated[Interval, Setting(low=-90, high=90, unit="degrees from vertical")]
+    brightness: Annotated[Interval, Setting(low=0, high=1)]
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ class LinearMotionBlur:
     """Uniform motion along a straight line, on the gamma-coded values."""
 
     model: Literal["linear_motion_blur"]
-    length_pixels: Interval = setting(low=1, high=200, unit="pixels")
-    angle_degrees: Interval = setting(low=-180, high=180, unit="degrees")
+    length_pixels: Annotated[Interval, Setting(low=1, high=200, unit="pixels")]
+    angle_degrees: Annotated[Interval, Setting(low=-180, high=180, unit="degrees")]
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,16 @@ class Camera:
     """A camera in low light: Poisson-Gaussian noise on a Bayer mosaic, demosaicked and coded."""
 
     model: Literal["camera"]
-    shot_noise: Interval = setting(low=0, high=1, unit="variance per unit of linear signal")
-    read_noise: Interval = setting(low=0, high=1, unit="standard deviation in linear signal")
-    correlation_pixels: Interval = setting(low=0, high=10, unit="sigma of the smoothing, pixels")
-    jpeg_quality: Interval = setting(low=1, high=100)
+    shot_noise: Annotated[
+        Interval, Setting(low=0, high=1, unit="variance per unit of linear signal")
+    ]
+    read_noise: Annotated[
+        Interval, Setting(low=0, high=1, unit="standard deviation in linear signal")
+    ]
+    correlation_pixels: Annotated[
+        Interval, Setting(low=0, high=10, unit="sigma of the smoothing, pixels")
+    ]
+    jpeg_quality: Annotated[Interval, Setting(low=1, high=100)]
 
 
 @dataclass(frozen=True)
@@ -118,15 +127,15 @@ class LayeredRain:
     """Rain at several depths, each out of focus by its own amount, with a veil of far rain."""
 
     model: Literal["layered_rain"]
-    layers: Interval = setting(low=1, high=10)
-    streaks_per_megapixel: Interval = setting(low=0, high=1e5, unit="per layer")
-    length_pixels: Interval = setting(low=1, high=1000, unit="pixels, nearest layer")
-    width_pixels: Interval = setting(low=0.1, high=50, unit="pixels, nearest layer")
-    angle_degrees: Interval = setting(low=-90, high=90, unit="degrees from vertical")
-    brightness: Interval = setting(low=0, high=1)
-    blur_pixels: Interval = setting(low=0, high=20, unit="sigma of the defocus, pixels")
-    veil: Interval = setting(low=0, high=1, unit="share of grey light mixed in")
-    jpeg_quality: Interval = setting(low=1, high=100)
+    layers: Annotated[Interval, Setting(low=1, high=10)]
+    streaks_per_megapixel: Annotated[Interval, Setting(low=0, high=1e5, unit="per layer")]
+    length_pixels: Annotated[Interval, Setting(low=1, high=1000, unit="pixels, nearest layer")]
+    width_pixels: Annotated[Interval, Setting(low=0.1, high=50, unit="pixels, nearest layer")]
+    angle_degrees: Annotated[Interval, Setting(low=-90, high=90, unit="degrees from vertical")]
+    brightness: Annotated[Interval, Setting(low=0, high=1)]
+    blur_pixels: Annotated[Interval, Setting(low=0, high=20, unit="sigma of the defocus, pixels")]
+    veil: Annotated[Interval, Setting(low=0, high=1, unit="share of grey light mixed in")]
+    jpeg_quality: Annotated[Interval, Setting(low=1, high=100)]
 
 
 @dataclass(frozen=True)
@@ -134,16 +143,20 @@ class CameraShake:
     """A curved camera path during exposure: linear light, clipped highlights, sensor noise."""
 
     model: Literal["camera_shake"]
-    extent_pixels: Interval = setting(low=1, high=200, unit="pixels")
-    exposure_gain: Interval = setting(low=0.1, high=10, unit="linear light before clipping")
-    shot_noise: Interval = setting(low=0, high=1, unit="variance per unit of linear signal")
-    read_noise: Interval = setting(low=0, high=1, unit="standard deviation in linear signal")
-    jpeg_quality: Interval = setting(low=1, high=100)
+    extent_pixels: Annotated[Interval, Setting(low=1, high=200, unit="pixels")]
+    exposure_gain: Annotated[
+        Interval, Setting(low=0.1, high=10, unit="linear light before clipping")
+    ]
+    shot_noise: Annotated[
+        Interval, Setting(low=0, high=1, unit="variance per unit of linear signal")
+    ]
+    read_noise: Annotated[
+        Interval, Setting(low=0, high=1, unit="standard deviation in linear signal")
+    ]
+    jpeg_quality: Annotated[Interval, Setting(low=1, high=100)]
 
 
-Degradation = (
-    GaussianNoise | RainStreaks | LinearMotionBlur | Camera | LayeredRain | CameraShake
-)
+Degradation = GaussianNoise | RainStreaks | LinearMotionBlur | Camera | LayeredRain | CameraShake
 
 
 @dataclass(frozen=True)
@@ -156,7 +169,7 @@ class SyntheticDomain:
 
     degradation: Degradation
     draw: Literal["anew", "stored"]
-    copies: int = setting(low=1, high=1000)
+    copies: Annotated[int, Setting(low=1, high=1000)]
 
 
 @dataclass(frozen=True)
@@ -164,7 +177,9 @@ class SimulatedReal:
     """A stand-in for real photographs where a source has only clean ones."""
 
     degradation: Degradation
-    copies: int = setting(low=1, high=1000, unit="per unlabeled image; test images have one")
+    copies: Annotated[
+        int, Setting(low=1, high=1000, unit="per unlabeled image; test images have one")
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Settings of networks, methods, training, evaluation and report."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pipeline.config.checks import setting
+from pipeline.config.checks import Setting
 
 
 @dataclass(frozen=True)
@@ -11,8 +11,10 @@ class UNet:
     """The paper's plain U-Net: 4 levels and 64 base channels there."""
 
     name: Literal["unet"]
-    levels: int = setting(low=2, high=6)
-    channels: int = setting(low=1, high=512, unit="channels of the first level, doubled a level")
+    levels: Annotated[int, Setting(low=2, high=6)]
+    channels: Annotated[
+        int, Setting(low=1, high=512, unit="channels of the first level, doubled a level")
+    ]
 
 
 Restorer = UNet
@@ -22,21 +24,23 @@ Restorer = UNet
 class Denoiser:
     """The conditional diffusion U-Net, needed only while training."""
 
-    channels: tuple[int, ...] = setting(low=8, high=4096, unit="channels of each level")
-    blocks_per_level: int = setting(low=1, high=8)
-    pixel_unshuffle: int = setting(low=1, high=8, unit="factor; 1 works at full resolution")
-    attention_head_channels: int = setting(low=1, high=512)
-    norm_groups: int = setting(low=1, high=64)
-    dropout: float = setting(low=0, high=0.99)
+    channels: Annotated[tuple[int, ...], Setting(low=8, high=4096, unit="channels of each level")]
+    blocks_per_level: Annotated[int, Setting(low=1, high=8)]
+    pixel_unshuffle: Annotated[
+        int, Setting(low=1, high=8, unit="factor; 1 works at full resolution")
+    ]
+    attention_head_channels: Annotated[int, Setting(low=1, high=512)]
+    norm_groups: Annotated[int, Setting(low=1, high=64)]
+    dropout: Annotated[float, Setting(low=0, high=0.99)]
 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """Betas linear from the first to the last over the diffusion steps (paper: 1e-6, 0.01, 1000)."""
+    """Betas linear over the diffusion steps; the paper has 1e-6 to 0.01 over 1000."""
 
-    diffusion_steps: int = setting(low=2, high=100_000)
-    beta_first: float = setting(low=0, high=1)
-    beta_last: float = setting(low=0, high=1)
+    diffusion_steps: Annotated[int, Setting(low=2, high=100_000)]
+    beta_first: Annotated[float, Setting(low=0, high=1)]
+    beta_last: Annotated[float, Setting(low=0, high=1)]
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,18 @@ class NoiseSpace:
 
     adaptation: Literal["noise_space"]
     start: Literal["pretrained", "scratch"]
-    weight: float = setting(low=0, high=1000, unit="factor of the diffusion loss (paper 0.2)")
-    ramp_steps: int = setting(low=1, unit="steps over which the weight rises")
-    margin: float = setting(low=0, high=10, unit="of the contrastive term (paper 0.1)")
+    weight: Annotated[
+        float, Setting(low=0, high=1000, unit="factor of the diffusion loss (paper 0.2)")
+    ]
+    ramp_steps: Annotated[int, Setting(low=1, unit="steps over which the weight rises")]
+    margin: Annotated[float, Setting(low=0, high=10, unit="of the contrastive term (paper 0.1)")]
     channel_shuffling: bool
     residual_swapping: bool
     conditions: Literal["both", "synthetic", "real"]
-    diffusion_step_range: tuple[int, int] = setting(low=1, unit="first and last step drawn")
-    denoiser_learning_rate: float = setting(low=0, high=1)
+    diffusion_step_range: Annotated[
+        tuple[int, int], Setting(low=1, unit="first and last step drawn")
+    ]
+    denoiser_learning_rate: Annotated[float, Setting(low=0, high=1)]
     schedule: NoiseSchedule
     denoiser: Denoiser
 
@@ -70,21 +78,31 @@ Method = Vanilla | NoiseSpace
 
 @dataclass(frozen=True)
 class Train:
-    """Training of the restorer, the same for every method."""
+    """Training of the restorer, the same for every method.
 
-    steps: int = setting(low=1, unit="restorer updates of every method, pretraining included")
-    pretrain_steps: int = setting(low=0, unit="updates on synthetic pairs that methods share")
-    batch: int = setting(low=1, high=4096, unit="images of each domain")
-    patch: int = setting(low=8, high=4096, unit="pixels")
-    learning_rate: float = setting(low=0, high=1)
+    The learning rate is constant while pretraining; with ``cosine`` it then falls to 0 along half
+    a cosine, for every method alike.
+    """
+
+    steps: Annotated[
+        int, Setting(low=1, unit="restorer updates of every method, pretraining included")
+    ]
+    pretrain_steps: Annotated[
+        int, Setting(low=0, unit="updates on synthetic pairs that methods share")
+    ]
+    batch: Annotated[int, Setting(low=1, high=4096, unit="images of each domain")]
+    patch: Annotated[int, Setting(low=8, high=4096, unit="pixels")]
+    learning_rate: Annotated[float, Setting(low=0, high=1)]
     learning_rate_decay: Literal["none", "cosine"]
-    adam_betas: tuple[float, float] = setting(low=0, high=1)
-    average_decay: float = setting(low=0, high=1, unit="of the moving average of the weights")
+    adam_betas: Annotated[tuple[float, float], Setting(low=0, high=1)]
+    average_decay: Annotated[
+        float, Setting(low=0, high=1, unit="of the moving average of the weights")
+    ]
     precision: Literal["auto", "fp32", "bf16"]
-    threads: int = setting(low=1, high=1024)
-    workers: int = setting(low=0, high=256, unit="processes that read crops")
-    log_every_steps: int = setting(low=1)
-    checkpoint_every_steps: int = setting(low=1)
+    threads: Annotated[int, Setting(low=1, high=1024)]
+    workers: Annotated[int, Setting(low=0, high=256, unit="processes that read crops")]
+    log_every_steps: Annotated[int, Setting(low=1)]
+    checkpoint_every_steps: Annotated[int, Setting(low=1)]
 
 
 @dataclass(frozen=True)
@@ -92,24 +110,26 @@ class Evaluate:
     """Restoration of the test images."""
 
     precision: Literal["auto", "fp32", "bf16"]
-    threads: int = setting(low=1, high=1024)
-    tile: int = setting(low=32, unit="pixels; larger images are restored in overlapping tiles")
-    tile_overlap: int = setting(low=0, unit="pixels")
-    kept_images: int = setting(low=0, unit="restored test images stored for the report")
+    threads: Annotated[int, Setting(low=1, high=1024)]
+    tile: Annotated[
+        int, Setting(low=32, unit="pixels; larger images are restored in overlapping tiles")
+    ]
+    tile_overlap: Annotated[int, Setting(low=0, unit="pixels")]
+    kept_images: Annotated[int, Setting(low=0, unit="restored test images stored for the report")]
 
 
 @dataclass(frozen=True)
 class Report:
     """What the report shows."""
 
-    examples: int = setting(low=0, high=100, unit="image rows a task")
-    bootstrap_samples: int = setting(low=100, high=1_000_000)
+    examples: Annotated[int, Setting(low=0, high=100, unit="image rows a task")]
+    bootstrap_samples: Annotated[int, Setting(low=100, high=1_000_000)]
 
 
 @dataclass(frozen=True)
 class Resources:
     """What a training asks a scheduler for; changes no result."""
 
-    gpu: int = setting(low=0, high=1024)
-    mem_mb: int = setting(low=1)
-    runtime: int = setting(low=1, unit="minutes")
+    gpu: Annotated[int, Setting(low=0, high=1024)]
+    mem_mb: Annotated[int, Setting(low=1)]
+    runtime: Annotated[int, Setting(low=1, unit="minutes")]

@@ -1,5 +1,7 @@
 """The conditional diffusion network: needed while training, then thrown away."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,7 +23,8 @@ class Denoiser(nn.Module):
         self.pixel_unshuffle = settings.pixel_unshuffle
         positions = settings.pixel_unshuffle**2
         levels = len(settings.channels)
-        self.unet = UNet2DModel(
+        unet: Any = UNet2DModel  # its annotations are incomplete
+        self.unet = unet(
             in_channels=3 * (1 + conditions) * positions,
             out_channels=3 * positions,
             block_out_channels=settings.channels,

@@ -37,8 +37,10 @@ def download(settings: FolderSource, folder: Path) -> None:
         )
     files: dict[str, Path] = {}
     for name, chosen in _folders(settings).items():
-        files |= {f"{name}/{key}{path.suffix}": path for key, path in _images(root / chosen).items()}
-    for name, path in files.items():
+        files |= {
+            f"{name}/{key}{path.suffix}": path for key, path in _images(root / chosen).items()
+        }
+    for path in files.values():
         decode(path.read_bytes(), str(path))
     write_archive(
         folder / ARCHIVE,
@@ -68,7 +70,9 @@ def photographs(settings: FolderSource, folder: Path) -> list[Photograph]:
         clean = by_folder.get(f"test/{test}/clean", {})
         _require_partners(test, degraded, clean)
         listed += [
-            Photograph(f"{test}/{name}", "test", f"{test}/{name}", test, degraded[name], clean[name])
+            Photograph(
+                f"{test}/{name}", "test", f"{test}/{name}", test, degraded[name], clean[name]
+            )
             for name in degraded
         ]
     if not settings.test:

@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
     upright = ImageOps.exif_transpose(image)
     if "A" in upright.getbands() or "transparency" in upright.info:
         upright = upright.convert("RGBA")
-        if upright.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(upright.getchannel("A")).min() < 255:
             raise UserError(f"{name}: transparent pixels have no colour; save it without alpha")
     return np.asarray(upright.convert("RGB"))
 
@@ -88,9 +89,9 @@ def write_archive(path: Path, entries: Iterable[tuple[str, Callable[[], bytes]]]
             archive.writestr(zipfile.ZipInfo(name, _EARLIEST), read())
 
 
-def _open(file: io.BufferedIOBase | zipfile.ZipExtFile, name: str) -> Image.Image:
+def _open(file: IO[bytes], name: str) -> Image.Image:
     try:
-        return Image.open(file)  # type: ignore[arg-type]
+        return Image.open(file)
     except UnidentifiedImageError:
         raise UserError(f"{name}: not an image; expected {', '.join(ENDINGS)}") from None
     except (OSError, SyntaxError, ValueError) as error:

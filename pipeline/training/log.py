@@ -58,6 +58,7 @@ class ProgressDisplay:
 
     def __init__(self, title: str, step: int, last_step: int) -> None:
         self.title, self.first_step, self.last_step = title, step, last_step
+        self.shown_loss = ""
         self.console = Console(stderr=True)
         self.started = self.last_line = time.monotonic()
         self.bar = Progress(
@@ -82,8 +83,9 @@ class ProgressDisplay:
 
     def update(self, step: int, loss: float | None) -> None:
         """Show that a step is done."""
-        shown = {} if loss is None else {"loss": f"loss {loss:.4f}"}
-        self.bar.update(self.task, completed=step, **shown)
+        if loss is not None:
+            self.shown_loss = f"loss {loss:.4f}"
+        self.bar.update(self.task, completed=step, loss=self.shown_loss)
         now = time.monotonic()
         if not self.console.is_terminal and now - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = now

@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -33,6 +32,8 @@ from pipeline.training.state import Checkpoint, TrainingState, fingerprint
 STATE_FILE = "state.safetensors"
 MODEL_FILE = "model.safetensors"
 LOG_FILE = "log.csv"
+WITHOUT_EFFECT = ("workers", "checkpoint_every_steps")
+"""Training settings that change no result: a run may go on with others."""
 RETRY_STATUS = 75
 """Exit status after a signal (EX_TEMPFAIL): the same command goes on from the checkpoint."""
 
@@ -73,9 +74,7 @@ def train(job: Job) -> None:
 
     # Data: crops of both domains. Sizes are checked here, before any work.
     stores = {name: ImageStore(job.images / f"{name}.h5") for name in ("synthetic", "real")}
-    crops = JointCrops(
-        stores["synthetic"], stores["real"], job.synthetic, settings.patch, job.seed
-    )
+    crops = JointCrops(stores["synthetic"], stores["real"], job.synthetic, settings.patch, job.seed)
 
     # Networks: the restorer's first weights depend on the seed alone, so all methods share them.
     with seeded_torch(job.seed, "restorer weights"):
@@ -84,15 +83,14 @@ def train(job: Job) -> None:
         adaptation = build_adaptation(restorer, job.method)
     rates = {"restorer": settings.learning_rate, **adaptation.extra_learning_rates()}
     adaptation.to(device=fabric.device, memory_format=torch.channels_last)
-    optimizers = {
+    optimizers: dict[str, torch.optim.Optimizer] = {
         name: torch.optim.Adam(
             getattr(adaptation, name).parameters(), rate, betas=settings.adam_betas, fused=True
         )
         for name, rate in rates.items()
     }
-    average = AveragedModel(
-        copy.deepcopy(restorer), multi_avg_fn=get_ema_multi_avg_fn(settings.average_decay)
-    )
+    average_step = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(copy.deepcopy(restorer), multi_avg_fn=average_step)
     state = TrainingState(adaptation, average, optimizers, TrainingLog())
 
     # Start: from a checkpoint of this very training, or from the shared pretraining, or afresh.
@@ -168,7 +166,7 @@ def _facts(job: Job, precision: str, device: str) -> dict[str, Any]:
         "method_settings": asdict(job.method),
         "synthetic": asdict(job.synthetic),
         "restorer": asdict(job.restorer),
-        "train": asdict(job.train),
+        "train": {k: v for k, v in asdict(job.train).items() if k not in WITHOUT_EFFECT},
         "seed": job.seed,
         "precision": precision,
         "device": device,
@@ -179,13 +177,17 @@ def _facts(job: Job, precision: str, device: str) -> dict[str, Any]:
 
 
 def _learning_rate_factor(settings: Train, step: int) -> float:
-    if settings.learning_rate_decay == "none":
+    after_pretraining = step - 1 - settings.pretrain_steps
+    if settings.learning_rate_decay == "none" or after_pretraining <= 0:
         return 1.0
-    return (1 + math.cos(math.pi * (step - 1) / settings.steps)) / 2
+    progress = after_pretraining / (settings.steps - settings.pretrain_steps)
+    return (1 + math.cos(math.pi * progress)) / 2
 
 
 def _not_finite(wrong: str, checkpoint: Checkpoint) -> str:
-    saved = f"last good checkpoint: {checkpoint.path}" if checkpoint.path.is_file() else "none saved"
+    saved = (
+        f"last good checkpoint: {checkpoint.path}" if checkpoint.path.is_file() else "none saved"
+    )
     return f"{wrong} ({saved}); lower train.learning_rate or the method's weight"
 
 

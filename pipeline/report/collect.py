@@ -1,0 +1,197 @@
+"""Read what trainings and evaluations left: the files that params.yaml's lists name, no others."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from pipeline.config import Params
+from pipeline.errors import UserError
+from pipeline.evaluation import TABLE_FILE, ImageScore, read_table
+from pipeline.paths import DEGRADED, SIMULATED, Run
+
+MODEL_FILE = "model.safetensors"
+LOG_FILE = "log.csv"
+
+Values = NDArray[np.float64]
+Log = dict[str, Values]
+"""Column to its values, one a logged interval; NaN where a row has none."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of one trained restorer besides its weights."""
+
+    run: Run
+    facts: dict[str, Any]
+    log: Log
+
+    @property
+    def restorer(self) -> str:
+        """The network and its settings, such as 'unet (levels 4, channels 64)'."""
+        settings = dict(self.facts["restorer"])
+        name = settings.pop("name")
+        return f"{name} ({', '.join(f'{key} {value}' for key, value in settings.items())})"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Scores of every restorer on the same images of one data set, under one protocol.
+
+    ``ids`` and ``scenes`` are of the images that have a clean version; ``unscored`` counts the
+    others. ``psnr`` (dB) and ``ssim`` map a restorer, DEGRADED among them, to (seeds, images).
+    """
+
+    task: str
+    name: str
+    protocol: str
+    ids: tuple[str, ...]
+    scenes: tuple[str, ...]
+    unscored: int
+    psnr: dict[str, Values]
+    ssim: dict[str, Values]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its images were degraded by this pipeline, not by a camera."""
+        return self.name.endswith(SIMULATED)
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """Everything about one task; models map a method to one model a seed, in params' order."""
+
+    name: str
+    data_sets: tuple[DataSet, ...]
+    models: dict[str, tuple[Model, ...]]
+
+
+def collect(params: Params) -> list[TaskResults]:
+    """Return the results of every task, in the order of params.yaml.
+
+    Raises:
+        UserError: a file is missing or damaged, was made with other settings, or scores of
+            different images or protocols would be compared.
+    """
+    return [_task(params, task) for task in params.tasks]
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts in the header of a model file, without reading its weights.
+
+    Raises:
+        UserError: the file is missing, damaged or not of this project.
+    """
+    _require(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {})["facts"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: damaged or not written by this project ({error})") from None
+    return facts
+
+
+def read_log(path: Path) -> Log:
+    """Return the columns of a training log.
+
+    Raises:
+        UserError: the file is missing.
+    """
+    _require(path)
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    return {
+        name: np.array([float(row[name]) if row[name] else math.nan for row in rows])
+        for name in reader.fieldnames or ()
+    }
+
+
+def _task(params: Params, task: str) -> TaskResults:
+    runs = {DEGRADED: [Run(task, DEGRADED)]}
+    runs |= {method: [Run(task, method, seed) for seed in params.seeds] for method in params.methods}
+    models = {
+        method: tuple(_model(run, params.train.steps) for run in runs[method])
+        for method in params.methods
+    }
+    paths = {name: [run.evaluation / TABLE_FILE for run in chosen] for name, chosen in runs.items()}
+    tables = {path: read_table(path) for chosen in paths.values() for path in chosen}
+    _require_same_images(tables)
+    by_restorer = {name: [tables[path] for path in chosen] for name, chosen in paths.items()}
+    return TaskResults(task, _data_sets(task, by_restorer), models)
+
+
+def _model(run: Run, steps: int) -> Model:
+    path = run.training / MODEL_FILE
+    facts = read_facts(path)
+    expected = {"task": run.task, "method": run.method, "seed": run.seed, "steps": steps}
+    for name, value in expected.items():
+        if facts.get(name) != value:
+            raise UserError(
+                f"{path}: trained with {name} = {facts.get(name)!r}, expected {value!r};"
+                " run 'dvc repro'"
+            )
+    return Model(run, facts, read_log(run.training / LOG_FILE))
+
+
+def _require_same_images(tables: dict[Path, list[ImageScore]]) -> None:
+    listed = {path: [_identity(row) for row in rows] for path, rows in tables.items()}
+    first, *others = listed
+    for path in others:
+        if listed[path] != listed[first]:
+            raise UserError(f"{path}: lists other images than {first}; run 'dvc repro'")
+
+
+def _identity(row: ImageScore) -> tuple[str, str, str, bool]:
+    return row.data_set, row.scene, row.id, row.psnr is None
+
+
+def _data_sets(task: str, tables: dict[str, list[list[ImageScore]]]) -> tuple[DataSet, ...]:
+    rows = [row for chosen in tables.values() for table in chosen for row in table]
+    return tuple(_data_set(task, name, tables) for name in _distinct(row.data_set for row in rows))
+
+
+def _data_set(task: str, name: str, tables: dict[str, list[list[ImageScore]]]) -> DataSet:
+    chosen = {
+        restorer: [[row for row in table if row.data_set == name] for table in seeds]
+        for restorer, seeds in tables.items()
+    }
+    protocols = _distinct(row.protocol for seeds in chosen.values() for s in seeds for row in s)
+    if len(protocols) > 1:
+        raise UserError(
+            f"task {task}, data set {name!r}: scored under the protocols {' and '.join(protocols)},"
+            " which cannot be compared; run 'dvc repro'"
+        )
+    images = chosen[DEGRADED][0]
+    scored = [row for row in images if row.psnr is not None]
+    return DataSet(
+        task=task,
+        name=name,
+        protocol=protocols[0],
+        ids=tuple(row.id for row in scored),
+        scenes=tuple(row.scene for row in scored),
+        unscored=len(images) - len(scored),
+        psnr={restorer: _matrix(seeds, "psnr") for restorer, seeds in chosen.items()},
+        ssim={restorer: _matrix(seeds, "ssim") for restorer, seeds in chosen.items()},
+    )
+
+
+def _matrix(seeds: list[list[ImageScore]], score: str) -> Values:
+    rows = [[getattr(row, score) for row in table if row.psnr is not None] for table in seeds]
+    return np.array(rows, dtype=np.float64)
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: not found; 'dvc repro' or 'dvc checkout' makes it")

@@ -1,0 +1,102 @@
+"""Where the numbers come from: commit, versions, settings, and what each protocol means."""
+
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from pipeline.config import Params
+from pipeline.report.collect import TaskResults
+
+CODE = ("pipeline", "stages", "dvc.yaml")
+DECIDING = (*CODE, "params.yaml", "requirements.lock")
+"""What decides the results, so that a commit of results or of documents changes no report."""
+
+PACKAGES = ("numpy", "scikit-image", "scipy", "diffusers")
+
+PROTOCOLS = {
+    "sidd": "RGB, clamped, not rounded, peak 1; SSIM over the three planes as one volume, Gaussian"
+    " window 11x11x11 (MATLAB's psnr and ssim, as used for the SIDD validation blocks)",
+    "y": "luma of 8-bit RGB (ITU-R BT.601), peak 255; SSIM with a Gaussian window 11x11, only"
+    " where it fits into the image (the deraining literature)",
+    "rgb": "8-bit RGB, peak 255; SSIM with a uniform window 7x7 per channel, only where it fits"
+    " into the image (scikit-image's defaults, no alignment)",
+}
+"""One line on each protocol of pipeline/metrics.py."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """State of the code.
+
+    ``commit`` is the last one that changed what decides the results. ``modified``: files of CODE
+    differ from the commit checked out; ``params_modified``: params.yaml does. All None without git.
+    """
+
+    commit: str | None
+    modified: bool | None
+    params_modified: bool | None
+
+
+def code_state() -> Code:
+    """Return the state of the working tree in the current folder."""
+    commit = _git("log", "-1", "--format=%H", "--", *DECIDING)
+    if not commit:
+        return Code(None, None, None)
+    return Code(
+        commit=commit,
+        modified=bool(_git("status", "--porcelain", "--", *CODE)),
+        params_modified=bool(_git("status", "--porcelain", "--", "params.yaml")),
+    )
+
+
+def protocols_used(results: list[TaskResults]) -> dict[str, str]:
+    """Return name and explanation of the protocols behind the scores."""
+    used = {data_set.protocol for task in results for data_set in task.data_sets if data_set.ids}
+    return {name: text for name, text in PROTOCOLS.items() if name in used}
+
+
+def provenance(params: Params, results: list[TaskResults], code: Code) -> list[tuple[str, str]]:
+    """Return label and value of everything that it takes to know where the numbers come from."""
+    models = [model for task in results for chosen in task.models.values() for model in chosen]
+    train = params.train
+    return [
+        ("Commit of code and settings", code.commit or "unknown: not run in a git repository"),
+        ("Code", _state(code.modified)),
+        ("params.yaml", _state(code.params_modified)),
+        ("Preset", params.preset),
+        ("Seeds", _listed(params.seeds)),
+        ("Restorer", _listed(model.restorer for model in models)),
+        ("Parameters", _listed(f"{model.facts['parameters']:,}" for model in models)),
+        (
+            "Restorer updates",
+            f"{train.steps:,}, of which {train.pretrain_steps:,} in the shared pretraining",
+        ),
+        ("Batch", f"{train.batch} of each domain, patches of {train.patch} pixels"),
+        ("Device of the training", _listed(model.facts["device"] for model in models)),
+        ("Precision of the training", _listed(model.facts["precision"] for model in models)),
+        ("Threads", str(train.threads)),
+        ("Bootstrap", f"{params.report.bootstrap_samples:,} resamples of whole scenes"),
+        ("Python", platform.python_version()),
+        ("torch", _listed(model.facts["torch"] for model in models)),
+        *((name, version(name)) for name in PACKAGES),
+    ]
+
+
+def _state(modified: bool | None) -> str:
+    if modified is None:
+        return "unknown"
+    return "modified, differs from the commit" if modified else "as committed"
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values))
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

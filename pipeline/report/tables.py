@@ -1,0 +1,176 @@
+"""Scores and paired differences as people read them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.config import Params
+from pipeline.paths import DEGRADED
+from pipeline.randomness import numpy_generator
+from pipeline.report.collect import DataSet, Values
+from pipeline.report.summary import interval
+from pipeline.statistics import FEWEST_PAIRS, PairedDifference, mean_and_std, paired_difference
+
+NONE = "-"
+PSNR_DECIMALS = 2
+SSIM_DECIMALS = 4
+FEW_SCENES = 10
+"""Below it the bounds of a bootstrap interval are too narrow, see pipeline/statistics.py."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table; ``best`` marks the highest score of its column."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the rows; ``numeric`` sets the others flush right."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numeric: bool = True
+
+
+def text_table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table of words."""
+    cells = tuple(tuple(Cell(text) for text in row) for row in rows)
+    return Table(caption, tuple(columns), cells, numeric=False)
+
+
+def restorer_label(restorer: str) -> str:
+    """Return how a restorer is named in tables and figures."""
+    return "degraded input" if restorer == DEGRADED else restorer
+
+
+def baseline(params: Params) -> str | None:
+    """Return the first method without adaptation, against which the others are held."""
+    plain = (name for name, method in params.methods.items() if method.adaptation == "none")
+    return next(plain, None)
+
+
+def score_table(params: Params, data_set: DataSet) -> Table:
+    """Return PSNR and SSIM of the degraded input and every method, the best marked.
+
+    With several seeds a score is the mean of the seeds' means and their standard deviation; the
+    interval is of the images' scores averaged over the seeds.
+    """
+    restorers = [DEGRADED, *params.methods]
+    psnr = _score_cells(params, data_set, data_set.psnr, restorers, PSNR_DECIMALS)
+    ssim = _score_cells(params, data_set, data_set.ssim, restorers, SSIM_DECIMALS)
+    spread = f", mean ± std over {len(params.seeds)} seeds" if len(params.seeds) > 1 else ""
+    return Table(
+        caption=f"{data_set.name}: {images_text(data_set)}, protocol {data_set.protocol}",
+        columns=(
+            "Restorer",
+            f"PSNR (dB){spread}",
+            "95 % interval of PSNR",
+            f"SSIM{spread}",
+            "95 % interval of SSIM",
+        ),
+        rows=tuple(
+            (Cell(restorer_label(name)), *psnr[name], *ssim[name]) for name in restorers
+        ),
+    )
+
+
+def difference_table(params: Params, data_set: DataSet) -> Table | None:
+    """Return how much higher each method scores than the baseline on the same images.
+
+    Scores are averaged over the seeds image by image. None where there is nothing to compare.
+    """
+    base = baseline(params)
+    others = [name for name in params.methods if name != base]
+    if base is None or not others:
+        return None
+    rows = []
+    for name in others:
+        found = paired_difference(
+            data_set.psnr[name].mean(axis=0),
+            data_set.psnr[base].mean(axis=0),
+            params.report.bootstrap_samples,
+            numpy_generator("report", data_set.task, data_set.name),
+            groups=data_set.scenes,
+        )
+        bounds = None if found.low is None or found.high is None else (found.low, found.high)
+        mean = f"{found.mean:+.{PSNR_DECIMALS}f}"
+        texts = (name, mean, _bounds(bounds, PSNR_DECIMALS, "+"), _p_value(found))
+        rows.append(tuple(Cell(text) for text in texts))
+    return Table(
+        caption=f"PSNR minus that of {base}, image by image, after {params.train.steps:,} restorer"
+        f" updates each; {images_text(data_set)}",
+        columns=("Method", "Mean difference (dB)", "95 % interval", "p (Wilcoxon, over scenes)"),
+        rows=tuple(rows),
+    )
+
+
+def images_text(data_set: DataSet) -> str:
+    """Return how many images and scenes were scored."""
+    return f"{_count(len(data_set.ids), 'image')} of {_count(len(set(data_set.scenes)), 'scene')}"
+
+
+def notes(params: Params, data_set: DataSet) -> list[str]:
+    """Return what a reader of a data set's tables must not overlook."""
+    found = []
+    scenes = len(set(data_set.scenes))
+    means = {name: float(np.mean(values)) for name, values in data_set.psnr.items()}
+    if all(means[name] <= means[DEGRADED] for name in params.methods):
+        found.append("No method has a higher mean PSNR than the degraded input.")
+    if scenes < FEW_SCENES:
+        found.append(
+            f"{_count(scenes, 'scene')}: too few for an interval to be trusted; with fewer than"
+            f" about {FEW_SCENES} the bounds are too narrow."
+        )
+    if len(params.seeds) == 1:
+        found.append("One seed: how much another training run would differ is not known.")
+    if data_set.unscored:
+        found.append(
+            f"{_count(data_set.unscored, 'more image')} of this data set without a clean"
+            " counterpart: restored, not scored."
+        )
+    return found
+
+
+def _score_cells(
+    params: Params,
+    data_set: DataSet,
+    scores: dict[str, Values],
+    restorers: list[str],
+    decimals: int,
+) -> dict[str, tuple[Cell, Cell]]:
+    texts, means = {}, {}
+    for name in restorers:
+        mean, deviation = mean_and_std(scores[name].mean(axis=1))
+        means[name] = f"{mean:.{decimals}f}"
+        texts[name] = means[name] if deviation is None else f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
+    best = max(means.values(), key=float)
+    return {
+        name: (
+            Cell(texts[name], best=means[name] == best),
+            Cell(_bounds(interval(params, data_set, scores[name].mean(axis=0)), decimals)),
+        )
+        for name in restorers
+    }
+
+
+def _bounds(bounds: tuple[float, float] | None, decimals: int, sign: str = "") -> str:
+    if bounds is None:
+        return f"{NONE} (one scene)"
+    return f"{bounds[0]:{sign}.{decimals}f} to {bounds[1]:{sign}.{decimals}f}"
+
+
+def _p_value(found: PairedDifference) -> str:
+    if found.p_value is not None:
+        return f"{found.p_value:.3g}"
+    few = found.scenes is None or found.scenes < FEWEST_PAIRS
+    reason = f"fewer than {FEWEST_PAIRS} scenes"
+    return f"{NONE} ({reason})" if few else f"{NONE} ({reason} with a difference)"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
