@@ -15,8 +15,8 @@ from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace, Train,
 from pipeline.errors import UserError
 from pipeline.models.weights import load_tensors
 from pipeline.store import Record, write_store
+from pipeline.training.log import ProgressDisplay, TrainingLog
 from pipeline.training.loop import LOG_FILE, MODEL_FILE, RETRY_STATUS, STATE_FILE, Job, train
-from pipeline.training.log import ProgressDisplay
 from pipeline.training.state import Checkpoint
 
 STEPS = 7
@@ -111,8 +111,8 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Make a signal arrive while the given step is being shown."""
     shown = ProgressDisplay.update
 
-    def update(self: ProgressDisplay, now: int, loss: float | None) -> None:
-        shown(self, now, loss)
+    def update(self: ProgressDisplay, now: int, log: TrainingLog) -> None:
+        shown(self, now, log)
         if now == step:
             os.kill(os.getpid(), number)
 
@@ -237,11 +237,11 @@ def test_a_loss_that_is_not_finite_names_step_term_and_checkpoint(
 
 
 def test_two_processes_never_train_the_same(tmp_path: Path) -> None:
-    held = Checkpoint("name")
-    with pytest.raises(UserError, match=f"process {os.getpid()} is training this already"):
+    held = pytest.raises(UserError, match=f"process {os.getpid()} is training this already")
+    with Checkpoint("name"), held:
         Checkpoint("name")
-    held.remove()
-    Checkpoint("name").remove()
+    with Checkpoint("name"):
+        pass  # free again
 
 
 def test_a_damaged_checkpoint_is_reported(

@@ -116,7 +116,9 @@ def read_log(path: Path) -> Log:
 
 def _task(params: Params, task: str) -> TaskResults:
     runs = {DEGRADED: [Run(task, DEGRADED)]}
-    runs |= {method: [Run(task, method, seed) for seed in params.seeds] for method in params.methods}
+    runs |= {
+        method: [Run(task, method, seed) for seed in params.seeds] for method in params.methods
+    }
     models = {
         method: tuple(_model(run, params.train.steps) for run in runs[method])
         for method in params.methods

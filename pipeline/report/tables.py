@@ -73,9 +73,7 @@ def score_table(params: Params, data_set: DataSet) -> Table:
             f"SSIM{spread}",
             "95 % interval of SSIM",
         ),
-        rows=tuple(
-            (Cell(restorer_label(name)), *psnr[name], *ssim[name]) for name in restorers
-        ),
+        rows=tuple((Cell(restorer_label(name)), *psnr[name], *ssim[name]) for name in restorers),
     )
 
 
@@ -147,7 +145,9 @@ def _score_cells(
     for name in restorers:
         mean, deviation = mean_and_std(scores[name].mean(axis=1))
         means[name] = f"{mean:.{decimals}f}"
-        texts[name] = means[name] if deviation is None else f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
+        texts[name] = (
+            means[name] if deviation is None else f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
+        )
     best = max(means.values(), key=float)
     return {
         name: (

@@ -4,6 +4,7 @@ import csv
 import io
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -17,6 +18,8 @@ from rich.progress import (
 )
 from torch import Tensor
 
+from pipeline.errors import UserError
+
 Row = dict[str, float]
 SECONDS_BETWEEN_LINES = 30
 
@@ -27,21 +30,21 @@ class TrainingLog:
 
     rows: list[Row] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
-    count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Add the loss terms of one step."""
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.item()
-        self.count += 1
+            # each term its own count: an interval may begin in pretraining, which has fewer terms
+            self.counts[name] = self.counts.get(name, 0) + 1
 
-    def close_interval(self, step: int, images_seen: int, learning_rate: float) -> Row:
-        """Append and return a row: counters, learning rate, and the mean of each term."""
-        means = {name: total / self.count for name, total in self.sums.items()}
+    def close_interval(self, step: int, images_seen: int, learning_rate: float) -> None:
+        """Append a row: counters, learning rate, and the mean of each term."""
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
         row = {"step": step, "images_seen": images_seen, "learning_rate": learning_rate, **means}
         self.rows.append(row)
-        self.sums, self.count = {}, 0
-        return row
+        self.sums, self.counts = {}, {}
 
     def to_csv(self) -> str:
         """Return all rows as CSV; a column that a row lacks is empty."""
@@ -56,11 +59,11 @@ class TrainingLog:
 class ProgressDisplay:
     """A bar with time left on a terminal; a line now and then where output goes to a file."""
 
-    def __init__(self, title: str, step: int, last_step: int) -> None:
-        self.title, self.first_step, self.last_step = title, step, last_step
-        self.shown_loss = ""
-        self.console = Console(stderr=True)
+    def __init__(self, title: str, last_step: int) -> None:
+        self.title, self.last_step = title, last_step
+        self.console = Console(stderr=True, soft_wrap=True)
         self.started = self.last_line = time.monotonic()
+        self.steps_done = 0
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -72,7 +75,7 @@ class ProgressDisplay:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task(title, total=last_step, completed=step, loss="")
+        self.task = self.bar.add_task(title, total=last_step, loss="")
 
     def __enter__(self) -> "ProgressDisplay":
         self.bar.start()
@@ -81,23 +84,28 @@ class ProgressDisplay:
     def __exit__(self, *reason: object) -> None:
         self.bar.stop()
 
-    def update(self, step: int, loss: float | None) -> None:
-        """Show that a step is done."""
-        if loss is not None:
-            self.shown_loss = f"loss {loss:.4f}"
-        self.bar.update(self.task, completed=step, loss=self.shown_loss)
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(f"{self.title}: {text}")
+
+    def update(self, step: int, log: TrainingLog) -> None:
+        """Show that a step is done, and the loss of the newest row."""
+        self.steps_done += 1
+        loss = f"loss {log.rows[-1]['total']:.4f}" if log.rows else ""
+        self.bar.update(self.task, completed=step, loss=loss)
         now = time.monotonic()
         if not self.console.is_terminal and now - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = now
-            left = (now - self.started) / (step - self.first_step) * (self.last_step - step)
-            self.console.print(
-                f"{self.title}: step {step} of {self.last_step}, {left:.0f} s left", soft_wrap=True
-            )
+            left = (now - self.started) / self.steps_done * (self.last_step - step)
+            self.say(f"step {step} of {self.last_step}, {left:.0f} s left, {loss}")
 
 
-def require_finite(terms: dict[str, Tensor], step: int) -> str | None:
-    """Return what is wrong with the loss terms of a step, or None where all are finite."""
+def require_finite(terms: dict[str, Tensor], step: int, checkpoint: Path) -> None:
+    """Raise UserError, naming step, term and last good checkpoint, unless all terms are finite."""
     for name, value in terms.items():
         if not torch.isfinite(value):
-            return f"step {step}: the loss term {name!r} is {value.item()}"
-    return None
+            saved = f"last good checkpoint: {checkpoint}" if checkpoint.is_file() else "none saved"
+            raise UserError(
+                f"step {step}: the loss term {name!r} is {value.item()} ({saved});"
+                " lower train.learning_rate or the method's weight"
+            )

@@ -20,7 +20,6 @@ from pipeline.batches import JointCrops, batches
 from pipeline.config.data import SyntheticDomain
 from pipeline.config.learning import Method, Restorer, Train
 from pipeline.device import autocast, choose_precision, describe_device, prepare_torch
-from pipeline.errors import UserError
 from pipeline.files import sha256_of, write_text
 from pipeline.models.build import build_restorer, parameter_count
 from pipeline.models.weights import save_tensors
@@ -73,42 +72,45 @@ def train(job: Job) -> None:
     fabric = Fabric(accelerator="auto", devices=1)
 
     # Data: crops of both domains. Sizes are checked here, before any work.
-    stores = {name: ImageStore(job.images / f"{name}.h5") for name in ("synthetic", "real")}
-    crops = JointCrops(stores["synthetic"], stores["real"], job.synthetic, settings.patch, job.seed)
+    synthetic, real = (ImageStore(job.images / f"{name}.h5") for name in ("synthetic", "real"))
+    crops = JointCrops(synthetic, real, job.synthetic, settings.patch, job.seed)
 
     # Networks: the restorer's first weights depend on the seed alone, so all methods share them.
     with seeded_torch(job.seed, "restorer weights"):
         restorer = build_restorer(job.restorer)
     with seeded_torch(job.seed, "other weights"):
         adaptation = build_adaptation(restorer, job.method)
-    rates = {"restorer": settings.learning_rate, **adaptation.extra_learning_rates()}
     adaptation.to(device=fabric.device, memory_format=torch.channels_last)
+    average_step = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(copy.deepcopy(restorer), multi_avg_fn=average_step)
+    rates = {"restorer": settings.learning_rate, **adaptation.extra_learning_rates()}
     optimizers: dict[str, torch.optim.Optimizer] = {
         name: torch.optim.Adam(
             getattr(adaptation, name).parameters(), rate, betas=settings.adam_betas, fused=True
         )
         for name, rate in rates.items()
     }
-    average_step = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(copy.deepcopy(restorer), multi_avg_fn=average_step)
     state = TrainingState(adaptation, average, optimizers, TrainingLog())
 
-    # Start: from a checkpoint of this very training, or from the shared pretraining, or afresh.
-    facts = _facts(job, precision, describe_device(fabric.device))
-    digests = {name: store.digest for name, store in stores.items()}
+    # Start: from the shared pretraining or afresh; a checkpoint of this very training goes first.
+    digests = {"synthetic": synthetic.digest, "real": real.digest}
     if job.start_from is not None:
-        digests["start"] = sha256_of(job.start_from)
         state.load_restorer(job.start_from)
+        digests["start"] = sha256_of(job.start_from)
     first_step = state.step
-    checkpoint = Checkpoint(fingerprint({**facts, "data": digests, "last_step": job.last_step}))
-    if checkpoint.path.is_file():
-        state.load(checkpoint.path)
-        print(f"{job.title}: going on from step {state.step}", file=sys.stderr)
-
+    facts = _facts(job, precision, describe_device(fabric.device))
+    name = fingerprint({**facts, "data": digests, "last_step": job.last_step})
     module = fabric.setup_module(adaptation)
     adaptation.train()
 
-    with _stop_signals() as stop, ProgressDisplay(job.title, state.step, job.last_step) as display:
+    with (
+        Checkpoint(name) as checkpoint,
+        _stop_signals() as stop,
+        ProgressDisplay(job.title, job.last_step) as display,
+    ):
+        if checkpoint.path.is_file():
+            state.load(checkpoint.path)
+            display.say(f"going on from step {state.step}")
         for batch in batches(crops, settings, state.step, job.last_step):
             step = state.step + 1
             factor = _learning_rate_factor(settings, step)
@@ -122,9 +124,7 @@ def train(job: Job) -> None:
                 draws = draws.to(fabric.device)
             with autocast(fabric.device, precision):
                 terms = module(batch.to(fabric.device), draws, step - first_step)
-            wrong = require_finite(terms, step)
-            if wrong:
-                raise UserError(_not_finite(wrong, checkpoint))
+            require_finite(terms, step, checkpoint.path)
 
             # Update: all networks at once, then the moving average of the restorer.
             for optimizer in optimizers.values():
@@ -135,27 +135,26 @@ def train(job: Job) -> None:
             average.update_parameters(restorer)
             state.step = step
 
-            # Bookkeeping.
+            # Bookkeeping: a log row at each interval, a checkpoint now and then or when told to.
+            last = step == job.last_step
             state.log.add(terms)
-            loss = None
-            if step % settings.log_every_steps == 0 or step == job.last_step:
+            if step == settings.steps or step % settings.log_every_steps == 0:
                 rate = settings.learning_rate * factor
-                loss = state.log.close_interval(step, step * settings.batch, rate)["total"]
-            display.update(step, loss)
-            if stop.requested and step < job.last_step:
+                state.log.close_interval(step, step * settings.batch, rate)
+            display.update(step, state.log)
+            if not last and (stop.requested or step % settings.checkpoint_every_steps == 0):
                 state.save(checkpoint.path)
-                print(f"{job.title}: stopped, saved at step {step}", file=sys.stderr)
+            if not last and stop.requested:
+                display.say(f"stopped, saved at step {step}")
                 sys.exit(RETRY_STATUS)
-            if step % settings.checkpoint_every_steps == 0 and step < job.last_step:
-                state.save(checkpoint.path)
 
-    if job.keeps == "state":
-        state.save(job.folder / STATE_FILE)
-    else:
-        model = {**facts, "steps": state.step, "parameters": parameter_count(restorer)}
-        save_tensors(job.folder / MODEL_FILE, average.module.state_dict(), model)
-        write_text(job.folder / LOG_FILE, state.log.to_csv())
-    checkpoint.remove()
+        if job.keeps == "state":
+            state.save(job.folder / STATE_FILE)
+        else:
+            model = {**facts, "steps": state.step, "parameters": parameter_count(restorer)}
+            save_tensors(job.folder / MODEL_FILE, average.module.state_dict(), model)
+            write_text(job.folder / LOG_FILE, state.log.to_csv())
+        checkpoint.remove()
 
 
 def _facts(job: Job, precision: str, device: str) -> dict[str, Any]:
@@ -182,13 +181,6 @@ def _learning_rate_factor(settings: Train, step: int) -> float:
         return 1.0
     progress = after_pretraining / (settings.steps - settings.pretrain_steps)
     return (1 + math.cos(math.pi * progress)) / 2
-
-
-def _not_finite(wrong: str, checkpoint: Checkpoint) -> str:
-    saved = (
-        f"last good checkpoint: {checkpoint.path}" if checkpoint.path.is_file() else "none saved"
-    )
-    return f"{wrong} ({saved}); lower train.learning_rate or the method's weight"
 
 
 class _Stop:

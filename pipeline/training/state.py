@@ -98,6 +98,10 @@ class TrainingState:
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in _below(tensors, f"optimizers.{name}.").items():
             index, entry = key.split(".", 1)
+            parameter = self.optimizers[name].param_groups[0]["params"][int(index)]
+            if value.shape == parameter.shape:
+                # the fused optimizer walks memory, so moments must lie in the parameter's order
+                value = torch.empty_like(parameter).copy_(value)
             state.setdefault(int(index), {})[entry] = value
         groups = self.optimizers[name].state_dict()["param_groups"]
         self.optimizers[name].load_state_dict({"state": state, "param_groups": groups})
@@ -121,7 +125,7 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 
 class Checkpoint:
-    """The one checkpoint of a training, in a folder that only one process may write."""
+    """The one checkpoint of a training, in a folder that one process holds within the block."""
 
     def __init__(self, name: str) -> None:
         """Lock the folder of that name.
@@ -146,10 +150,15 @@ class Checkpoint:
         self._lock.write(str(os.getpid()))
         self._lock.flush()
 
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._lock.close()
+
     def remove(self) -> None:
         """Delete the folder: the training is finished and its results are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.close()
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

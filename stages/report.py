@@ -1,0 +1,15 @@
+"""Render tables, figures and provenance of all evaluations into reports/."""
+
+from pipeline.config import Params
+from pipeline.paths import REPORTS
+from pipeline.report import write_report
+from pipeline.stage import run
+
+
+def main(params: Params) -> None:
+    """Write the report."""
+    write_report(params, REPORTS)
+
+
+if __name__ == "__main__":
+    run(main)
