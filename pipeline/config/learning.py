@@ -122,7 +122,7 @@ class Evaluate:
 class Report:
     """What the report shows."""
 
-    examples: Annotated[int, Setting(low=0, high=100, unit="image rows a task")]
+    examples: Annotated[int, Setting(low=0, high=100, unit="image rows a data set")]
     bootstrap_samples: Annotated[int, Setting(low=100, high=1_000_000)]
 
 

@@ -114,11 +114,13 @@ def _ranked(
         chosen = [stored[index] for index in spread(len(stored), count)]
         return chosen, rule, {image: image for image in chosen}
     order = choose(gains, len(gains))
-    names = {order[(len(order) - 1) // 2]: "median", order[-1]: "smallest", order[0]: "largest"}
     titles = {
-        image: f"{names.get(image, f'rank {rank}')} gain, {gains[image]:+.2f} dB"
+        image: f"rank {rank} of {len(order)}, gain {gains[image]:+.2f} dB"
         for rank, image in enumerate(order, start=1)
     }
+    named = {(len(order) - 1) // 2: "median", len(order) - 1: "smallest", 0: "largest"}
+    for index, name in named.items():
+        titles[order[index]] = f"{name} gain, {gains[order[index]]:+.2f} dB"
     rule = (
         f"Chosen by the gain in PSNR of {restorer_label(method)} over {restorer_label(other)}"
         f" among the {len(gains)} stored images, evenly from the largest to the smallest"

@@ -140,17 +140,14 @@ def _finish(axes: Axes, title: str, pretrain_steps: int) -> None:
 
 def _draw_row(figure: Figure, row: Example, top: int) -> None:
     _text(figure, row.title, GAP_PIXELS, top + LINE_PIXELS / 2, 9, ha="left", weight="bold")
+    total_height = round(figure.get_figheight() * GRID_DPI)
     for place, panel in enumerate(row.panels):
-        left = GAP_PIXELS + place * (CROP_PIXELS + GAP_PIXELS)
         height, width, _ = panel.pixels.shape
-        # on whole pixels: nothing is resampled
-        x, y = left + (CROP_PIXELS - width) // 2, top + LINE_PIXELS + (CROP_PIXELS - height) // 2
-        total_x, total_y = (round(side * GRID_DPI) for side in figure.get_size_inches())
-        axes = figure.add_axes(
-            (x / total_x, 1 - (y + height) / total_y, width / total_x, height / total_y)
-        )
-        axes.set_axis_off()
-        axes.imshow(panel.pixels, interpolation="nearest", aspect="auto")
+        left = GAP_PIXELS + place * (CROP_PIXELS + GAP_PIXELS)
+        x = left + (CROP_PIXELS - width) // 2
+        y = top + LINE_PIXELS + (CROP_PIXELS - height) // 2
+        # pixel on pixel, counted from the bottom: nothing is resampled
+        figure.figimage(panel.pixels, x, total_height - y - height, origin="upper")
         if panel.psnr is not None:
             below = top + LINE_PIXELS * 1.5 + CROP_PIXELS
             _text(figure, f"{panel.psnr:.2f} dB", left + CROP_PIXELS / 2, below, 9)

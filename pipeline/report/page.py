@@ -1,6 +1,7 @@
 """The report as Markdown and HTML, with its figures and the cost page beside it."""
 
 import base64
+import functools
 import json
 import re
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from pipeline.report.tables import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"
-PAPER = "https://arxiv.org/abs/2406.18516"
+PAPER = "Denoising as Adaptation, ICLR 2025, arXiv 2406.18516"
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ def _write_json(path: Path, value: Any) -> None:
     write_text(path, text + "\n")
 
 
+@functools.cache
 def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

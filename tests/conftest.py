@@ -1,0 +1,73 @@
+"""What several test modules share: a configuration, images, stores, a disk that is too small."""
+
+import copy
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+
+from pipeline.compose import compose
+from pipeline.store import Record, write_store
+
+Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="session")
+def _demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("conf") / "params.yaml"
+    compose([], path)
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
+@pytest.fixture
+def values(_demo: dict[str, Any]) -> dict[str, Any]:
+    """The composed configuration as plain values, to be changed at will."""
+    return copy.deepcopy(_demo)
+
+
+@pytest.fixture
+def pixels() -> Callable[..., Pixels]:
+    """Return a random image: ``pixels(seed, height, width)``."""
+
+    def make(seed: int, height: int = 12, width: int = 16) -> Pixels:
+        return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+    return make
+
+
+@pytest.fixture
+def pack() -> Callable[..., Path]:
+    """Write a store of arrays: ``pack(path, {"id": ..., "clean": array, ...}, ...)``."""
+
+    def make(path: Path, *images: dict[str, Any]) -> Path:
+        write_store(path, [_record(**image) for image in images])
+        return path
+
+    return make
+
+
+def _record(id: str, scene: str = "scene", data_set: str = "set", **roles: Pixels) -> Record:
+    height, width, _ = next(iter(roles.values())).shape
+    loaders = {role: lambda image=image: image for role, image in roles.items()}
+    return Record(id, scene, data_set, height, width, **loaders)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one MiB."""
+    folder = tmp_path / "small_disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,0 +1,609 @@
+"""The report on a small workspace whose numbers are known by hand."""
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dvc.repo import Repo
+from PIL import Image
+from safetensors.numpy import save_file
+
+from pipeline.compose import compose
+from pipeline.config import Params, read_params
+from pipeline.errors import UserError
+from pipeline.evaluation import ImageScore
+from pipeline.files import write_text
+from pipeline.images import Pixels
+from pipeline.metrics import PROTOCOLS as KNOWN_PROTOCOLS
+from pipeline.paths import COSTS, DEGRADED, SIMULATED, Run, task_images
+from pipeline.report import write_report
+from pipeline.report.collect import collect
+from pipeline.report.cost import method_costs, read_costs, stage_names
+from pipeline.report.examples import CROP_PIXELS, choose, examples, spread
+from pipeline.report.figures import GAP_PIXELS, HEADER_PIXELS, LINE_PIXELS
+from pipeline.report.page import escape_markdown
+from pipeline.report.provenance import PROTOCOLS, code_state
+from pipeline.store import Record, write_store
+
+ROOT = Path(__file__).parent.parent
+TASK = "denoise"
+DATA_SET = f"tiny photographs, {SIMULATED}"
+SCENES = ("attic", "attic", "beach", "cellar")
+IMAGES = ("attic_1", "attic_2", "beach_1", "cellar_1")
+HEIGHT, WIDTH = 20, 24
+OUT = Path("out")
+
+# mean 23, deviations -3, -1, 1, 3
+DEGRADED_PSNR = (20.0, 22.0, 24.0, 26.0)
+VANILLA_PSNR = (21.0, 22.0, 26.0, 27.0)
+# minus vanilla: 1, 3, -1, 2
+ADAPTED_PSNR = (22.0, 25.0, 25.0, 29.0)
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Params:
+    path = tmp_path_factory.mktemp("conf") / "params.yaml"
+    compose(
+        ["preset=tiny", "tasks=[denoise]", "report.examples=3", "report.bootstrap_samples=2000"],
+        path,
+    )
+    return read_params(path)
+
+
+@pytest.fixture
+def params(composed: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The configuration, with the current folder a workspace made for it."""
+    enter(tmp_path, monkeypatch)
+    make_workspace(composed)
+    return composed
+
+
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go to a folder in which git finds no repository further up."""
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent))
+
+
+def make_workspace(params: Params) -> None:
+    write_images(clean=True)
+    write_scores(Run(TASK, DEGRADED), DEGRADED_PSNR)
+    for seed in params.seeds:
+        for method, psnr in zip(params.methods, (VANILLA_PSNR, ADAPTED_PSNR), strict=True):
+            write_run(params, Run(TASK, method, seed), psnr)
+
+
+def write_run(params: Params, run: Run, psnr: tuple[float | None, ...]) -> None:
+    write_scores(run, psnr)
+    adapted = params.methods[run.method].adaptation != "none"
+    columns = {"step": (2, 4, 6), "restoration": (0.4, 0.2, 0.1)}
+    if adapted:
+        columns |= {"positive_error": ("", 0.9, 0.5), "negative_error": ("", 0.8, 0.7)}
+    lines = [
+        ",".join(columns),
+        *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True)),
+    ]
+    write_text(run.training / "log.csv", "\n".join(lines) + "\n")
+    write_model(params, run)
+    index = list(params.methods).index(run.method)
+    write_restored(run, lambda image: flat(100 + 20 * index + IMAGES.index(image)))
+
+
+def write_model(params: Params, run: Run, **changes: Any) -> None:
+    facts = {
+        "task": run.task, "method": run.method, "seed": run.seed, "steps": params.train.steps,
+        "restorer": {"name": "unet", "levels": 2, "channels": 8}, "parameters": 1234,
+        "precision": "fp32", "device": "CPU test", "torch": "2.0.0", **changes,
+    }  # fmt: skip
+    weights = {"weight": np.zeros(1, dtype=np.float32)}
+    save_file(weights, run.training / "model.safetensors", metadata={"facts": json.dumps(facts)})
+
+
+def write_scores(
+    run: Run, psnr: tuple[float | None, ...], protocol: str = "sidd", data_set: str = DATA_SET,
+    scenes: tuple[str, ...] = SCENES, images: tuple[str, ...] = IMAGES,
+) -> None:  # fmt: skip
+    rows = [
+        ImageScore(data_set, scene, image, protocol, value, None if value is None else 0.5)
+        for scene, image, value in zip(scenes, images, psnr, strict=True)
+    ]
+    table = run.evaluation / "per_image.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(field.name for field in dataclasses.fields(ImageScore))
+        writer.writerows(dataclasses.astuple(row) for row in rows)
+
+
+def write_images(clean: bool, data_set: str = DATA_SET) -> None:
+    records = [
+        Record(
+            id=image, scene=scene, data_set=data_set, height=HEIGHT, width=WIDTH,
+            degraded=lambda index=index: flat(index),  # type: ignore[misc]
+            clean=(lambda index=index: flat(200 + index)) if clean else None,  # type: ignore[misc]
+        )
+        for index, (image, scene) in enumerate(zip(IMAGES, SCENES, strict=True))
+    ]  # fmt: skip
+    write_store(task_images(TASK) / "test.h5", records)
+
+
+def write_restored(run: Run, pixels: Any) -> None:
+    records = [
+        Record(
+            id=image, scene=scene, data_set=DATA_SET, height=HEIGHT, width=WIDTH,
+            restored=lambda image=image: pixels(image),  # type: ignore[misc]
+        )
+        for image, scene in zip(IMAGES, SCENES, strict=True)
+    ]  # fmt: skip
+    write_store(run.evaluation / "restored.h5", records)
+
+
+def flat(value: int) -> Pixels:
+    return np.full((HEIGHT, WIDTH, 3), value, dtype=np.uint8)
+
+
+def summary(params: Params) -> list[dict[str, Any]]:
+    write_report(params, OUT)
+    rows: list[dict[str, Any]] = json.loads((OUT / "summary.json").read_text())
+    return rows
+
+
+def markdown(params: Params) -> str:
+    write_report(params, OUT)
+    return (OUT / "report.md").read_text()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+# Numbers
+
+
+def test_summary_by_hand(params: Params) -> None:
+    degraded, vanilla, adapted = summary(params)
+    assert degraded == {
+        "task": TASK, "method": "degraded", "seed": None, "data_set": DATA_SET, "split": "test",
+        "simulated": True, "protocol": "sidd", "images": 4, "scenes": 3,
+        "psnr": 23.0, "ssim": 0.5,
+        # scenes of means 21 (two images), 24, 26: resampled thrice, at least all 21, at most 26
+        "psnr_low": 21.0, "psnr_high": 26.0, "ssim_low": 0.5, "ssim_high": 0.5,
+        # sqrt((9 + 1 + 1 + 9) / 3)
+        "psnr_std_images": 2.581989, "ssim_std_images": 0.0,
+        "steps": None, "restorer": None, "parameters": None, "precision": None, "device": None,
+        "commit": None, "code_modified": None,
+    }  # fmt: skip
+    assert (vanilla["method"], vanilla["seed"], vanilla["psnr"]) == ("vanilla", 0, 24.0)
+    assert (adapted["method"], adapted["seed"], adapted["psnr"]) == ("noise_space", 0, 25.25)
+    assert adapted["restorer"] == "unet (levels 2, channels 8)"
+    assert (adapted["parameters"], adapted["steps"]) == (1234, params.train.steps)
+    assert (adapted["precision"], adapted["device"]) == ("fp32", "CPU test")
+
+
+def test_one_scene_has_no_interval_and_one_image_no_spread(params: Params) -> None:
+    for run in runs(params):
+        write_scores(run, (30.0,), scenes=SCENES[:1], images=IMAGES[:1])
+    row = summary(params)[0]
+    assert row["psnr"] == 30.0
+    assert all(row[f"{score}_{bound}"] is None for score in ("psnr", "ssim")
+               for bound in ("low", "high", "std_images"))  # fmt: skip
+    assert "- (one scene)" in (OUT / "report.md").read_text()
+
+
+def test_score_table_marks_the_best(params: Params) -> None:
+    text = markdown(params)
+    assert "| degraded input | 23.00 | 21.00 to 26.00 | **0.5000** | 0.5000 to 0.5000 |" in text
+    assert "| noise_space | **25.25** |" in text
+    assert "4 images of 3 scenes, protocol sidd" in text
+    assert "One seed" in text and "±" not in text
+    assert "No method" not in text
+
+
+def test_it_says_when_the_input_is_better(params: Params) -> None:
+    write_scores(Run(TASK, DEGRADED), (40.0, 40.0, 40.0, 40.0))
+    text = markdown(params)
+    assert "No method has a higher mean PSNR than the degraded input." in text
+    assert "| degraded input | **40.00** |" in text
+
+
+def test_paired_difference_by_hand(params: Params) -> None:
+    # (1 + 3 - 1 + 2) / 4; scene means 2, -1, 2
+    text = markdown(params)
+    assert "| noise_space | +1.25 | -1.00 to +2.00 | - (fewer than 6 scenes) |" in text
+    assert "PSNR minus that of vanilla" in text
+    assert f"after {params.train.steps} restorer updates each" in text
+
+
+def test_six_scenes_give_a_p_value(params: Params) -> None:
+    names = tuple("abcdef")
+    for run in runs(params):
+        gain = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0) if run.method == "noise_space" else (0.0,) * 6
+        psnr = tuple(20 + value for value in gain)
+        write_scores(run, psnr, scenes=names, images=names)
+    # all six of one sign: 2 / 2^6
+    assert re.search(r"\| noise_space \| \+3\.50 \| .* \| 0\.0312 \|", markdown(params))
+
+
+def test_two_seeds_give_mean_and_spread(composed: Params, tmp_path: Path, monkeypatch: Any) -> None:
+    two = dataclasses.replace(composed, seeds=(0, 1))
+    enter(tmp_path, monkeypatch)
+    make_workspace(two)
+    write_scores(Run(TASK, "vanilla", 1), tuple(value + 2 for value in VANILLA_PSNR))
+    assert [row["psnr"] for row in summary(two)] == [23.0, 24.0, 26.0, 25.25, 25.25]
+    text = (OUT / "report.md").read_text()
+    # means 24 and 26: sqrt(2); the difference is of the images' means over the seeds
+    assert "mean ± std over 2 seeds" in text
+    assert "| vanilla | 25.00 ± 1.41 |" in text
+    assert "| noise_space | **25.25 ± 0.00** |" in text
+    assert "| noise_space | +0.25 | -2.00 to +1.00 |" in text
+    assert "| degraded input | 23.00 |" in text
+    assert "One seed" not in text
+
+
+# What is read
+
+
+def test_runs_that_params_do_not_name_are_not_read(params: Params) -> None:
+    write_report(params, Path("before"))
+    stale = Run(TASK, "vanilla", 7)
+    write_text(stale.evaluation / "per_image.csv", "nonsense")
+    write_text(stale.training / "log.csv", "nonsense")
+    write_text(COSTS / "train@denoise-vanilla-7.json", "nonsense")
+    write_text(Path("after/figures/images_removed.png"), "of a task that is gone")
+    write_report(params, Path("after"))
+    assert files(Path("after")) == files(Path("before"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        Run(TASK, DEGRADED).evaluation / "per_image.csv",
+        Run(TASK, "vanilla", 0).evaluation / "per_image.csv",
+        Run(TASK, "noise_space", 0).evaluation / "restored.h5",
+        Run(TASK, "vanilla", 0).training / "log.csv",
+        Run(TASK, "vanilla", 0).training / "model.safetensors",
+        task_images(TASK) / "test.h5",
+    ],
+    ids=str,
+)
+def test_a_missing_input_is_named(params: Params, path: Path) -> None:
+    path.unlink()
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))}.*dvc repro"):
+        write_report(params, OUT)
+
+
+def test_a_damaged_model_is_named(params: Params) -> None:
+    (Run(TASK, "vanilla", 0).training / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"vanilla-0/model\.safetensors: damaged"):
+        collect(params)
+
+
+@pytest.mark.parametrize(("name", "value"), [("steps", 5), ("method", "other"), ("seed", 3)])
+def test_a_model_of_other_settings_is_refused(params: Params, name: str, value: Any) -> None:
+    write_model(params, Run(TASK, "vanilla", 0), **{name: value})
+    with pytest.raises(UserError, match=f"trained with {name} = {value!r}.*dvc repro"):
+        collect(params)
+
+
+def test_protocols_are_never_mixed(params: Params) -> None:
+    write_scores(Run(TASK, "noise_space", 0), ADAPTED_PSNR, protocol="rgb")
+    with pytest.raises(UserError, match="protocols sidd and rgb, which cannot be compared"):
+        collect(params)
+
+
+def test_scores_of_other_images_are_refused(params: Params) -> None:
+    write_scores(Run(TASK, "vanilla", 0), VANILLA_PSNR, images=("x", *IMAGES[1:]))
+    with pytest.raises(UserError, match="lists other images"):
+        collect(params)
+
+
+# Images
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "places"),
+    [(7, 3, [0, 3, 6]), (6, 3, [0, 2, 5]), (5, 1, [2]), (4, 2, [0, 3]), (2, 3, [0, 1]),
+     (1, 1, [0]), (0, 3, []), (5, 0, [])],
+)  # fmt: skip
+def test_spread(total: int, count: int, places: list[int]) -> None:
+    assert spread(total, count) == places
+
+
+def test_best_median_and_worst_are_chosen() -> None:
+    gains = {"a": 0.1, "b": -2.0, "c": 3.0, "d": 0.5, "e": 0.2}
+    assert choose(gains, 3) == ["c", "e", "b"]
+    assert choose(gains, 1) == ["e"]
+    assert choose({"a": 1.0, "b": 1.0, "c": 1.0}, 3) == ["a", "b", "c"]
+
+
+def test_the_images_shown_are_those_chosen(params: Params) -> None:
+    # gains over vanilla: 1, 3, -1, 2
+    shown = examples(params, collect(params)[0].data_sets[0])
+    assert [row.image for row in shown.rows] == ["attic_2", "cellar_1", "beach_1"]
+    titles = ["largest gain, +3.00 dB", "median gain, +2.00 dB", "smallest gain, -1.00 dB"]
+    assert [row.title for row in shown.rows] == titles
+    assert "gain in PSNR of noise_space over vanilla among the 4 stored images" in shown.rule
+    panels = shown.rows[0].panels
+    assert [panel.title for panel in panels] == [
+        "degraded input", "vanilla", "noise_space", "clean",
+    ]  # fmt: skip
+    assert [panel.psnr for panel in panels] == [22.0, 22.0, 25.0, None]
+    assert [int(panel.pixels[0, 0, 0]) for panel in panels] == [1, 101, 121, 201]
+    # 24 pixels wide: enlarged by 8, the largest whole factor that fits
+    assert panels[0].pixels.shape == (HEIGHT * 8, WIDTH * 8, 3)
+    assert "attic_2 (largest gain, +3.00 dB): degraded input 22.00 dB" in markdown(params)
+    with Image.open(OUT / "figures" / "images_denoise.png") as opened:
+        grid = np.asarray(opened.convert("RGB"))
+    for column, panel in enumerate(panels):
+        x = GAP_PIXELS + column * (CROP_PIXELS + GAP_PIXELS)
+        y = HEADER_PIXELS + LINE_PIXELS + (CROP_PIXELS - HEIGHT * 8) // 2
+        np.testing.assert_array_equal(grid[y : y + HEIGHT * 8, x : x + WIDTH * 8], panel.pixels)
+
+
+def test_a_large_image_is_cropped_in_the_middle(params: Params) -> None:
+    ramp = np.arange(300, dtype=np.uint16)[:, None, None].repeat(200, 1).repeat(3, 2)
+    pixels = (ramp % 256).astype(np.uint8)
+    large = Record("attic_1", "attic", DATA_SET, 300, 200, degraded=lambda: pixels)
+    write_store(task_images(TASK) / "test.h5", [large])
+    restored = dataclasses.replace(large, degraded=None, restored=lambda: pixels)
+    for method in params.methods:
+        write_store(Run(TASK, method, 0).evaluation / "restored.h5", [restored])
+    panel = examples(params, collect(params)[0].data_sets[0]).rows[0].panels[0]
+    assert panel.pixels.shape == (CROP_PIXELS, CROP_PIXELS, 3)
+    assert panel.pixels[0, 0, 0] == (300 - CROP_PIXELS) // 2
+
+
+def test_without_another_method_the_gain_is_over_the_input(params: Params) -> None:
+    alone = dataclasses.replace(params, methods={"vanilla": params.methods["vanilla"]})
+    text = markdown(alone)
+    assert "gain in PSNR of vanilla over degraded input" in text
+    assert "PSNR minus" not in text
+
+
+def test_a_data_set_without_truth_is_shown_unscored(params: Params) -> None:
+    write_images(clean=False)
+    for run in runs(params):
+        write_scores(run, (None,) * 4)
+    assert summary(params) == []
+    text = (OUT / "report.md").read_text()
+    assert "Images of this data set: 4, none with a clean counterpart." in text
+    assert "| degraded input" not in text and "PSNR (dB)" not in text
+    assert "in the order of the test set" in text
+    assert (OUT / "figures" / "images_denoise.png").is_file()
+    assert "images_denoise.png" in text
+
+
+def test_each_data_set_has_its_own_tables(params: Params) -> None:
+    for run in runs(params):
+        path = run.evaluation / "per_image.csv"
+        lines = path.read_text().splitlines()
+        lines[3:] = [line.replace(f'"{DATA_SET}"', "polyu") for line in lines[3:]]
+        write_text(path, "\n".join(lines) + "\n")
+    rows = summary(params)
+    assert [row["data_set"] for row in rows] == [DATA_SET] * 3 + ["polyu"] * 3
+    assert [row["simulated"] for row in rows] == [True] * 3 + [False] * 3
+    assert [row["psnr"] for row in rows if row["method"] == "degraded"] == [21.0, 25.0]
+    text = (OUT / "report.md").read_text()
+    assert f"### {DATA_SET}\n" in text and "### polyu\n" in text
+
+
+# Pages
+
+
+class Page(HTMLParser):
+    """Elements of a page; fails on one that is not closed."""
+
+    VOID = ("meta", "img", "link", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, "an element is not closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_html_is_whole_and_needs_no_network(params: Params) -> None:
+    write_report(params, OUT)
+    for name in ("report.html", "cost.html"):
+        text = (OUT / name).read_text()
+        assert not re.search(r"(src|href)=.https?:|@import|url\(", text)
+        page = Page(text)
+        assert not page.named("script") and not page.named("link")
+        assert page.named("html")[0]["lang"] == "en"
+    page = Page((OUT / "report.html").read_text())
+    assert page.named("iframe")[0]["src"] == "cost.html" and page.named("iframe")[0]["title"]
+    images = page.named("img")
+    assert len(images) == 2
+    for image in images:
+        assert image["alt"] and (image["src"] or "").startswith("data:image/png;base64,")
+    anchors = {element.get("id") for _, element in page.elements}
+    for link in page.named("a"):
+        target = link["href"] or ""
+        assert target[1:] in anchors if target.startswith("#") else (OUT / target).is_file()
+
+
+def test_simulated_data_is_called_so(params: Params) -> None:
+    write_report(params, OUT)
+    for name in ("report.md", "report.html"):
+        text = (OUT / name).read_text()
+        assert "Simulated real data." in text
+        assert "No photograph of SIDD, SPA-Data, RealBlur" in text
+    for run in runs(params):
+        write_scores(run, DEGRADED_PSNR, data_set="polyu")
+    assert "simulated" not in markdown(params).lower()
+
+
+def test_curves_tell_how_often_swapping_was_noticed(params: Params) -> None:
+    text = markdown(params)
+    # d_neg - d_pos: -0.1, then 0.2; the pretraining has neither
+    assert "noise_space: d_neg above d_pos in 1 of 2 logged intervals." in text
+    assert "Last restoration loss: vanilla 0.1000; noise_space 0.1000." in text
+    assert (OUT / "figures" / "curves_denoise.png").is_file()
+
+
+def test_names_are_escaped(composed: Params, tmp_path: Path, monkeypatch: Any) -> None:
+    hostile = 'a|b<i>$x^{$ & *c* "d"'
+    methods = dict(zip(("vanilla", hostile), composed.methods.values(), strict=True))
+    renamed = dataclasses.replace(composed, methods=methods)
+    enter(tmp_path, monkeypatch)
+    make_workspace(renamed)
+    data_set = "<script>alert(1)</script> | _odd_"
+    write_images(clean=True, data_set=data_set)
+    for run in runs(renamed):
+        write_scores(run, DEGRADED_PSNR, data_set=data_set)
+    text = markdown(renamed)
+    page = Page((OUT / "report.html").read_text())
+    assert not page.named("script") and not page.named("i")
+    assert "&lt;script&gt;" in (OUT / "report.html").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| a"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 6, "as many cells as the table has columns"
+    assert r"\<script\>alert(1)\</script\> \| \_odd\_" in text
+
+
+def test_escape_markdown() -> None:
+    assert escape_markdown("noise_space, 1 < 2") == r"noise_space, 1 \< 2"
+    assert escape_markdown("_x_ `y` [z]\n# t") == r"\_x\_ \`y\` \[z\] # t"
+
+
+def test_two_renders_have_the_same_bytes(
+    composed: Params, tmp_path: Path, monkeypatch: Any
+) -> None:
+    made = []
+    for name, seconds in (("first", 1.0), ("second", 2.0)):
+        enter(tmp_path / name, monkeypatch)
+        make_workspace(composed)
+        write_cost("train@denoise-vanilla-0", seconds, 100)
+        write_report(composed, OUT)
+        made.append(files(OUT))
+    first, second = made
+    different = {name for name in first if first[name] != second[name]}
+    assert set(first) == set(second)
+    assert different == {"cost.json", "cost.md", "cost.html"}
+    assert {"figures/curves_denoise.png", "figures/images_denoise.png"} < set(first)
+
+
+def test_the_stage_needs_no_torch(params: Params) -> None:
+    compose(["preset=tiny", "tasks=[denoise]"], Path("params.yaml"))
+    code = (
+        "import sys; from stages.report import main; from pipeline.config import read_params;"
+        "main(read_params()); assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert Path("reports/report.html").is_file()
+
+
+# Cost and provenance
+
+
+def write_cost(stage: str, wall_s: float, peak_memory_mib: int) -> None:
+    record = {"stage": stage, "wall_s": wall_s, "peak_memory_mib": peak_memory_mib}
+    write_text(COSTS / f"{stage}.json", json.dumps(record))
+
+
+def test_costs_by_hand(params: Params) -> None:
+    write_cost("train@denoise-vanilla-0", 20.0, 1000)
+    write_cost("train@denoise-noise_space-0", 50.0, 1250)
+    write_report(params, OUT)
+    record = json.loads((OUT / "cost.json").read_text())
+    assert (record["total_wall_s"], record["peak_memory_mib"]) == (70.0, 1250)
+    adapted = record["methods"][1]
+    assert (adapted["wall_ratio"], adapted["memory_ratio"]) == (2.5, 1.25)
+    assert {"stage": "pretrain@denoise-0", "wall_s": None, "peak_memory_mib": None} in (
+        record["stages"]
+    )
+    text = (OUT / "cost.md").read_text()
+    assert "| denoise, noise_space | 50.0 | 2.50 x | 1,250 | 1.25 x |" in text
+    assert "| pretrain@denoise-0 | - | - |" in text
+
+
+def test_cost_over_seeds_needs_every_record(params: Params) -> None:
+    two = dataclasses.replace(params, seeds=(0, 1))
+    write_cost("train@denoise-vanilla-0", 20.0, 1000)
+    assert method_costs(two, read_costs(two))[0].wall_s is None
+    write_cost("train@denoise-vanilla-1", 30.0, 900)
+    found = method_costs(two, read_costs(two))[0]
+    assert (found.wall_s, found.peak_memory_mib, found.wall_ratio) == (25.0, 1000, 1.0)
+
+
+def test_stage_names_are_those_of_the_graph() -> None:
+    stages = {stage.addressing for stage in Repo(str(ROOT)).index.stages} - {"report"}
+    assert set(stage_names(read_params(ROOT / "params.yaml"))) == stages
+
+
+def test_every_protocol_is_explained() -> None:
+    assert set(PROTOCOLS) == set(KNOWN_PROTOCOLS)
+
+
+def test_commit_is_that_of_code_and_settings(tmp_path: Path, monkeypatch: Any) -> None:
+    enter(tmp_path, monkeypatch)
+    assert code_state().commit is None
+    write_text(Path("pipeline/code.py"), "1")
+    write_text(Path("params.yaml"), "1")
+    git("init", "--quiet")
+    commit("code")
+    code = git("rev-parse", "HEAD")
+    write_text(Path("README.md"), "results and documents change no report")
+    commit("documents")
+    assert git("rev-parse", "HEAD") != code
+    found = code_state()
+    assert (found.commit, found.modified, found.params_modified) == (code, False, False)
+    write_text(Path("params.yaml"), "2")
+    assert (code_state().modified, code_state().params_modified) == (False, True)
+    write_text(Path("stages/new.py"), "2")
+    assert code_state().modified
+
+
+def test_rebuilding_is_told(params: Params) -> None:
+    assert "This was not run in a git repository" in markdown(params)
+    write_text(Path("dvc.yaml"), "stages: {}")
+    git("init", "--quiet")
+    commit("all")
+    head = git("rev-parse", "HEAD")
+    text = markdown(params)
+    assert f"git checkout {head} && dvc repro" in text
+    assert "modified after that commit" not in text
+    assert f"git checkout {head} &amp;&amp; dvc repro" in (OUT / "report.html").read_text()
+    write_text(Path("dvc.yaml"), "changed: {}")
+    assert summary(params)[0]["code_modified"] is True
+    assert "The code was modified after that commit" in (OUT / "report.md").read_text()
+
+
+def git(*arguments: str) -> str:
+    person = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    done = subprocess.run(["git", *person, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def commit(message: str) -> None:
+    git("add", "--all")
+    git("commit", "--quiet", "--message", message)
+
+
+def runs(params: Params) -> list[Run]:
+    trained = [Run(TASK, method, seed) for method in params.methods for seed in params.seeds]
+    return [Run(TASK, DEGRADED), *trained]

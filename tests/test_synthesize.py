@@ -1,0 +1,268 @@
+"""Synthesis: what is made, what is used as it is, what never reaches a training."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from pipeline.config.data import (
+    SPLITS,
+    GaussianNoise,
+    SimulatedReal,
+    SyntheticDomain,
+    Task,
+    TaskSources,
+)
+from pipeline.errors import UserError
+from pipeline.paths import SIMULATED
+from pipeline.store import ImageStore
+from pipeline.synthesize import synthesize
+
+Pixels = NDArray[np.uint8]
+Pack = Callable[..., Path]
+
+
+def noise(*sigma_255: float) -> GaussianNoise:
+    return GaussianNoise("gaussian_noise", (sigma_255[0], sigma_255[-1]))
+
+
+def make_task(
+    synthetic: SyntheticDomain | None = None, simulated_real: SimulatedReal | None = None
+) -> Task:
+    return Task(
+        sources=TaskSources("one", "one", "one"),
+        synthetic=synthetic or SyntheticDomain(noise(20), "stored", 3),
+        simulated_real=simulated_real,
+        protocol="sidd",
+    )
+
+
+CLEAN_TASK = make_task(simulated_real=SimulatedReal(noise(20), 2))
+"""For sources that bring clean images only."""
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> dict[str, Path]:
+    return dict.fromkeys(SPLITS, tmp_path / "prepared" / "one")
+
+
+@pytest.fixture
+def clean_source(prepared: dict[str, Path], pack: Pack) -> dict[str, list[Pixels]]:
+    """Two clean grey images for each split; their values are far from 0 and 255."""
+    images = {}
+    for place, split in enumerate(SPLITS):
+        images[split] = [
+            np.full((40, 50 + number, 3), 110 + 10 * place + number, np.uint8)
+            for number in range(2)
+        ]
+        listed = [
+            {
+                "id": f"{split}{number}",
+                "scene": f"{split} scene",
+                "data_set": "ours",
+                "clean": image,
+            }
+            for number, image in enumerate(images[split])
+        ]
+        pack(prepared[split] / f"{split}.h5", *listed)
+    return images
+
+
+def made(
+    task: Task, prepared: dict[str, Path], folder: Path, name: str = "denoise"
+) -> dict[str, ImageStore]:
+    synthesize(task, name, prepared, folder)
+    return {split: ImageStore(folder / f"{split}.h5") for split in SPLITS}
+
+
+def image_of(store: ImageStore, name: str, role: str = "degraded") -> Pixels:
+    return store.image(role, store.ids.index(name))
+
+
+def test_copies_and_names(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
+) -> None:
+    stores = made(CLEAN_TASK, prepared, tmp_path / "task")
+    assert stores["synthetic"].ids == [
+        f"synthetic{n}_{copy}" for n in range(2) for copy in range(3)
+    ]
+    assert stores["real"].ids == ["real0_0", "real0_1", "real1_0", "real1_1"]
+    assert stores["test"].ids == ["test0", "test1"]
+    for split, store in stores.items():
+        assert set(store.scenes) == {f"{split} scene"}
+    assert set(stores["synthetic"].data_sets) == {"ours"}
+    assert set(stores["real"].data_sets) == {f"ours, {SIMULATED}"}
+    assert set(stores["test"].data_sets) == {"ours, simulated real"}
+    assert stores["synthetic"].widths.tolist() == [50, 50, 50, 51, 51, 51]
+
+
+def test_the_noise_has_the_strength_that_was_asked_for(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
+) -> None:
+    """Sigma 20 in 8-bit values; rounding adds 1/12 to the variance."""
+    for split, store in made(CLEAN_TASK, prepared, tmp_path / "task").items():
+        for index in range(len(store)):
+            source = clean_source[split][int(store.ids[index].removeprefix(split)[0])]
+            difference = store.image("degraded", index).astype(float) - source
+            assert abs(difference.std() - (20**2 + 1 / 12) ** 0.5) < 1
+            assert abs(difference.mean()) < 1
+            if split != "real":
+                assert_array_equal(store.image("clean", index), source)
+
+
+def test_no_noise_leaves_the_image(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
+) -> None:
+    still = make_task(SyntheticDomain(noise(0), "stored", 1), SimulatedReal(noise(0), 1))
+    for split, store in made(still, prepared, tmp_path / "task").items():
+        assert store.ids == [f"{split}0", f"{split}1"]
+        for index, source in enumerate(clean_source[split]):
+            assert_array_equal(store.image("degraded", index), source)
+
+
+def test_unlabeled_photographs_carry_no_truth(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
+) -> None:
+    store = made(CLEAN_TASK, prepared, tmp_path / "task")["real"]
+    assert not any(store.has("clean", index) for index in range(len(store)))
+    with h5py.File(tmp_path / "task" / "real.h5") as file:
+        assert file["clean"].shape == (0,)
+        assert file["degraded"].size == 2 * 3 * (40 * 50 + 40 * 51)
+
+
+def test_every_image_and_copy_has_noise_of_its_own(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
+) -> None:
+    stores = made(CLEAN_TASK, prepared, tmp_path / "task")
+    noises = [
+        store.image("degraded", index)[:, :50].astype(int) - store.image("degraded", index).mean()
+        for store in stores.values()
+        for index in range(len(store))
+    ]
+    for first in range(len(noises)):
+        for second in range(first):
+            correlation = np.corrcoef(noises[first].ravel(), noises[second].ravel())[0, 1]
+            assert abs(correlation) < 0.1  # 6,000 values: standard deviation 0.013
+
+
+def test_the_same_bytes_every_time(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
+) -> None:
+    made(CLEAN_TASK, prepared, tmp_path / "first")
+    np.random.default_rng(0).random()
+    made(CLEAN_TASK, prepared, tmp_path / "second")
+    for split in SPLITS:
+        first = (tmp_path / "first" / f"{split}.h5").read_bytes()
+        assert (tmp_path / "second" / f"{split}.h5").read_bytes() == first
+    assert len(list((tmp_path / "first").iterdir())) == 3
+
+
+def test_another_task_draws_other_noise(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
+) -> None:
+    one = made(CLEAN_TASK, prepared, tmp_path / "one")["test"]
+    other = made(CLEAN_TASK, prepared, tmp_path / "other", name="other")["test"]
+    assert (image_of(one, "test0") != image_of(other, "test0")).any()
+
+
+def test_more_copies_leave_the_first_ones(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
+) -> None:
+    more = replace(CLEAN_TASK, synthetic=SyntheticDomain(noise(20), "stored", 5))
+    few = made(CLEAN_TASK, prepared, tmp_path / "few")["synthetic"]
+    many = made(more, prepared, tmp_path / "many")["synthetic"]
+    for name in few.ids:
+        assert_array_equal(image_of(few, name), image_of(many, name))
+
+
+def test_noise_drawn_anew_needs_only_the_clean_images(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
+) -> None:
+    task = replace(CLEAN_TASK, synthetic=SyntheticDomain(noise(20), "anew", 3))
+    store = made(task, prepared, tmp_path / "task")["synthetic"]
+    source = prepared["synthetic"] / "synthetic.h5"
+    assert store.path.read_bytes() == source.read_bytes()
+    assert store.ids == ["synthetic0", "synthetic1"]
+    assert not store.has("degraded", 0)
+
+
+def test_what_a_source_brings_is_used_as_it_is(
+    prepared: dict[str, Path], pack: Pack, pixels: Callable[..., Pixels], tmp_path: Path
+) -> None:
+    pair = {"id": "a", "degraded": pixels(1), "clean": pixels(2)}
+    sources = {
+        "synthetic": pack(prepared["synthetic"] / "synthetic.h5", pair),
+        "real": pack(prepared["real"] / "real.h5", {"id": "b", "degraded": pixels(3)}),
+        "test": pack(prepared["test"] / "test.h5", pair),
+    }
+    stores = made(make_task(), prepared, tmp_path / "task")
+    for split, path in sources.items():
+        assert (tmp_path / "task" / f"{split}.h5").read_bytes() == path.read_bytes()
+        assert not any(SIMULATED in name for name in stores[split].data_sets)
+
+
+def test_splits_come_from_their_own_sources(
+    tmp_path: Path, pack: Pack, pixels: Callable[..., Pixels]
+) -> None:
+    prepared = {split: tmp_path / "prepared" / f"source of {split}" for split in SPLITS}
+    for split in SPLITS:
+        pack(prepared[split] / f"{split}.h5", {"id": f"from {split}", "clean": pixels(1)})
+    stores = made(CLEAN_TASK, prepared, tmp_path / "task")
+    assert stores["synthetic"].ids[0] == "from synthetic_0"
+    assert stores["real"].ids[0] == "from real_0"
+    assert stores["test"].ids == ["from test"]
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_split_without_images_is_told(
+    clean_source: dict[str, list[Pixels]],
+    prepared: dict[str, Path],
+    pack: Pack,
+    tmp_path: Path,
+    split: str,
+) -> None:
+    pack(prepared[split] / f"{split}.h5")
+    with pytest.raises(UserError) as caught:
+        made(CLEAN_TASK, prepared, tmp_path / "task")
+    message = str(caught.value)
+    assert message.startswith(f"task denoise: source 'one' has no image for the split {split!r}")
+    assert f"tasks.denoise.sources.{split}" in message
+    assert not (tmp_path / "task").exists()
+
+
+def test_no_prepared_images_are_told(prepared: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"synthetic.h5: not found; 'dvc repro'"):
+        made(CLEAN_TASK, prepared, tmp_path / "task")
+
+
+def test_clean_images_need_simulated_real(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
+) -> None:
+    message = r"split 'real' brings clean images only; set tasks.denoise.simulated_real"
+    with pytest.raises(UserError, match=message):
+        made(make_task(), prepared, tmp_path / "task")
+
+
+@pytest.mark.parametrize("split", ["real", "test"])
+def test_degraded_photographs_need_no_simulated_real(
+    clean_source: dict[str, list[Pixels]],
+    prepared: dict[str, Path],
+    pack: Pack,
+    pixels: Callable[..., Pixels],
+    tmp_path: Path,
+    split: str,
+) -> None:
+    images: dict[str, Any] = {"id": "own", "degraded": pixels(1)}
+    pack(prepared[split] / f"{split}.h5", images)
+    message = f"split '{split}' brings degraded .*; set tasks.denoise.simulated_real to null"
+    with pytest.raises(UserError, match=message):
+        made(CLEAN_TASK, prepared, tmp_path / "task")
