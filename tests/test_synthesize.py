@@ -181,6 +181,21 @@ def test_more_copies_leave_the_first_ones(
         assert_array_equal(image_of(few, name), image_of(many, name))
 
 
+def test_more_images_leave_the_noise_of_the_others(
+    prepared: dict[str, Path], pack: Pack, pixels: Callable[..., Pixels], tmp_path: Path
+) -> None:
+    images = [{"id": name, "clean": pixels(seed)} for seed, name in enumerate("abc")]
+    made_of = {}
+    for label, chosen in (("few", images[1:]), ("all", images)):
+        for split in SPLITS:
+            pack(prepared[split] / f"{split}.h5", *chosen)
+        made_of[label] = made(CLEAN_TASK, prepared, tmp_path / label)
+    for split in SPLITS:
+        few, every = made_of["few"][split], made_of["all"][split]
+        for name in few.ids:
+            assert_array_equal(image_of(few, name), image_of(every, name))
+
+
 def test_noise_drawn_anew_needs_only_the_clean_images(
     clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
 ) -> None:
