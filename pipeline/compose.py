@@ -23,6 +23,7 @@ def compose(overrides: list[str], output: Path = PARAMS_FILE) -> None:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     with replacing(output) as partial:
         staged = partial.with_suffix(".yaml")  # the ending decides the format
@@ -30,7 +31,7 @@ def compose(overrides: list[str], output: Path = PARAMS_FILE) -> None:
             compose_and_dump(staged, str(CONF), None, "config", str(CONF), overrides)
             check(OmegaConf.to_container(OmegaConf.load(staged)))
             staged.replace(partial)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"overrides {overrides}: {' '.join(str(error).split())}") from None
         finally:
             staged.unlink(missing_ok=True)

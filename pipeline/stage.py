@@ -40,12 +40,12 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(_told(str(error)))
     except OSError as error:
         # h5py wraps the reason into its text and leaves errno unset
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or f"errno = {errno.ENOSPC}" in str(
-            error
-        )
-        if not full:
+        reason = " ".join(str(error).split())
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or f"errno = {errno.ENOSPC}" in reason:
+            reason = f"disk full while writing ({reason}); free space and run the command again"
+        elif error.filename is None:
             raise
-        sys.exit(_told(f"disk full while writing ({error}); free space and run the command again"))
+        sys.exit(_told(reason))
 
 
 def _told(message: str) -> int:

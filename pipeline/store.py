@@ -17,6 +17,7 @@ height, width       (images,) int64             pixels
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +73,15 @@ def write_store(path: Path, records: Sequence[Record]) -> None:
         for name in ("height", "width"):
             values = [getattr(record, name) for record in records]
             file.create_dataset(name, data=np.array(values, dtype=np.int64))
-        digest = hashlib.sha256(repr(_identity(records)).encode())
         for role in ROLES:
             file.create_dataset(f"{role}_offset", data=np.array(offsets[role], dtype=np.int64))
-            pixels = file.create_dataset(role, shape=(totals[role],), dtype=np.uint8)
+            file.create_dataset(role, (totals[role],), np.uint8, dcpl=_allocated_at_once())
+        file.attrs["format"] = FORMAT
+        file.attrs["digest"] = "0" * 64
+        _reserve_space(file)
+        digest = hashlib.sha256(repr(_identity(records)).encode())
+        for role in ROLES:
+            pixels = file[role]
             for record, offset in zip(records, offsets[role], strict=True):
                 loader = getattr(record, role)
                 if loader is None:
@@ -83,8 +89,21 @@ def write_store(path: Path, records: Sequence[Record]) -> None:
                 image = _load(loader, record, path)
                 pixels[offset : offset + image.size] = image.reshape(-1)
                 digest.update(image.tobytes())
-        file.attrs["format"] = FORMAT
-        file.attrs["digest"] = digest.hexdigest()
+        file.attrs.modify("digest", digest.hexdigest())
+
+
+def _allocated_at_once() -> h5py.h5p.PropDCID:
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return creation
+
+
+def _reserve_space(file: h5py.File) -> None:
+    # HDF5 may crash when a write fails, so the disk must be found full before there are any
+    file.flush()
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.id.get_vfd_handle(), 0, file.id.get_filesize())
 
 
 class ImageStore:

@@ -37,6 +37,11 @@ def synthesize(task: Task, name: str, prepared: dict[Split, Path], folder: Path)
                 f"task {name}: source {prepared[split].name!r} has no image for the split"
                 f" {split!r}; choose another source with tasks.{name}.sources.{split}"
             )
+    if task.simulated_real and all(stores[split].has("degraded", 0) for split in ("real", "test")):
+        raise UserError(
+            f"task {name}: its sources bring degraded photographs of their own, so nothing is"
+            f" simulated; set tasks.{name}.simulated_real to null"
+        )
     _synthetic(task, name, stores["synthetic"], folder / "synthetic.h5")
     for split in ("real", "test"):
         _real(task, name, split, stores[split], folder / f"{split}.h5")
@@ -55,11 +60,6 @@ def _synthetic(task: Task, name: str, store: ImageStore, path: Path) -> None:
 def _real(task: Task, name: str, split: str, store: ImageStore, path: Path) -> None:
     simulated = task.simulated_real
     brings_degraded = store.has("degraded", 0)
-    if brings_degraded and simulated is not None:
-        raise UserError(
-            f"task {name}: the source of the split {split!r} brings degraded photographs of its"
-            f" own; set tasks.{name}.simulated_real to null"
-        )
     if brings_degraded:
         _copy(store.path, path)
         return

@@ -1,5 +1,6 @@
 """The resolved configuration: params.yaml as frozen, checked dataclasses."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,12 +46,14 @@ def check(values: Any) -> Params:
         if not chosen:
             raise ConfigError(f"{name}: found nothing, expected at least one")
         for label in chosen:
-            if "@" in str(label) or "/" in str(label) or "-" in str(label):
+            fit = isinstance(label, str) and re.fullmatch(r"[A-Za-z0-9_.]+", label)
+            if name != "seeds" and not fit:
                 raise ConfigError(
-                    f"{name}.{label}: found '@', '/' or '-' in a name,"
-                    " expected letters, digits, '_' and '.' (names become parts of paths)"
+                    f"{name}.{label}: found {label!r} as a name, expected letters, digits, '_' and"
+                    " '.' (names become parts of paths)"
                 )
     _check_seeds(params)
+    _check_sources(params)
     _check_tasks(params)
     _check_methods(params)
     _check_train(params)
@@ -65,13 +68,14 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
         ConfigError: see ``check``.
     """
     from omegaconf import OmegaConf  # slow to import; not every importer of this module reads
+    from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     if not path.is_file():
         raise UserError(f"{path}: not found; write it with 'python -m pipeline.compose'")
     try:
         values = OmegaConf.to_container(OmegaConf.load(path))
-    except YAMLError as error:
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         where = " ".join(str(error).split())
         raise UserError(f"{path}: not valid YAML: {where}") from None
     return check(values)
@@ -80,6 +84,16 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
 def _check_seeds(params: Params) -> None:
     if len(set(params.seeds)) != len(params.seeds):
         raise ConfigError(f"seeds: found {list(params.seeds)}, expected each seed once")
+
+
+def _check_sources(params: Params) -> None:
+    for label, source in params.sources.items():
+        for name in getattr(source, "test", ()):
+            if not name or "/" in name:
+                raise ConfigError(
+                    f"sources.{label}.test: found {name!r} as the name of a test set,"
+                    " expected a text without '/'"
+                )
 
 
 def _check_tasks(params: Params) -> None:

@@ -24,11 +24,15 @@ class ConfigError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Beside a type in ``Annotated``: its numbers must lie in [low, high]; unit explains them."""
+    """Beside a type in ``Annotated``: its numbers must lie in [low, high]; unit explains them.
+
+    Two numbers are an interval, lowest first, unless ``ordered`` is false.
+    """
 
     low: float | None = None
     high: float | None = None
     unit: str = ""
+    ordered: bool = True
 
     def allows(self, value: float) -> bool:
         """Return whether a number is finite and within the range."""
@@ -115,8 +119,8 @@ def _build_union(arguments: tuple[Any, ...], value: Any, key: str, limits: Setti
         return build(candidates[0], value, key, limits)
     _require_mapping(value, key)
     tag, by_name = tagged(candidates)
-    if value.get(tag) not in by_name:
-        names = list(by_name)
+    names = list(by_name)
+    if value.get(tag) not in names:
         raise ConfigError(
             f"{key}.{tag}: found {value.get(tag)!r}, expected one of {', '.join(names)}"
             f"{_nearest(value.get(tag), names)}"
@@ -150,7 +154,7 @@ def _build_tuple(arguments: tuple[Any, ...], value: Any, key: str, limits: Setti
         build(kind, item, f"{key}[{index}]", limits)
         for index, (kind, item) in enumerate(zip(arguments, value, strict=True))
     )
-    if arguments == get_args(Interval) and made[0] > made[1]:
+    if limits.ordered and arguments == get_args(Interval) and made[0] > made[1]:
         raise ConfigError(f"{key}: found {_show(value)}, expected [lowest, highest]")
     return made
 

@@ -94,9 +94,9 @@ class Train:
     patch: Annotated[int, Setting(low=8, high=4096, unit="pixels")]
     learning_rate: Annotated[float, Setting(low=0, high=1)]
     learning_rate_decay: Literal["none", "cosine"]
-    adam_betas: Annotated[tuple[float, float], Setting(low=0, high=1)]
+    adam_betas: Annotated[tuple[float, float], Setting(low=0, high=0.999999, ordered=False)]
     average_decay: Annotated[
-        float, Setting(low=0, high=1, unit="of the moving average of the weights")
+        float, Setting(low=0, high=0.999999, unit="of the moving average of the weights")
     ]
     precision: Literal["auto", "fp32", "bf16"]
     threads: Annotated[int, Setting(low=1, high=1024)]

@@ -5,7 +5,6 @@ folders, without the ending. Without test pairs the real photographs are restore
 but there is nothing to score.
 """
 
-import zipfile
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FolderSource
@@ -16,6 +15,7 @@ from pipeline.sources.photographs import (
     ImageFile,
     Photograph,
     decode,
+    open_archive,
     write_archive,
 )
 
@@ -96,9 +96,12 @@ def _images(folder: Path) -> dict[str, Path]:
         raise UserError(f"{folder}: no such folder; expected a folder of images")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in ENDINGS or not path.is_file():
+        hidden = path.name.startswith(".")  # such as macOS's ._photo.jpg, which is no image
+        if hidden or path.suffix.lower() not in ENDINGS or not path.is_file():
             continue
         key = path.relative_to(folder).with_suffix("").as_posix()
+        if not _is_unicode(key):
+            raise UserError(f"{str(path)!r}: the file name is not UTF-8; rename the file")
         if key in found:
             raise UserError(f"{path}: same name as {found[key].name}; keep one of the two")
         found[key] = path
@@ -107,9 +110,14 @@ def _images(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _is_unicode(name: str) -> bool:
+    # undecodable bytes of a file name become lone surrogates, which no archive can hold
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def _archived(archive: Path) -> dict[str, dict[str, ImageFile]]:
     by_folder: dict[str, dict[str, ImageFile]] = {}
-    with zipfile.ZipFile(archive) as opened:
+    with open_archive(archive) as opened:
         for name in opened.namelist():
             parts = PurePosixPath(name).with_suffix("").parts
             depth = 3 if parts[0] == "test" else 1

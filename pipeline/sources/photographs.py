@@ -1,8 +1,11 @@
 """What a source yields, and how image files become 8-bit RGB arrays."""
 
+import contextlib
 import io
+import re
+import struct
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -33,15 +36,18 @@ class ImageFile:
 
     def size(self) -> tuple[int, int]:
         """Return (height, width) as shown, from the header alone."""
-        with zipfile.ZipFile(self.archive) as archive, archive.open(self.name) as file:
+        with open_archive(self.archive) as archive, archive.open(self.name) as file:
             image = _open(file, self.name)
             width, height = image.size
-            sideways = image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
+            with _told_as_damage(self.name):
+                orientation = image.getexif().get(EXIF_ORIENTATION)
+        # Pillow has turned the size of a TIFF already
+        sideways = orientation in SIDEWAYS and image.format != "TIFF"
         return (width, height) if sideways else (height, width)
 
     def pixels(self) -> NDArray[np.uint8]:
         """Return the decoded image (height, width, 3) uint8 RGB."""
-        with zipfile.ZipFile(self.archive) as archive:
+        with open_archive(self.archive) as archive:
             return decode(archive.read(self.name), self.name)
 
 
@@ -66,15 +72,15 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
         UserError: not an image, truncated, more than 8 bits a channel, CMYK, or transparent.
     """
     image = _open(io.BytesIO(encoded), name)
-    try:
+    # Pillow drops the lower 8 bits of 16-bit colours silently, and forgets the tiles on loading
+    deep = any(re.search(r";16[BLN]", str(tile.args)) for tile in getattr(image, "tile", ()))
+    with _told_as_damage(name):
         image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{name}: damaged image ({error}); replace or remove the file") from None
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        upright = ImageOps.exif_transpose(image)
+    if deep or image.mode in ("I", "F") or image.mode.startswith("I;16"):
         raise UserError(f"{name}: more than 8 bits a channel ({image.mode}); save it with 8 bits")
     if image.mode == "CMYK":
         raise UserError(f"{name}: CMYK colours; save it as RGB")
-    upright = ImageOps.exif_transpose(image)
     if "A" in upright.getbands() or "transparency" in upright.info:
         upright = upright.convert("RGBA")
         if np.asarray(upright.getchannel("A")).min() < 255:
@@ -87,6 +93,28 @@ def write_archive(path: Path, entries: Iterable[tuple[str, Callable[[], bytes]]]
     with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name, read in sorted(entries):
             archive.writestr(zipfile.ZipInfo(name, _EARLIEST), read())
+
+
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """Open an archive for reading.
+
+    Raises:
+        UserError: the archive is missing or damaged.
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; 'dvc repro' or 'dvc checkout' makes it") from None
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and run 'dvc repro'") from None
+
+
+@contextlib.contextmanager
+def _told_as_damage(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error) as error:
+        raise UserError(f"{name}: damaged image ({error}); replace or remove the file") from None
 
 
 def _open(file: IO[bytes], name: str) -> Image.Image:
