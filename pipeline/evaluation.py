@@ -14,11 +14,9 @@ from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.images import Image, Pixels, as_float, to_uint8
 from pipeline.metrics import score
-from pipeline.paths import Run
+from pipeline.paths import IMAGES_FILE, TABLE_FILE, Run
 from pipeline.store import ImageStore, Record, write_store
 
-TABLE_FILE = "per_image.csv"
-IMAGES_FILE = "restored.h5"
 PERFECT_PSNR = 100.0
 """Written where the restored image equals the clean one, whose PSNR is infinite."""
 

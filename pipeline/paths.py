@@ -9,6 +9,12 @@ METRICS = REPORTS / "metrics"
 COSTS = Path("logs/costs")
 """Durations and memory: they differ from run to run, so they are no DVC outputs."""
 
+STATE_FILE = "state.safetensors"
+MODEL_FILE = "model.safetensors"
+LOG_FILE = "log.csv"
+TABLE_FILE = "per_image.csv"
+IMAGES_FILE = "restored.h5"
+
 DEGRADED = "degraded"
 """Stands in place of a method's name for the unrestored input."""
 
@@ -51,12 +57,12 @@ class Run:
 
     @property
     def training(self) -> Path:
-        """Folder of model.safetensors and log.csv."""
+        """Folder of MODEL_FILE and LOG_FILE."""
         return DATA / "models" / self.task / self.name
 
     @property
     def evaluation(self) -> Path:
-        """Folder of per_image.csv and restored.h5."""
+        """Folder of TABLE_FILE and IMAGES_FILE."""
         return DATA / "evaluations" / self.task / self.name
 
     @property

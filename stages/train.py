@@ -1,13 +1,13 @@
 """Train one restorer with one method on one task."""
 
 from pipeline.config import Params
-from pipeline.paths import Run, pretrained, task_images
+from pipeline.paths import STATE_FILE, Run, pretrained, task_images
 from pipeline.stage import run
 
 
 def main(params: Params, task: str, method: str, seed: int) -> None:
     """Train one method and seed."""
-    from pipeline.training.loop import STATE_FILE, Job, train
+    from pipeline.training.loop import Job, train
 
     settings = params.methods[method]
     goes_on = settings.start == "pretrained"

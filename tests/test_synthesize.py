@@ -267,17 +267,30 @@ def test_clean_images_need_simulated_real(
         made(make_task(), prepared, tmp_path / "task")
 
 
-@pytest.mark.parametrize("split", ["real", "test"])
-def test_degraded_photographs_need_no_simulated_real(
+def test_a_simulation_that_nothing_needs_is_refused(
     clean_source: dict[str, list[Pixels]],
     prepared: dict[str, Path],
     pack: Pack,
     pixels: Callable[..., Pixels],
     tmp_path: Path,
-    split: str,
 ) -> None:
     images: dict[str, Any] = {"id": "own", "degraded": pixels(1)}
-    pack(prepared[split] / f"{split}.h5", images)
-    message = f"split '{split}' brings degraded .*; set tasks.denoise.simulated_real to null"
-    with pytest.raises(UserError, match=message):
+    for split in ("real", "test"):
+        pack(prepared[split] / f"{split}.h5", images)
+    with pytest.raises(UserError, match=r"nothing is simulated; set tasks.denoise.simulated_real"):
         made(CLEAN_TASK, prepared, tmp_path / "task")
+
+
+def test_own_photographs_may_stand_beside_simulated_test_images(
+    clean_source: dict[str, list[Pixels]],
+    prepared: dict[str, Path],
+    pack: Pack,
+    pixels: Callable[..., Pixels],
+    tmp_path: Path,
+) -> None:
+    own = pixels(1)
+    pack(prepared["real"] / "real.h5", {"id": "own", "degraded": own})
+    made(CLEAN_TASK, prepared, tmp_path / "task")
+    real = ImageStore(tmp_path / "task" / "real.h5")
+    np.testing.assert_array_equal(real.image("degraded", 0), own)
+    assert "simulated real" in ImageStore(tmp_path / "task" / "test.h5").data_sets[0]

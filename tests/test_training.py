@@ -14,9 +14,10 @@ from pipeline.config.data import GaussianNoise, SyntheticDomain
 from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace, Train, UNet, Vanilla
 from pipeline.errors import UserError
 from pipeline.models.weights import load_tensors
+from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.store import Record, write_store
 from pipeline.training.log import ProgressDisplay, TrainingLog
-from pipeline.training.loop import LOG_FILE, MODEL_FILE, RETRY_STATUS, STATE_FILE, Job, train
+from pipeline.training.loop import RETRY_STATUS, Job, train
 from pipeline.training.state import Checkpoint
 
 STEPS = 7

@@ -53,8 +53,10 @@ class Workspace:
         assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout + done.stderr
 
-    def kill_when(self, ready: Callable[[str], bool], *command: str) -> str:
-        """Run a command; SIGKILL it and all that it started once ``ready(output so far)``."""
+    def kill_when(
+        self, ready: Callable[[str], bool], *command: str, with_children: bool = True
+    ) -> str:
+        """Run a command; SIGKILL it, and what it started, once ``ready(output so far)``."""
         log = self.folder.parent / f"{self.folder.name}.log"
         with log.open("w") as file:
             process = subprocess.Popen(
@@ -63,7 +65,7 @@ class Workspace:
             )  # fmt: skip
             while process.poll() is None:
                 if ready(log.read_text()):
-                    os.killpg(process.pid, signal.SIGKILL)
+                    (os.killpg if with_children else os.kill)(process.pid, signal.SIGKILL)
                     process.wait()
                     break
                 time.sleep(0.005)

@@ -14,11 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline.config import Params
 from pipeline.errors import UserError
-from pipeline.evaluation import TABLE_FILE, ImageScore, read_table
-from pipeline.paths import DEGRADED, SIMULATED, Run
-
-MODEL_FILE = "model.safetensors"
-LOG_FILE = "log.csv"
+from pipeline.evaluation import ImageScore, read_table
+from pipeline.paths import DEGRADED, LOG_FILE, MODEL_FILE, SIMULATED, TABLE_FILE, Run
 
 Values = NDArray[np.float64]
 Log = dict[str, Values]

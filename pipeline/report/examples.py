@@ -6,9 +6,8 @@ import numpy as np
 
 from pipeline.config import Params
 from pipeline.errors import UserError
-from pipeline.evaluation import IMAGES_FILE
 from pipeline.images import Pixels
-from pipeline.paths import DEGRADED, Run, task_images
+from pipeline.paths import DEGRADED, IMAGES_FILE, Run, task_images
 from pipeline.report.collect import DataSet
 from pipeline.report.tables import baseline, restorer_label
 from pipeline.store import ImageStore

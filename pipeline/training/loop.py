@@ -23,14 +23,12 @@ from pipeline.device import autocast, choose_precision, describe_device, prepare
 from pipeline.files import sha256_of, write_text
 from pipeline.models.build import build_restorer, parameter_count
 from pipeline.models.weights import save_tensors
+from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.randomness import seeded_torch, stable_seed, torch_generator
 from pipeline.store import ImageStore
 from pipeline.training.log import ProgressDisplay, TrainingLog, require_finite
 from pipeline.training.state import Checkpoint, TrainingState, fingerprint
 
-STATE_FILE = "state.safetensors"
-MODEL_FILE = "model.safetensors"
-LOG_FILE = "log.csv"
 WITHOUT_EFFECT = ("workers", "checkpoint_every_steps")
 """Training settings that change no result: a run may go on with others."""
 RETRY_STATUS = 75

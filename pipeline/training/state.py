@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pipeline.errors import UserError
 from pipeline.models.weights import load_strictly, load_tensors, save_tensors
+from pipeline.paths import STATE_FILE
 from pipeline.training.log import TrainingLog
 
 CHECKPOINTS_VARIABLE = "PIPELINE_CHECKPOINTS"
@@ -135,7 +136,7 @@ class Checkpoint:
         """
         root = Path(os.environ.get(CHECKPOINTS_VARIABLE, ".checkpoints"))
         self.folder = root / name
-        self.path = self.folder / "state.safetensors"
+        self.path = self.folder / STATE_FILE
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock: IO[str] = (self.folder / "lock").open("a+")
         try:
