@@ -59,7 +59,7 @@ def restore(
         for left in starts(width, tile, tile - overlap):
             place = (slice(top, top + tile), slice(left, left + tile))
             restored = _restore_tile(restorer, image[place], precision, device)
-            weight = _tile_weight(restored.shape[0], restored.shape[1], overlap)
+            weight = _tile_weight(place, image, overlap)
             total[place] += restored * weight
             weights[place] += weight
     return total / weights
@@ -85,11 +85,20 @@ def _pad(tensor: Tensor, factor: int) -> Tensor:
     return F.pad(tensor, (0, right, 0, down), mode="reflect" if mirrored else "replicate")
 
 
-def _tile_weight(height: int, width: int, overlap: int) -> Image:
-    vertical, horizontal = (_ramp(side, overlap) for side in (height, width))
+def _tile_weight(place: tuple[slice, slice], image: Image, overlap: int) -> Image:
+    vertical, horizontal = (
+        _ramp(part.start, min(part.stop, side), side, overlap)
+        for part, side in zip(place, image.shape[:2], strict=True)
+    )
     return (vertical[:, None] * horizontal[None, :])[..., None]
 
 
-def _ramp(length: int, overlap: int) -> Image:
-    distance = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1))
+def _ramp(start: int, stop: int, side: int, overlap: int) -> Image:
+    """Return weights that fall towards the tile's borders, but not towards the image's own."""
+    position = np.arange(start, stop)
+    distance = np.full(stop - start, np.inf)
+    if start > 0:
+        distance = np.minimum(distance, position - start + 1)
+    if stop < side:
+        distance = np.minimum(distance, stop - position)
     return np.minimum(distance / (overlap + 1), 1).astype(np.float32)

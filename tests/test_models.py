@@ -99,3 +99,13 @@ def test_damaged_missing_and_foreign_weights_are_refused(tmp_path: Path) -> None
         load_tensors(path)
     with pytest.raises(UserError, match="another network"):
         load_strictly(UNet(2, 2), {"a": torch.zeros(1)}, path)
+
+
+def test_a_full_disk_keeps_the_old_weights_and_says_what_to_do(small_disk: Path) -> None:
+    path = small_disk / "model.safetensors"
+    save_tensors(path, {"a": torch.zeros(10)}, {})
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"cannot be written .*free some disk space"):
+        save_tensors(path, {"a": torch.zeros(10**6)}, {})
+    assert [file.name for file in small_disk.iterdir()] == [path.name]
+    assert path.read_bytes() == before

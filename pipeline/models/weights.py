@@ -14,11 +14,21 @@ from pipeline.files import replacing
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and plain facts as safetensors; same content, same bytes."""
+    """Write tensors and plain facts as safetensors; same content, same bytes.
+
+    Raises:
+        UserError: the file cannot be written; what was there before is kept.
+    """
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as partial:
-        # one entry only: the library writes several in no fixed order
-        save_file(contiguous, partial, metadata={"facts": json.dumps(facts)})
+        try:
+            # one entry only: the library writes several in no fixed order
+            save_file(contiguous, partial, metadata={"facts": json.dumps(facts)})
+        except SafetensorError as error:
+            raise UserError(
+                f"{path}: cannot be written ({error}); free some disk space and run the same"
+                " command again"
+            ) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,0 +1,102 @@
+"""Whole photographs: padding, tiles, seams, and the model file."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.config.learning import Evaluate
+from pipeline.errors import UserError
+from pipeline.images import Image
+from pipeline.models.unet import UNet
+from pipeline.models.weights import save_tensors
+from pipeline.restoration import load_model, restore
+from pipeline.tiling import starts
+
+SETTINGS = Evaluate(precision="fp32", threads=1, tile=64, tile_overlap=16, kept_images=0)
+
+
+class Blur(nn.Module):
+    """A 5x5 mean: what it gives depends on two pixels around only."""
+
+    reach = 2
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.layer = nn.Conv2d(3, 3, 5, padding=2, groups=3, bias=False)
+        nn.init.constant_(self.layer.weight, 1 / 25)
+
+    def forward(self, image: Tensor) -> Tensor:
+        assert image.shape[-1] % self.factor == 0 and image.shape[-2] % self.factor == 0
+        result: Tensor = self.layer(image)
+        return result
+
+
+def image(height: int, width: int) -> Image:
+    return np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 7), (8, 8), (33, 50), (64, 64)])
+def test_any_size_is_padded_and_cut_back(size: tuple[int, int]) -> None:
+    given = image(*size)
+    found = restore(Blur(factor=8), given, 64, 16, "fp32")
+    assert found.shape == given.shape and found.dtype == np.float32
+    # away from the border the padding cannot be seen
+    inside = (slice(2, -2), slice(2, -2))
+    plain = restore(Blur(factor=1), given, 64, 16, "fp32")
+    np.testing.assert_allclose(found[inside], plain[inside], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(65, 40), (150, 97), (64, 200)])
+@pytest.mark.parametrize("overlap", [16, 30])
+def test_tiles_leave_no_seam(size: tuple[int, int], overlap: int) -> None:
+    given = image(*size)
+    whole = restore(Blur(factor=1), given, 1000, overlap, "fp32")
+    tiled = restore(Blur(factor=1), given, 64, overlap, "fp32")
+    # a tile is wrong near its own borders only, where its weight is lowest
+    np.testing.assert_allclose(tiled, whole, atol=Blur.reach / (overlap + 1))
+    wrong = np.abs(tiled - whole).max(axis=2) > 1e-5
+    tiles = math.prod(len(starts(side, 64, 64 - overlap)) for side in size)
+    assert wrong.sum() <= tiles * 2 * Blur.reach * sum(size)
+
+
+def test_a_constant_stays_constant_through_tiles() -> None:
+    """The weights of overlapping tiles add up to one."""
+
+    class Nothing(nn.Module):
+        factor = 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros(1))
+
+        def forward(self, image: Tensor) -> Tensor:
+            return image
+
+    given = np.full((131, 77, 3), 0.3, np.float32)
+    np.testing.assert_allclose(restore(Nothing(), given, 32, 15, "fp32"), given, rtol=1e-6)
+
+
+def test_a_trained_model_is_rebuilt_from_its_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = UNet(levels=2, channels=4)
+    path = tmp_path / "model.safetensors"
+    facts = {"restorer": {"name": "unet", "levels": 2, "channels": 4}}
+    save_tensors(path, network.state_dict(), facts)
+    given = image(32, 48)
+    found = load_model(path, SETTINGS)(given)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(given.transpose(2, 0, 1)[None]))[0]
+    np.testing.assert_allclose(found, expected.numpy().transpose(1, 2, 0), atol=1e-5)
+
+
+def test_a_model_whose_weights_and_settings_disagree_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    facts = {"restorer": {"name": "unet", "levels": 3, "channels": 4}}
+    save_tensors(path, UNet(levels=2, channels=4).state_dict(), facts)
+    with pytest.raises(UserError, match="weights of another network"):
+        load_model(path, SETTINGS)
