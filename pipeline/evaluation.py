@@ -46,13 +46,19 @@ def evaluate(restore: Restore, test: Path, protocol: str, kept_images: int, run:
         run: names the files to write.
 
     Raises:
-        UserError: the store is missing, or an image is too small to be scored.
+        UserError: the store is missing, an image is too small to be scored, or the model gives
+            values that are not finite.
     """
     store = ImageStore(test)
     kept = set(np.linspace(0, len(store) - 1, min(kept_images, len(store)), dtype=int).tolist())
     rows, records = [], []
     for index in range(len(store)):
         restored = restore(as_float(store.image("degraded", index)))
+        if not np.isfinite(restored).all():
+            raise UserError(
+                f"{run.training}: the model turns {store.ids[index]!r} into values that are not"
+                " finite; train it anew with a lower learning rate or weight"
+            )
         rows.append(_score(store, index, restored, protocol))
         if index in kept:
             records.append(_record(store, index, to_uint8(restored)))

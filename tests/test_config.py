@@ -486,3 +486,11 @@ def test_what_must_go_together(
     check(values)
     message = told(values, key, value)
     assert all(word in message for word in words), message
+
+
+def test_copies_without_effect_are_refused(values: dict[str, Any]) -> None:
+    values["tasks"]["denoise"]["synthetic"]["copies"] = 3
+    with pytest.raises(
+        ConfigError, match=r"tasks\.denoise\.synthetic\.copies: found 3, expected 1"
+    ):
+        check(values)

@@ -233,3 +233,9 @@ def test_missing_files_are_told() -> None:
         evaluate(same, Path("test.h5"), "rgb", 0, RUN)
     with pytest.raises(UserError, match=r"per_image.csv: not found; 'dvc repro'"):
         read_table(Path("per_image.csv"))
+
+
+def test_a_model_that_gives_nonsense_is_told(test_images: Path) -> None:
+    with pytest.raises(UserError, match="turns 'a' into values that are not finite"):
+        evaluate(lambda image: image * math.nan, test_images, "rgb", 0, RUN)
+    assert not RUN.metrics.exists()

@@ -99,6 +99,11 @@ def _check_sources(params: Params) -> None:
 def _check_tasks(params: Params) -> None:
     known = ", ".join(params.sources)
     for label, task in params.tasks.items():
+        if task.synthetic.draw == "anew" and task.synthetic.copies != 1:
+            raise ConfigError(
+                f"tasks.{label}.synthetic.copies: found {task.synthetic.copies}, expected 1:"
+                " nothing is stored where each crop is drawn anew (draw: stored would)"
+            )
         for split, source in vars(task.sources).items():
             if source not in params.sources:
                 raise ConfigError(
