@@ -16,6 +16,7 @@ $(READY): requirements.lock
 	touch $@
 
 reproduce: setup
+	$(RUN) python -m pipeline.mend_lock
 	$(RUN) dvc repro
 	@echo "Report: reports/report.html (tables: reports/report.md, rows: reports/summary.json)"
 
