@@ -8,37 +8,48 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.config.data import SyntheticDomain
 from pipeline.config.learning import Train
 from pipeline.degradations import degrade
-from pipeline.images import Image, as_float
+from pipeline.errors import UserError
+from pipeline.images import Image, as_float, to_range
 from pipeline.randomness import numpy_generator
 from pipeline.store import ImageStore
 
 SYMMETRIES = 8
 """Four rotations, each mirrored or not."""
+PREFETCHED = 4
+"""Shares that each loader process reads ahead."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """Crops of both domains, each (batch, 3, patch, patch) float32 in [0, 1].
 
-    Gaussian noise drawn anew is not clipped, so ``synthetic`` may leave [0, 1].
+    Gaussian noise drawn anew is not clipped, so ``synthetic`` may leave [0, 1]. ``unpaired`` are
+    clean crops of other images, for methods that want them, else None.
     """
 
     synthetic: Tensor
     clean: Tensor
     real: Tensor
+    unpaired: Tensor | None = None
 
-    def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device, in the memory order that convolutions like best."""
+    def to(self, device: torch.device, image_range: tuple[float, float]) -> "Batch":
+        """Return the batch on a device, in the memory order that convolutions like best.
+
+        Args:
+            device: where to.
+            image_range: black and white there; [0, 1] is mapped onto it.
+        """
         move = {"device": device, "memory_format": torch.channels_last, "non_blocking": True}
-        return Batch(**{name: value.to(**move) for name, value in vars(self).items()})
+        moved = {name: value.to(**move) for name, value in vars(self).items() if value is not None}
+        return Batch(**{name: to_range(value, image_range) for name, value in moved.items()})
 
 
-class JointCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
+class JointCrops(Dataset[tuple[Tensor, ...]]):
     """Random crops of both domains, unpaired with each other; sample n is the same in every run.
 
     Each domain is gone through in a new random order every epoch. Crop, symmetry and noise of a
@@ -52,19 +63,21 @@ class JointCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         domain: SyntheticDomain,
         patch: int,
         seed: int,
+        unpaired: ImageStore | None = None,
     ) -> None:
-        """Hold the stores.
+        """Hold the stores; ``unpaired`` only for methods that want its clean images.
 
         Raises:
             UserError: an image is smaller than the patch.
         """
-        for store in (synthetic, real):
-            store.require_size(patch)
-        self.synthetic, self.real = synthetic, real
+        for store in (synthetic, real, unpaired):
+            if store is not None:
+                store.require_size(patch)
+        self.synthetic, self.real, self.unpaired = synthetic, real, unpaired
         self.domain, self.patch, self.seed = domain, patch, seed
 
-    def __getitem__(self, sample: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (synthetic, clean, real) of sample n, each (3, patch, patch)."""
+    def __getitem__(self, sample: int) -> tuple[Tensor, ...]:
+        """Return synthetic, clean, real and, if wanted, unpaired of sample n, (3, patch, patch)."""
         generator = numpy_generator(self.seed, "synthetic crop", sample)
         index = self._index("synthetic", len(self.synthetic), sample)
         roles = ["clean", "degraded"] if self.synthetic.has("degraded", index) else ["clean"]
@@ -72,11 +85,18 @@ class JointCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         clean = crops[0]
         degraded = crops[-1]
         if len(crops) == 1:
+            if self.domain.degradation is None:  # the configuration was checked against it
+                raise UserError(f"{self.synthetic.path}: no degraded images and no degradation")
             degraded = degrade(clean, self.domain.degradation, generator)
         generator = numpy_generator(self.seed, "real crop", sample)
         index = self._index("real", len(self.real), sample)
         (real,) = self._crop(self.real, index, ["degraded"], generator)
-        return _to_tensor(degraded), _to_tensor(clean), _to_tensor(real)
+        images = [degraded, clean, real]
+        if self.unpaired is not None:
+            generator = numpy_generator(self.seed, "unpaired crop", sample)
+            index = self._index("unpaired", len(self.unpaired), sample)
+            images += self._crop(self.unpaired, index, ["clean"], generator)
+        return tuple(_to_tensor(image) for image in images)
 
     def _index(self, name: str, images: int, sample: int) -> int:
         epoch, place = divmod(sample, images)
@@ -100,19 +120,58 @@ def transform(image: Image, symmetry: int) -> Image:
     return turned[:, ::-1] if symmetry >= 4 else turned
 
 
-def batches(crops: JointCrops, train: Train, first_step: int, last_step: int) -> Iterator[Batch]:
-    """Yield the batches of the steps after ``first_step`` up to ``last_step``, counted from 1."""
-    samples = range(first_step * train.batch, last_step * train.batch)
+@dataclass(frozen=True)
+class Share:
+    """The images that one process takes at once: part of its part of every batch."""
+
+    settings: Train
+    rank: int = 0
+
+    @property
+    def images(self) -> int:
+        """Images of each domain in a share."""
+        processes = self.settings.nodes * self.settings.devices
+        return self.settings.batch // (processes * self.settings.accumulate)
+
+    def place(self, number: int) -> slice:
+        """Return which images of a batch the given share of this process holds."""
+        first = (self.rank * self.settings.accumulate + number) * self.images
+        return slice(first, first + self.images)
+
+
+class _Samples(Sampler[int]):
+    """The samples of one process, step after step."""
+
+    def __init__(self, share: Share, first_step: int, last_step: int) -> None:
+        self.share, self.first_step, self.last_step = share, first_step, last_step
+
+    def __iter__(self) -> Iterator[int]:
+        settings = self.share.settings
+        for step in range(self.first_step, self.last_step):
+            for number in range(settings.accumulate):
+                place = self.share.place(number)
+                begin = step * settings.batch
+                yield from range(begin + place.start, begin + place.stop)
+
+
+def batches(crops: JointCrops, share: Share, first_step: int, last_step: int) -> Iterator[Batch]:
+    """Yield the shares of one process, of the steps after ``first_step`` up to ``last_step``.
+
+    There are ``accumulate`` of them a step; steps are counted from 1. Which images a step holds
+    depends neither on the number of processes nor on that of shares.
+    """
+    workers = share.settings.workers
     loader = DataLoader(
         crops,
-        batch_size=train.batch,
-        sampler=samples,
-        num_workers=train.workers,
-        persistent_workers=train.workers > 0,
+        batch_size=share.images,
+        sampler=_Samples(share, first_step, last_step),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=PREFETCHED if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    for synthetic, clean, real in loader:
-        yield Batch(synthetic, clean, real)
+    for images in loader:
+        yield Batch(*images)
 
 
 @functools.lru_cache(maxsize=4)

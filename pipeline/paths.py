@@ -8,6 +8,8 @@ REPORTS = Path("reports")
 METRICS = REPORTS / "metrics"
 COSTS = Path("logs/costs")
 """Durations and memory: they differ from run to run, so they are no DVC outputs."""
+TIMINGS = Path("logs/timings")
+"""Seconds a step and waiting for data of every training, likewise."""
 
 STATE_FILE = "state.safetensors"
 MODEL_FILE = "model.safetensors"
@@ -33,7 +35,7 @@ def prepared(source: str) -> Path:
 
 
 def task_images(task: str) -> Path:
-    """Return the folder of a task's packed images: synthetic.h5, real.h5, test.h5."""
+    """Return the folder of a task's packed images: synthetic, unpaired, real and test.h5."""
     return DATA / "tasks" / task
 
 
@@ -54,6 +56,11 @@ class Run:
     def name(self) -> str:
         """The method, with the seed where there is one."""
         return self.method if self.seed is None else f"{self.method}-{self.seed}"
+
+    @property
+    def timings(self) -> Path:
+        """Seconds a step of the training."""
+        return TIMINGS / self.task / f"{self.name}.csv"
 
     @property
     def training(self) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.config.checks import build
 from pipeline.config.learning import Evaluate, Restorer
 from pipeline.device import Precision, autocast, choose_precision, prepare_torch
-from pipeline.images import Image
+from pipeline.images import Image, from_range, to_range
 from pipeline.models.build import build_restorer
 from pipeline.models.weights import load_strictly, load_tensors
 from pipeline.tiling import starts
@@ -30,7 +30,22 @@ def load_model(path: Path, settings: Evaluate) -> Callable[[Image], Image]:
     load_strictly(restorer, tensors, path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     restorer = restorer.eval().to(device).to(memory_format=torch.channels_last)
-    return lambda image: restore(restorer, image, settings.tile, settings.tile_overlap, precision)
+    network = InRange(restorer, tuple(facts["image_range"]))
+    return lambda image: restore(network, image, settings.tile, settings.tile_overlap, precision)
+
+
+class InRange(nn.Module):
+    """A restorer of images in [0, 1], whatever range its network works in."""
+
+    def __init__(self, restorer: nn.Module, image_range: tuple[float, float]) -> None:
+        super().__init__()
+        self.restorer, self.image_range = restorer, image_range
+        self.factor = restorer.factor
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        """Return the restored images, (batch, 3, height, width) like the degraded ones."""
+        restored = self.restorer(to_range(degraded, self.image_range))
+        return from_range(restored.float(), self.image_range)
 
 
 def restore(

@@ -1,4 +1,4 @@
-"""Make the images of one task: synthetic pairs, unlabeled real photographs, test pairs.
+"""Make the images of one task: synthetic pairs, other clean ones, unlabeled real ones, test pairs.
 
 What a source brings is used as it is; what it lacks is made by a degradation model. A test image
 that was degraded here is named *simulated real* wherever it appears.
@@ -18,14 +18,17 @@ from pipeline.randomness import numpy_generator
 from pipeline.store import ImageStore, Record, write_store
 
 
-def synthesize(task: Task, name: str, prepared: dict[Split, Path], folder: Path) -> None:
-    """Write synthetic.h5, real.h5 and test.h5 of a task.
+def synthesize(
+    task: Task, name: str, prepared: dict[Split, Path], unpaired: Path, folder: Path
+) -> None:
+    """Write synthetic.h5, unpaired.h5, real.h5 and test.h5 of a task.
 
     Args:
         task: its settings.
         name: its name, from which the random draws are made.
         prepared: for each split, the folder of its source's packed images.
-        folder: where to write.
+        unpaired: the folder of the source of clean images for the unpaired extension.
+        folder: where to write. unpaired.h5 is empty where its images are those of synthetic.h5.
 
     Raises:
         UserError: a split has no image, or images and settings do not go together.
@@ -43,6 +46,7 @@ def synthesize(task: Task, name: str, prepared: dict[Split, Path], folder: Path)
             f" simulated; set tasks.{name}.simulated_real to null"
         )
     _synthetic(task, name, stores["synthetic"], folder / "synthetic.h5")
+    _unpaired(name, unpaired, prepared["synthetic"], folder / "unpaired.h5")
     for split in ("real", "test"):
         _real(task, name, split, stores[split], folder / f"{split}.h5")
 
@@ -52,9 +56,27 @@ def _synthetic(task: Task, name: str, store: ImageStore, path: Path) -> None:
     brings_pairs = store.has("degraded", 0)
     if settings.draw == "anew" or brings_pairs:
         _copy(store.path, path)
+    elif settings.degradation is None:
+        raise UserError(
+            f"task {name}: tasks.{name}.synthetic.degradation is null, but the source"
+            f" {store.path.parent.name!r} brings no pairs of its own; name a degradation"
+        )
     else:
         records = _degraded(store, settings.degradation, settings.copies, (name, "synthetic"), "")
         write_store(path, list(records))
+
+
+def _unpaired(name: str, folder: Path, synthetic: Path, path: Path) -> None:
+    if folder == synthetic:
+        write_store(path, [])
+        return
+    store = ImageStore(folder / "synthetic.h5")
+    if len(store) == 0:
+        raise UserError(
+            f"task {name}: source {folder.name!r} has no clean image; choose another source with"
+            f" tasks.{name}.sources.unpaired"
+        )
+    _copy(store.path, path)
 
 
 def _real(task: Task, name: str, split: str, store: ImageStore, path: Path) -> None:

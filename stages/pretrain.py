@@ -2,7 +2,7 @@
 
 from pipeline.config import Params
 from pipeline.config.learning import Vanilla
-from pipeline.paths import pretrained, task_images
+from pipeline.paths import Run, pretrained, task_images
 from pipeline.stage import run
 
 
@@ -16,6 +16,8 @@ def main(params: Params, task: str, seed: int) -> None:
             task_name=task,
             method_name="pretrained",
             synthetic=params.tasks[task].synthetic,
+            image_range=params.tasks[task].image_range,
+            learning_rate_factor=params.tasks[task].learning_rate_factor,
             method=Vanilla(adaptation="none", start="scratch"),
             restorer=params.restorer,
             train=params.train,
@@ -25,6 +27,7 @@ def main(params: Params, task: str, seed: int) -> None:
             last_step=params.train.pretrain_steps,
             keeps="state",
             folder=pretrained(task, seed),
+            timings=Run(task, "pretrained", seed).timings,
         )
     )
 

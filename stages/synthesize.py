@@ -11,7 +11,8 @@ def main(params: Params, task: str) -> None:
     """Synthesize one task."""
     settings = params.tasks[task]
     sources = {split: prepared(getattr(settings.sources, split)) for split in SPLITS}
-    synthesize(settings, task, sources, task_images(task))
+    unpaired = prepared(settings.sources.unpaired)
+    synthesize(settings, task, sources, unpaired, task_images(task))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,21 @@
-"""Train one restorer with one method on one task."""
+"""Train one restorer with one method on one task, or take over released weights."""
 
 from pipeline.config import Params
+from pipeline.config.learning import Released
 from pipeline.paths import STATE_FILE, Run, pretrained, task_images
 from pipeline.stage import run
 
 
 def main(params: Params, task: str, method: str, seed: int) -> None:
     """Train one method and seed."""
+    from pipeline.models.released import take_over
     from pipeline.training.loop import Job, train
 
     settings = params.methods[method]
+    run = Run(task, method, seed)
+    if isinstance(settings, Released):
+        take_over(settings.weights[task], run, params.tasks[task].image_range, params.restorer)
+        return
     goes_on = settings.start == "pretrained"
     train(
         Job(
@@ -17,6 +23,8 @@ def main(params: Params, task: str, method: str, seed: int) -> None:
             task_name=task,
             method_name=method,
             synthetic=params.tasks[task].synthetic,
+            image_range=params.tasks[task].image_range,
+            learning_rate_factor=params.tasks[task].learning_rate_factor,
             method=settings,
             restorer=params.restorer,
             train=params.train,
@@ -25,7 +33,8 @@ def main(params: Params, task: str, method: str, seed: int) -> None:
             start_from=pretrained(task, seed) / STATE_FILE if goes_on else None,
             last_step=params.train.steps,
             keeps="model",
-            folder=Run(task, method, seed).training,
+            folder=run.training,
+            timings=run.timings,
         )
     )
 

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipeline.batches import SYMMETRIES, Batch, JointCrops, batches, transform
+from pipeline.batches import SYMMETRIES, Batch, JointCrops, Share, batches, transform
 from pipeline.config import check
 from pipeline.config.data import GaussianNoise, SyntheticDomain
 from pipeline.config.learning import Train
 from pipeline.errors import UserError
+from pipeline.images import from_range
 from pipeline.randomness import numpy_generator, seeded_torch, stable_seed, torch_generator
 from pipeline.store import ImageStore
 
@@ -252,7 +253,7 @@ def test_a_batch_holds_the_samples_of_its_step(
     stores: tuple[ImageStore, ImageStore], train: Train
 ) -> None:
     crops = JointCrops(*stores, noise(0, 75), PATCH, seed=3)
-    found = listed(batches(crops, train, 2, 5))  # steps 3, 4, 5
+    found = listed(batches(crops, Share(train), 2, 5))  # steps 3, 4, 5
     expected = [
         tuple(torch.stack(part) for part in zip(*(crops[n] for n in samples), strict=True))
         for samples in (range(8, 12), range(12, 16), range(16, 20))
@@ -265,22 +266,58 @@ def test_workers_and_the_first_step_change_nothing(
     stores: tuple[ImageStore, ImageStore], train: Train
 ) -> None:
     crops = JointCrops(*stores, noise(0, 75), PATCH, seed=3)
-    unbroken = listed(batches(crops, train, 0, 6))
-    assert_same(listed(batches(crops, replace(train, workers=2), 0, 6)), unbroken)
-    assert_same(listed(batches(crops, replace(train, workers=1), 4, 6)), unbroken[4:])
-    assert_same(listed(batches(crops, train, 5, 6)), unbroken[5:])
-    assert listed(batches(crops, train, 6, 6)) == []
+    unbroken = listed(batches(crops, Share(train), 0, 6))
+    assert_same(listed(batches(crops, Share(replace(train, workers=2)), 0, 6)), unbroken)
+    assert_same(listed(batches(crops, Share(replace(train, workers=1)), 4, 6)), unbroken[4:])
+    assert_same(listed(batches(crops, Share(train), 5, 6)), unbroken[5:])
+    assert listed(batches(crops, Share(train), 6, 6)) == []
     assert all(not torch.equal(a[0], b[0]) for a, b in pairwise(unbroken))
 
 
 def test_a_moved_batch_has_the_same_values(train: Train, crops: JointCrops) -> None:
-    (batch,) = batches(crops, train, 0, 1)
-    moved = batch.to(torch.device("cpu"))
+    (batch,) = batches(crops, Share(train), 0, 1)
+    moved = batch.to(torch.device("cpu"), (0, 1))
     assert isinstance(moved, Batch)
-    for name, value in vars(batch).items():
-        there = getattr(moved, name)
+    for name in ("synthetic", "clean", "real"):
+        value, there = getattr(batch, name), getattr(moved, name)
         assert torch.equal(there, value)
         assert there.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_moved_batch_lies_in_the_range_asked_for(train: Train, crops: JointCrops) -> None:
+    (batch,) = batches(crops, Share(train), 0, 1)
+    moved = batch.to(torch.device("cpu"), (-1, 1))
+    torch.testing.assert_close(moved.clean, batch.clean * 2 - 1)
+    torch.testing.assert_close(from_range(moved.clean, (-1, 1)), batch.clean)
+
+
+@pytest.mark.parametrize(("devices", "accumulate"), [(1, 4), (2, 1), (2, 2), (4, 1)])
+def test_processes_and_shares_divide_the_same_batches(
+    stores: tuple[ImageStore, ImageStore], train: Train, devices: int, accumulate: int
+) -> None:
+    crops = JointCrops(*stores, noise(0, 75), PATCH, seed=3)
+    whole = listed(batches(crops, Share(train), 1, 3))
+    divided = replace(train, devices=devices, accumulate=accumulate)
+    parts = [listed(batches(crops, Share(divided, rank), 1, 3)) for rank in range(devices)]
+    for step, expected in enumerate(whole):
+        shares = [
+            part[step * accumulate + number] for part in parts for number in range(accumulate)
+        ]
+        assert_same([tuple(torch.cat(role) for role in zip(*shares, strict=True))], [expected])
+        for first, second in combinations(shares, 2):
+            assert not torch.equal(first[2], second[2]), "different real images"
+
+
+def test_unpaired_crops_are_clean_ones_of_other_samples(
+    stores: tuple[ImageStore, ImageStore], train: Train
+) -> None:
+    crops = JointCrops(*stores, noise(0, 0), PATCH, seed=3, unpaired=stores[0])
+    synthetic, clean, real, unpaired = crops[5]
+    again = JointCrops(*stores, noise(0, 0), PATCH, seed=3)[5]
+    assert_same([(synthetic, clean, real)], [again])  # the others do not change with it
+    assert not torch.equal(unpaired, clean)
+    (batch,) = batches(crops, Share(train), 0, 1)
+    assert batch.unpaired is not None and batch.unpaired.shape == batch.clean.shape
 
 
 # Randomness

@@ -300,7 +300,7 @@ def test_an_unknown_key_like_no_other_has_no_suggestion(values: dict[str, Any]) 
         ("train.learning_rate", "1e-4", "'1e-4' (str)", "a number from 0 to 1"),
         ("train.learning_rate", True, "True (bool)", "a number"),
         ("train.learning_rate", None, "None (NoneType)", "a number"),
-        ("train.batch", 8.0, "8.0 (float)", "a whole number from 1 to 4096"),
+        ("train.batch", 8.0, "8.0 (float)", "a whole number from 1 to 65536"),
         ("train.batch", True, "True (bool)", "a whole number"),
         ("train.batch", "8", "'8' (str)", "a whole number"),
         ("methods.noise_space.channel_shuffling", 1, "1 (int)", "true or false"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.adaptation import Progress
 from pipeline.adaptation.losses import charbonnier
 from pipeline.adaptation.noise_space import (
     Adaptation,
@@ -23,6 +24,7 @@ from pipeline.diffusion import add_noise, alpha_bars, continuous_level
 
 GOLDEN = Path(__file__).parent / "golden" / "noise_da_loss.npz"
 TOLERANCE = 1e-6
+START = Progress(steps=1, epochs=0)
 
 
 class LinearRestorer(nn.Module):
@@ -68,13 +70,15 @@ def settings(**changes: object) -> NoiseSpace:
         "adaptation": "noise_space",
         "start": "scratch",
         "weight": 0.2,
-        "ramp_steps": 1,
+        "ramp": 1,
+        "ramp_unit": "steps",
+        "target": "paired",
         "margin": 0.1,
         "channel_shuffling": True,
         "residual_swapping": True,
         "conditions": "both",
         "diffusion_step_range": (1, 999),
-        "denoiser_learning_rate": 1e-4,
+        "denoiser_learning_rate_factor": 1.0,
         "schedule": NoiseSchedule(1000, 1e-6, 0.01),
         "denoiser": DenoiserSettings((8, 16), 1, 1, 8, 4, 0.0),
     }
@@ -115,7 +119,7 @@ def test_vanilla_loss_and_gradient(golden: dict[str, Tensor]) -> None:
 def test_method_loss_and_gradients(golden: dict[str, Tensor]) -> None:
     adaptation = golden_adaptation(golden)
     batch = Batch(golden["synthetic"], golden["clean"], golden["real"])
-    terms = adaptation(batch, golden_draws(golden), progress=10**9)
+    terms = adaptation(batch, golden_draws(golden), Progress(10**9, 0))
     close(terms["diffusion"], golden["loss_noise_1"])
     close(terms["restoration"], golden["loss_syn_1"])
     # the golden gradients are of L_res + 0.2 L_dif; the ramp ends a little lower
@@ -126,10 +130,76 @@ def test_method_loss_and_gradients(golden: dict[str, Tensor]) -> None:
     close(adaptation.denoiser.level_weight.grad, golden["grad_denoiser_c_1"])
 
 
-def test_total_is_restoration_plus_ramped_diffusion(golden: dict[str, Tensor]) -> None:
-    adaptation = golden_adaptation(golden, weight=3.0, ramp_steps=10)
+def test_unpaired_extension_loss_and_gradients(golden: dict[str, Tensor]) -> None:
+    adaptation = golden_adaptation(golden, target="unpaired", residual_swapping=False)
+    assert adaptation.wants_unpaired
+    images = (golden[name] for name in ("synthetic", "clean", "real", "unpaired_clean"))
+    terms = adaptation(Batch(*images), golden_draws(golden), START)
+    close(terms["diffusion"], golden["loss_noise_2"])
+    close(terms["restoration"], golden["loss_syn_2"])
+    (terms["restoration"] + 0.2 * terms["diffusion"]).backward()
+    close(adaptation.restorer.weight.grad, golden["grad_restorer_W_2"])
+    close(adaptation.restorer.bias.grad, golden["grad_restorer_b_2"])
+    close(adaptation.denoiser.weight.grad, golden["grad_denoiser_W_2"])
+    close(adaptation.denoiser.level_weight.grad, golden["grad_denoiser_c_2"])
+
+
+def test_gradient_norms_are_those_of_the_two_terms(golden: dict[str, Tensor]) -> None:
+    """Against the gradients of each term alone, taken at the restored images."""
+    adaptation = golden_adaptation(golden, weight=3.0)
     batch = Batch(golden["synthetic"], golden["clean"], golden["real"])
-    terms = adaptation(batch, golden_draws(golden), progress=4)
+    restored: list[Tensor] = []
+
+    def keep(module: nn.Module, given: tuple[Tensor], output: Tensor) -> None:
+        output.retain_grad()
+        restored.append(output)
+
+    adaptation.restorer.register_forward_hook(keep)
+    progress = Progress(10**6, 0)
+    adaptation(batch, golden_draws(golden), progress)["total"].backward()
+    found = dict(adaptation.gradient_norms)
+    restored.clear()
+    adaptation(batch, golden_draws(golden), progress)["restoration"].backward()
+    close(found["restoration_gradient"], restored[0].grad.norm())
+    restored.clear()
+    weight = ramped_weight(3.0, 10**6, 1)
+    terms = adaptation(batch, golden_draws(golden), progress)
+    (weight * terms["diffusion"]).backward()
+    close(found["diffusion_gradient"], restored[0].grad.norm())
+
+
+def test_ramp_counts_steps_or_epochs(golden: dict[str, Tensor]) -> None:
+    batch = Batch(golden["synthetic"], golden["clean"], golden["real"])
+    for unit, done in (("steps", 6), ("epochs", 2)):
+        adaptation = golden_adaptation(golden, ramp=10, ramp_unit=unit)
+        terms = adaptation(batch, golden_draws(golden), Progress(steps=6, epochs=2))
+        expected = terms["restoration"] + ramped_weight(0.2, done, 10) * terms["diffusion"]
+        torch.testing.assert_close(terms["total"], expected)
+
+
+def test_measured_error_is_that_of_the_spoilt_condition(golden: dict[str, Tensor]) -> None:
+    """A denoiser that gives back its first condition errs by noise and condition alone."""
+
+    class Copies(nn.Module):
+        def forward(self, noisy: Tensor, conditions: Tensor, level: Tensor) -> Tensor:
+            return conditions[:, :3]
+
+    torch.manual_seed(0)
+    adaptation = Adaptation(nn.Identity(), settings())
+    adaptation.denoiser = Copies()
+    zero = torch.zeros(8, 3, 32, 32)
+    found = adaptation.measure(Batch(zero, zero, zero), torch.Generator().manual_seed(0), span=2.0)
+    # mse of eps against clean + sigma n with clean 0: 1 + (2 sigma / 255)^2
+    expected = [1 + (2 * sigma / 255) ** 2 for sigma in found["condition_sigma_255"]]
+    np.testing.assert_allclose(found["error"], expected, rtol=0.01)
+    assert found["error_restored"] == pytest.approx(1, rel=0.01)
+    assert found["condition_sigma_255"][0] == 0 and found["condition_sigma_255"][-1] == 80
+
+
+def test_total_is_restoration_plus_ramped_diffusion(golden: dict[str, Tensor]) -> None:
+    adaptation = golden_adaptation(golden, weight=3.0, ramp=10)
+    batch = Batch(golden["synthetic"], golden["clean"], golden["real"])
+    terms = adaptation(batch, golden_draws(golden), Progress(4, 0))
     expected = terms["restoration"] + ramped_weight(3.0, 4, 10) * terms["diffusion"]
     torch.testing.assert_close(terms["total"], expected)
 
@@ -139,8 +209,8 @@ def test_without_residual_swapping_the_diffusion_loss_is_the_positive_error(
 ) -> None:
     batch = Batch(golden["synthetic"], golden["clean"], golden["real"])
     draws = golden_draws(golden)
-    with_swapping = golden_adaptation(golden)(batch, draws, 1)
-    without = golden_adaptation(golden, residual_swapping=False)(batch, draws, 1)
+    with_swapping = golden_adaptation(golden)(batch, draws, START)
+    without = golden_adaptation(golden, residual_swapping=False)(batch, draws, START)
     torch.testing.assert_close(without["diffusion"], with_swapping["positive_error"])
     assert "negative_error" not in without
 
@@ -148,7 +218,7 @@ def test_without_residual_swapping_the_diffusion_loss_is_the_positive_error(
 @pytest.mark.parametrize("margin", [0.0, 0.1, 5.0])
 def test_contrast_is_the_hinge_of_the_two_errors(golden: dict[str, Tensor], margin: float) -> None:
     batch = Batch(golden["synthetic"], golden["clean"], golden["real"])
-    terms = golden_adaptation(golden, margin=margin)(batch, golden_draws(golden), 1)
+    terms = golden_adaptation(golden, margin=margin)(batch, golden_draws(golden), START)
     gap = terms["positive_error"] - terms["negative_error"]
     torch.testing.assert_close(terms["contrast"], (gap + margin).clamp(min=0))
     expected = (terms["positive_error"] + terms["contrast"]) / 2
@@ -175,15 +245,15 @@ def test_a_single_condition_ignores_the_other_domain(conditions: str) -> None:
     torch.manual_seed(0)
     adaptation = Adaptation(nn.Identity(), settings(conditions=conditions, residual_swapping=False))
     images = torch.rand(4, 2, 3, 16, 16)
-    draws = adaptation.draw(torch.Generator().manual_seed(0), images[0])
-    base = adaptation(Batch(images[0], images[1], images[2]), draws, 1)["positive_error"]
-    other_real = adaptation(Batch(images[0], images[1], images[3]), draws, 1)["positive_error"]
+    draws = adaptation.draw(torch.Generator().manual_seed(0), images[0].shape)
+    base = adaptation(Batch(images[0], images[1], images[2]), draws, START)["positive_error"]
+    other_real = adaptation(Batch(images[0], images[1], images[3]), draws, START)["positive_error"]
     assert (base == other_real) == (conditions == "synthetic")
 
 
 def test_draws_cover_the_range_and_depend_on_the_generator_alone() -> None:
     adaptation = Adaptation(nn.Identity(), settings(diffusion_step_range=(3, 5)))
-    clean = torch.zeros(400, 3, 1, 1)
+    clean = (400, 3, 1, 1)
     draws = adaptation.draw(torch.Generator().manual_seed(1), clean)
     again = adaptation.draw(torch.Generator().manual_seed(1), clean)
     assert set(draws.diffusion_step.tolist()) == {3, 4, 5}

@@ -70,7 +70,7 @@ class Own:
         test = {"evening": PairFolders("noisy", "truth")} if pairs else {}
         cuts = Crops(**(dict.fromkeys(SPLITS) | crops))
         location = str(self.root / "photographs")
-        return FolderSource("folder", location, "own", "clean", "real", test, cuts)
+        return FolderSource("folder", location, "own", "clean", None, "real", test, cuts)
 
     def prepare(self, pairs: bool = False, **crops: Crop) -> dict[str, ImageStore]:
         settings = self.settings(pairs, **crops)

@@ -85,7 +85,7 @@ def test_a_trained_model_is_rebuilt_from_its_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = UNet(levels=2, channels=4)
     path = tmp_path / "model.safetensors"
-    facts = {"restorer": {"name": "unet", "levels": 2, "channels": 4}}
+    facts = {"restorer": {"name": "unet", "levels": 2, "channels": 4}, "image_range": [0.0, 1.0]}
     save_tensors(path, network.state_dict(), facts)
     given = image(32, 48)
     found = load_model(path, SETTINGS)(given)
@@ -96,7 +96,25 @@ def test_a_trained_model_is_rebuilt_from_its_file(tmp_path: Path) -> None:
 
 def test_a_model_whose_weights_and_settings_disagree_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    facts = {"restorer": {"name": "unet", "levels": 3, "channels": 4}}
+    facts = {"restorer": {"name": "unet", "levels": 3, "channels": 4}, "image_range": [0.0, 1.0]}
     save_tensors(path, UNet(levels=2, channels=4).state_dict(), facts)
     with pytest.raises(UserError, match="weights of another network"):
         load_model(path, SETTINGS)
+
+
+def test_a_network_of_another_range_restores_images_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """Every weight 0: the residual is the last bias, half a unit of a range of two units."""
+    network = UNet(levels=2, channels=4)
+    for weight in network.parameters():
+        torch.nn.init.zeros_(weight)
+    network.last.bias.data.fill_(0.5)
+    facts = {
+        "restorer": {"name": "unet", "levels": 2, "channels": 4},
+        "image_range": [-1.0, 1.0],
+    }
+    save_tensors(tmp_path / "model", network.state_dict(), facts)
+    image = np.random.default_rng(0).random((16, 16, 3), dtype=np.float32)
+    restored = load_model(tmp_path / "model", SETTINGS)(image)
+    np.testing.assert_allclose(restored, image + 0.25, atol=1e-6)

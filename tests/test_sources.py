@@ -351,6 +351,7 @@ class Own:
 
     def __init__(self, location: Path, raw: Path, pixels: Callable[..., Pixels]) -> None:
         self.location, self.raw, self.pixels = location, raw, pixels
+        self.degraded: str | None = None
         for seed, name in enumerate(["clean/a.png", "clean/b.png", "real/r.png"]):
             self.add(name, seed)
 
@@ -364,7 +365,8 @@ class Own:
 
     def settings(self, **test: tuple[str, str]) -> FolderSource:
         pairs = {name: PairFolders(*folders) for name, folders in test.items()}
-        return FolderSource("folder", str(self.location), "own", "clean", "real", pairs, WHOLE)
+        where = str(self.location)
+        return FolderSource("folder", where, "own", "clean", self.degraded, "real", pairs, WHOLE)
 
     def download(self, **test: tuple[str, str]) -> list[Any]:
         folder.download(self.settings(**test), self.raw)
@@ -444,6 +446,17 @@ def test_without_test_pairs_the_real_ones_are_shown_unscored(own: Own) -> None:
     assert {item.data_set for item in test} == {folder.UNSCORED}
     shown = {item.id: item.degraded.pixels() for item in test}
     assert_array_equal(shown["unscored/s"], own.pixels(5, 10, 12))
+
+
+def test_synthetic_pairs_of_ones_own(own: Own) -> None:
+    own.degraded = "blurred"
+    own.add("blurred/a.png", 5)
+    assert "'b' has no degraded partner" in own.refused()
+    own.add("blurred/b.png", 6)
+    listed = [photograph for photograph in own.download() if photograph.split == "synthetic"]
+    assert [photograph.id for photograph in listed] == ["a", "b"]
+    assert np.array_equal(listed[0].degraded.pixels(), own.pixels(5, 10, 12))
+    assert np.array_equal(listed[0].clean.pixels(), own.pixels(0, 10, 12))
 
 
 def test_no_location_is_told(own: Own) -> None:

@@ -36,9 +36,11 @@ def make_task(
     synthetic: SyntheticDomain | None = None, simulated_real: SimulatedReal | None = None
 ) -> Task:
     return Task(
-        sources=TaskSources("one", "one", "one"),
+        sources=TaskSources("one", "one", "one", "one"),
         synthetic=synthetic or SyntheticDomain(noise(20), "stored", 3),
         simulated_real=simulated_real,
+        image_range=(0.0, 1.0),
+        learning_rate_factor=1.0,
         protocol="sidd",
     )
 
@@ -77,7 +79,7 @@ def clean_source(prepared: dict[str, Path], pack: Pack) -> dict[str, list[Pixels
 def made(
     task: Task, prepared: dict[str, Path], folder: Path, name: str = "denoise"
 ) -> dict[str, ImageStore]:
-    synthesize(task, name, prepared, folder)
+    synthesize(task, name, prepared, prepared["synthetic"], folder)
     return {split: ImageStore(folder / f"{split}.h5") for split in SPLITS}
 
 
@@ -160,7 +162,7 @@ def test_the_same_bytes_every_time(
     for split in SPLITS:
         first = (tmp_path / "first" / f"{split}.h5").read_bytes()
         assert (tmp_path / "second" / f"{split}.h5").read_bytes() == first
-    assert len(list((tmp_path / "first").iterdir())) == 3
+    assert len(list((tmp_path / "first").iterdir())) == 4
 
 
 def test_another_task_draws_other_noise(
@@ -294,3 +296,35 @@ def test_own_photographs_may_stand_beside_simulated_test_images(
     real = ImageStore(tmp_path / "task" / "real.h5")
     np.testing.assert_array_equal(real.image("degraded", 0), own)
     assert "simulated real" in ImageStore(tmp_path / "task" / "test.h5").data_sets[0]
+
+
+def test_unpaired_clean_images_are_those_of_their_source(
+    prepared: dict[str, Path], clean_source: object, pack: Pack, tmp_path: Path
+) -> None:
+    image = np.full((30, 40, 3), 7, np.uint8)
+    other = tmp_path / "prepared" / "other"
+    pack(other / "synthetic.h5", {"id": "o", "clean": image})
+    synthesize(CLEAN_TASK, "denoise", prepared, other, tmp_path / "task")
+    store = ImageStore(tmp_path / "task" / "unpaired.h5")
+    assert store.ids == ["o"]
+    assert np.array_equal(store.image("clean", 0), image)
+    # the source of the pairs itself: nothing is stored twice
+    synthesize(CLEAN_TASK, "denoise", prepared, prepared["synthetic"], tmp_path / "same")
+    assert len(ImageStore(tmp_path / "same" / "unpaired.h5")) == 0
+
+
+def test_an_unpaired_source_without_clean_images_is_refused(
+    prepared: dict[str, Path], clean_source: object, pack: Pack, tmp_path: Path
+) -> None:
+    other = tmp_path / "prepared" / "other"
+    pack(other / "synthetic.h5")
+    with pytest.raises(UserError, match=r"'other' has no clean image.*sources\.unpaired"):
+        synthesize(CLEAN_TASK, "denoise", prepared, other, tmp_path / "task")
+
+
+def test_no_degradation_and_no_pairs_is_refused(
+    prepared: dict[str, Path], clean_source: object, tmp_path: Path
+) -> None:
+    task = make_task(SyntheticDomain(None, "stored", 1), SimulatedReal(noise(20), 2))
+    with pytest.raises(UserError, match="degradation is null, but the source 'one' brings no"):
+        synthesize(task, "denoise", prepared, prepared["synthetic"], tmp_path / "task")

@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.models.weights import load_tensors
 from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.store import Record, write_store
-from pipeline.training.log import ProgressDisplay, TrainingLog
+from pipeline.training.log import ProgressDisplay, Stopwatch, TrainingLog
 from pipeline.training.loop import RETRY_STATUS, Job, train
 from pipeline.training.state import Checkpoint
 
@@ -28,13 +28,15 @@ NOISE_SPACE = NoiseSpace(
     adaptation="noise_space",
     start="pretrained",
     weight=1.0,
-    ramp_steps=2,
+    ramp=2,
+    ramp_unit="steps",
     margin=0.1,
     channel_shuffling=True,
     residual_swapping=True,
+    target="paired",
     conditions="both",
     diffusion_step_range=(1, 999),
-    denoiser_learning_rate=1e-3,
+    denoiser_learning_rate_factor=1.0,
     schedule=NoiseSchedule(1000, 1e-6, 0.01),
     denoiser=Denoiser((8, 16), 1, 1, 8, 4, dropout=0.2),
 )
@@ -42,12 +44,17 @@ TRAIN = Train(
     steps=STEPS,
     pretrain_steps=PRETRAIN_STEPS,
     batch=2,
+    accumulate=1,
+    devices=1,
+    nodes=1,
     patch=16,
     learning_rate=1e-3,
     learning_rate_decay="cosine",
     adam_betas=(0.9, 0.999),
+    clip_norm=None,
     average_decay=0.9,
     precision="fp32",
+    compile=False,
     threads=1,
     workers=0,
     log_every_steps=2,
@@ -91,6 +98,8 @@ def job(images: Path, folder: Path, method: Vanilla | NoiseSpace, **changes: obj
         task_name="denoise",
         method_name="any",
         synthetic=SyntheticDomain(degradation=noise, draw="anew", copies=1),
+        image_range=(0.0, 1.0),
+        learning_rate_factor=1.0,
         method=method,
         restorer=UNet(name="unet", levels=2, channels=4),
         train=TRAIN,
@@ -100,6 +109,7 @@ def job(images: Path, folder: Path, method: Vanilla | NoiseSpace, **changes: obj
         last_step=STEPS,
         keeps="model",
         folder=folder,
+        timings=folder.with_suffix(".timings.csv"),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -112,8 +122,8 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Make a signal arrive while the given step is being shown."""
     shown = ProgressDisplay.update
 
-    def update(self: ProgressDisplay, now: int, log: TrainingLog) -> None:
-        shown(self, now, log)
+    def update(self: ProgressDisplay, now: int, log: TrainingLog, stopwatch: Stopwatch) -> None:
+        shown(self, now, log, stopwatch)
         if now == step:
             os.kill(os.getpid(), number)
 
@@ -231,7 +241,7 @@ def test_a_loss_that_is_not_finite_names_step_term_and_checkpoint(
     images: Path, tmp_path: Path
 ) -> None:
     wild = replace(TRAIN, learning_rate=1.0, learning_rate_decay="none", checkpoint_every_steps=1)
-    exploding = replace(NOISE_SPACE, weight=1000.0, denoiser_learning_rate=1.0)
+    exploding = replace(NOISE_SPACE, weight=1000.0, denoiser_learning_rate_factor=1.0)
     endless = replace(wild, steps=400, pretrain_steps=0)
     with pytest.raises(UserError, match=r"step \d+: the loss term '\w+' is .*state\.safetensors"):
         train(job(images, tmp_path / "x", exploding, train=endless, last_step=400))

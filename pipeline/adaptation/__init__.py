@@ -4,24 +4,42 @@ A method is a module of this package named as in ``method.adaptation``. Its clas
 built from ``(restorer, settings)`` and
 
 * holds its networks as children, the restorer as ``restorer``;
-* names the learning rate of every other child in ``extra_learning_rates()``;
-* makes the random draws of one step in ``draw(generator, clean)``;
+* names the other children in ``learning_rate_factors()``, each with its learning rate as a multiple
+  of the restorer's;
+* says in ``wants_unpaired`` whether batches must hold unpaired clean images;
+* makes the random draws of one step in ``draw(generator, shape)``, an object with ``part(slice)``
+  and ``to(device)``, or None;
 * returns the named terms of the loss in ``forward(batch, draws, progress)``, the one to be
-  minimized as ``total``. ``progress`` counts the steps since the method started.
+  minimized as ``total``;
+* leaves in ``gradient_norms`` what it measured during the backward pass, for the log;
+* returns from ``measure(batch, generator, span)`` what is to be known of the networks at
+  the end; ``span`` is white minus black.
 
 Every child but the restorer is thrown away after training. A new method is one file here and its
 settings in ``pipeline/config/learning.py``; nothing that was trained before has to run again.
 """
 
 import importlib
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from pipeline.config.learning import Method
+from pipeline.config.learning import TrainedMethod
 
 
-def build_adaptation(restorer: nn.Module, settings: Method) -> Any:
+@dataclass(frozen=True)
+class Progress:
+    """How far a method has come: restorer updates and epochs since it started.
+
+    An epoch goes once through the synthetic images; its number is rounded down.
+    """
+
+    steps: int
+    epochs: int
+
+
+def build_adaptation(restorer: nn.Module, settings: TrainedMethod) -> Any:
     """Return the adaptation module of a method around a restorer; imports that method alone."""
     method = importlib.import_module(f"{__name__}.{settings.adaptation}")
     return method.Adaptation(restorer, settings)

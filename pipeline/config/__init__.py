@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 from pipeline.config.checks import ConfigError, Setting, build
 from pipeline.config.data import Source, Task
-from pipeline.config.learning import Evaluate, Method, Report, Resources, Restorer, Train
+from pipeline.config.learning import (
+    Evaluate,
+    Method,
+    Released,
+    Report,
+    Resources,
+    Restorer,
+    Train,
+)
 from pipeline.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
@@ -99,10 +107,20 @@ def _check_sources(params: Params) -> None:
 def _check_tasks(params: Params) -> None:
     known = ", ".join(params.sources)
     for label, task in params.tasks.items():
+        if task.image_range[0] >= task.image_range[1]:
+            raise ConfigError(
+                f"tasks.{label}.image_range: found {list(task.image_range)}, expected black below"
+                " white, such as [0, 1] or [-1, 1]"
+            )
         if task.synthetic.draw == "anew" and task.synthetic.copies != 1:
             raise ConfigError(
                 f"tasks.{label}.synthetic.copies: found {task.synthetic.copies}, expected 1:"
                 " nothing is stored where each crop is drawn anew (draw: stored would)"
+            )
+        if task.synthetic.draw == "anew" and task.synthetic.degradation is None:
+            raise ConfigError(
+                f"tasks.{label}.synthetic.degradation: found null, expected a degradation to draw"
+                " anew; pairs that a source brings go with draw: stored"
             )
         for split, source in vars(task.sources).items():
             if source not in params.sources:
@@ -114,7 +132,9 @@ def _check_tasks(params: Params) -> None:
 
 def _check_methods(params: Params) -> None:
     for label, method in params.methods.items():
-        if method.adaptation == "none":
+        if method.adaptation == "released":
+            _check_released(params, label, method)
+        if method.adaptation != "noise_space":
             continue
         key = f"methods.{label}"
         first, last = method.diffusion_step_range
@@ -149,8 +169,23 @@ def _check_methods(params: Params) -> None:
             )
 
 
+def _check_released(params: Params, label: str, method: Released) -> None:
+    for task in params.tasks:
+        if task not in method.weights:
+            raise ConfigError(
+                f"methods.{label}.weights.{task}: missing, expected the weight file of task {task}:"
+                f" +methods.{label}.weights.{task}={{file:PATH,sha256:HASH}}"
+            )
+
+
 def _check_train(params: Params) -> None:
     train = params.train
+    shares = train.nodes * train.devices * train.accumulate
+    if train.batch % shares:
+        raise ConfigError(
+            f"train.batch: found {train.batch}, expected a multiple of {shares} ="
+            f" {train.nodes} nodes x {train.devices} devices x {train.accumulate} shares"
+        )
     if train.pretrain_steps >= train.steps:
         raise ConfigError(
             f"train.pretrain_steps: found {train.pretrain_steps}, expected less than"

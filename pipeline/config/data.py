@@ -59,14 +59,17 @@ class PairFolders:
 class FolderSource:
     """Photographs of one's own. ``clean``, ``real`` and ``test`` are folders below ``location``.
 
-    ``test`` maps the name of a test set to its two folders and may be empty.
+    A folder that a source does not have is null. ``degraded`` holds synthetic partners of the clean
+    images, null where the task degrades them. ``test`` maps the name of a test set to its two
+    folders and may be empty.
     """
 
     kind: Literal["folder"]
     location: str
     licence: str
-    clean: str
-    real: str
+    clean: str | None
+    degraded: str | None
+    real: str | None
     test: dict[str, PairFolders]
     crops: Crops
 
@@ -164,10 +167,11 @@ class SyntheticDomain:
     """How clean images become synthetic pairs.
 
     ``draw``: ``anew`` degrades each training crop as it is read; ``stored`` degrades whole
-    images once, ``copies`` times each, in the synthesize stage.
+    images once, ``copies`` times each, in the synthesize stage. ``degradation`` is null where the
+    source brings pairs of its own.
     """
 
-    degradation: Degradation
+    degradation: Degradation | None
     draw: Literal["anew", "stored"]
     copies: Annotated[int, Setting(low=1, high=1000)]
 
@@ -184,18 +188,28 @@ class SimulatedReal:
 
 @dataclass(frozen=True)
 class TaskSources:
-    """Names of the sources that give each split of a task."""
+    """Names of the sources that give each split of a task.
+
+    ``unpaired`` gives the clean images that the unpaired extension noises (its split
+    ``synthetic``); where it is the source ``synthetic`` itself, other crops of the same images.
+    """
 
     synthetic: str
+    unpaired: str
     real: str
     test: str
 
 
 @dataclass(frozen=True)
 class Task:
-    """One restoration task: where images come from, how they are degraded, how it is scored."""
+    """One restoration task: where images come from, how they are degraded, how it is scored.
+
+    ``image_range``: the values of black and white inside the networks and the losses.
+    """
 
     sources: TaskSources
     synthetic: SyntheticDomain
     simulated_real: SimulatedReal | None
+    image_range: Annotated[Interval, Setting(low=-1, high=1)]
+    learning_rate_factor: Annotated[float, Setting(low=0, high=1000, unit="of train.learning_rate")]
     protocol: Literal["sidd", "y", "rgb"]

@@ -53,35 +53,65 @@ class Vanilla:
 
 @dataclass(frozen=True)
 class NoiseSpace:
-    """The paper's method; see ``pipeline/adaptation/noise_space.py`` for the equations."""
+    """The paper's method; see ``pipeline/adaptation/noise_space.py`` for the equations.
+
+    ``target``: the clean image that is noised, the synthetic pair's own or, in the paper's unpaired
+    extension, one of another collection (``tasks.<task>.sources.unpaired``). ``conditions``: which
+    restored images the denoiser is given.
+    """
 
     adaptation: Literal["noise_space"]
     start: Literal["pretrained", "scratch"]
     weight: Annotated[
         float, Setting(low=0, high=1000, unit="factor of the diffusion loss (paper 0.2)")
     ]
-    ramp_steps: Annotated[int, Setting(low=1, unit="steps over which the weight rises")]
+    ramp: Annotated[
+        int, Setting(low=1, unit="ramp_units over which the weight rises (paper 300 epochs)")
+    ]
+    ramp_unit: Literal["steps", "epochs"]
     margin: Annotated[float, Setting(low=0, high=10, unit="of the contrastive term (paper 0.1)")]
     channel_shuffling: bool
     residual_swapping: bool
+    target: Literal["paired", "unpaired"]
     conditions: Literal["both", "synthetic", "real"]
     diffusion_step_range: Annotated[
         tuple[int, int], Setting(low=1, unit="first and last step drawn")
     ]
-    denoiser_learning_rate: Annotated[float, Setting(low=0, high=1)]
+    denoiser_learning_rate_factor: Annotated[
+        float, Setting(low=0, high=1000, unit="of the restorer's learning rate")
+    ]
     schedule: NoiseSchedule
     denoiser: Denoiser
 
 
-Method = Vanilla | NoiseSpace
+@dataclass(frozen=True)
+class ReleasedWeights:
+    """A weight file (.pth) of the authors' release, on this machine."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Released:
+    """Nothing is trained: the authors' released weights are evaluated, one file a task."""
+
+    adaptation: Literal["released"]
+    weights: dict[str, ReleasedWeights]
+
+
+TrainedMethod = Vanilla | NoiseSpace
+Method = TrainedMethod | Released
 
 
 @dataclass(frozen=True)
 class Train:
     """Training of the restorer, the same for every method.
 
-    The learning rate is constant while pretraining; with ``cosine`` it then falls to 0 along half
-    a cosine, for every method alike.
+    A batch is divided evenly among ``nodes`` x ``devices`` processes, and each takes its part in
+    ``accumulate`` shares before it updates: memory depends on the share, the result only in its
+    last digits. The learning rate is constant while pretraining; with ``cosine`` it then falls to
+    0 along half a cosine, for every method alike.
     """
 
     steps: Annotated[
@@ -90,15 +120,22 @@ class Train:
     pretrain_steps: Annotated[
         int, Setting(low=0, unit="updates on synthetic pairs that methods share")
     ]
-    batch: Annotated[int, Setting(low=1, high=4096, unit="images of each domain")]
+    batch: Annotated[int, Setting(low=1, high=65536, unit="images of each domain an update")]
+    accumulate: Annotated[int, Setting(low=1, high=4096, unit="shares of a process's part")]
+    devices: Annotated[int, Setting(low=1, high=64, unit="GPUs, or processes without, a node")]
+    nodes: Annotated[int, Setting(low=1, high=1024)]
     patch: Annotated[int, Setting(low=8, high=4096, unit="pixels")]
-    learning_rate: Annotated[float, Setting(low=0, high=1)]
+    learning_rate: Annotated[
+        float, Setting(low=0, high=1, unit="of Adam, times the task's learning_rate_factor")
+    ]
     learning_rate_decay: Literal["none", "cosine"]
     adam_betas: Annotated[tuple[float, float], Setting(low=0, high=0.999999, ordered=False)]
+    clip_norm: Annotated[float | None, Setting(low=0, unit="of each network's gradient")]
     average_decay: Annotated[
         float, Setting(low=0, high=0.999999, unit="of the moving average of the weights")
     ]
     precision: Literal["auto", "fp32", "bf16"]
+    compile: bool
     threads: Annotated[int, Setting(low=1, high=1024)]
     workers: Annotated[int, Setting(low=0, high=256, unit="processes that read crops")]
     log_every_steps: Annotated[int, Setting(low=1)]

@@ -57,9 +57,12 @@ def photographs(settings: FolderSource, folder: Path) -> list[Photograph]:
     """
     archive = folder / ARCHIVE
     by_folder = _archived(archive)
+    clean_images, partners = by_folder.get("clean", {}), by_folder.get("degraded", {})
+    if settings.degraded is not None:
+        _require_partners("synthetic pairs", partners, clean_images)
     listed = [
-        Photograph(name, "synthetic", name, "own clean images", None, file)
-        for name, file in by_folder.get("clean", {}).items()
+        Photograph(name, "synthetic", name, "own clean images", partners.get(name), file)
+        for name, file in clean_images.items()
     ]
     real = by_folder.get("real", {})
     listed += [
@@ -68,7 +71,7 @@ def photographs(settings: FolderSource, folder: Path) -> list[Photograph]:
     for test in settings.test:
         degraded = by_folder.get(f"test/{test}/degraded", {})
         clean = by_folder.get(f"test/{test}/clean", {})
-        _require_partners(test, degraded, clean)
+        _require_partners(f"test set {test!r}", degraded, clean)
         listed += [
             Photograph(
                 f"{test}/{name}", "test", f"{test}/{name}", test, degraded[name], clean[name]
@@ -84,7 +87,8 @@ def photographs(settings: FolderSource, folder: Path) -> list[Photograph]:
 
 
 def _folders(settings: FolderSource) -> dict[str, str]:
-    folders = {"clean": settings.clean, "real": settings.real}
+    given = {"clean": settings.clean, "degraded": settings.degraded, "real": settings.real}
+    folders = {name: folder for name, folder in given.items() if folder is not None}
     for name, pair in settings.test.items():
         folders |= {f"test/{name}/degraded": pair.degraded, f"test/{name}/clean": pair.clean}
     return folders
@@ -127,18 +131,18 @@ def _archived(archive: Path) -> dict[str, dict[str, ImageFile]]:
 
 
 def _require_partners(
-    test: str, degraded: dict[str, ImageFile], clean: dict[str, ImageFile]
+    which: str, degraded: dict[str, ImageFile], clean: dict[str, ImageFile]
 ) -> None:
     for name in sorted(degraded.keys() ^ clean.keys()):
         lacking = "clean" if name in degraded else "degraded"
         raise UserError(
-            f"test set {test!r}: {name!r} has no {lacking} partner of the same name;"
+            f"{which}: {name!r} has no {lacking} partner of the same name;"
             " add the partner or remove the image"
         )
     for name, file in degraded.items():
         sizes = file.size(), clean[name].size()
         if sizes[0] != sizes[1]:
             raise UserError(
-                f"test set {test!r}: {name!r} is {sizes[0]} (height, width) degraded but"
+                f"{which}: {name!r} is {sizes[0]} (height, width) degraded but"
                 f" {sizes[1]} clean; a pair needs one size"
             )

@@ -13,26 +13,37 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline.adaptation import build_adaptation
-from pipeline.batches import JointCrops, batches
+from pipeline.adaptation import Progress, build_adaptation
+from pipeline.batches import Batch, JointCrops, Share, batches
 from pipeline.config.data import SyntheticDomain
-from pipeline.config.learning import Method, Restorer, Train
-from pipeline.device import autocast, choose_precision, describe_device, prepare_torch
+from pipeline.config.learning import Restorer, Train, TrainedMethod
+from pipeline.device import (
+    Precision,
+    autocast,
+    choose_precision,
+    describe_device,
+    prepare_torch,
+    start_processes,
+)
 from pipeline.files import sha256_of, write_text
 from pipeline.models.build import build_restorer, parameter_count
 from pipeline.models.weights import save_tensors
 from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.randomness import seeded_torch, stable_seed, torch_generator
 from pipeline.store import ImageStore
-from pipeline.training.log import ProgressDisplay, TrainingLog, require_finite
+from pipeline.training.log import ProgressDisplay, Stopwatch, TrainingLog, require_finite
 from pipeline.training.state import Checkpoint, TrainingState, fingerprint
 
 WITHOUT_EFFECT = ("workers", "checkpoint_every_steps")
 """Training settings that change no result: a run may go on with others."""
 RETRY_STATUS = 75
 """Exit status after a signal (EX_TEMPFAIL): the same command goes on from the checkpoint."""
+MEASURED_IMAGES = 8
+"""How many training images the method's measurements at the end use."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,9 @@ class Job:
     task_name: str
     method_name: str
     synthetic: SyntheticDomain
-    method: Method
+    image_range: tuple[float, float]
+    learning_rate_factor: float
+    method: TrainedMethod
     restorer: Restorer
     train: Train
     seed: int
@@ -52,107 +65,200 @@ class Job:
     last_step: int
     keeps: Literal["state", "model"]
     folder: Path
+    timings: Path
 
 
 def train(job: Job) -> None:
     """Run a training to its last step, going on from its checkpoint if it was stopped before.
 
     Writes to ``job.folder`` either the whole state, for others to go on from, or the averaged
-    restorer with its configuration inside and the log.
+    restorer with its configuration inside and the log; durations to ``job.timings``.
 
     Raises:
         UserError: an image is smaller than the patch, the loss is not finite, the same training
-            is under way elsewhere.
+            is under way elsewhere, there are too few GPUs.
     """
     settings = job.train
     prepare_torch(settings.threads)
     precision = choose_precision(settings.precision)
-    fabric = Fabric(accelerator="auto", devices=1)
-
-    # Data: crops of both domains. Sizes are checked here, before any work.
-    synthetic, real = (ImageStore(job.images / f"{name}.h5") for name in ("synthetic", "real"))
-    crops = JointCrops(synthetic, real, job.synthetic, settings.patch, job.seed)
 
     # Networks: the restorer's first weights depend on the seed alone, so all methods share them.
     with seeded_torch(job.seed, "restorer weights"):
         restorer = build_restorer(job.restorer)
     with seeded_torch(job.seed, "other weights"):
         adaptation = build_adaptation(restorer, job.method)
+
+    # Data: crops of both domains. Sizes are checked here, before any work.
+    stores = _open_stores(job, adaptation.wants_unpaired)
+    crops = JointCrops(
+        stores["synthetic"],
+        stores["real"],
+        job.synthetic,
+        settings.patch,
+        job.seed,
+        stores.get("unpaired"),
+    )
+
+    # Processes: all do the same steps, each on its own part of every batch.
+    fabric = start_processes(settings)
+    share = Share(settings, fabric.global_rank)
     adaptation.to(device=fabric.device, memory_format=torch.channels_last)
     average_step = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
     average = AveragedModel(copy.deepcopy(restorer), multi_avg_fn=average_step)
-    rates = {"restorer": settings.learning_rate, **adaptation.extra_learning_rates()}
+    base_rate = settings.learning_rate * job.learning_rate_factor
+    rate_factors = {"restorer": 1.0, **adaptation.learning_rate_factors()}
+    networks = {name: getattr(adaptation, name) for name in rate_factors}
     optimizers: dict[str, torch.optim.Optimizer] = {
         name: torch.optim.Adam(
-            getattr(adaptation, name).parameters(), rate, betas=settings.adam_betas, fused=True
+            network.parameters(), base_rate, betas=settings.adam_betas, fused=True
         )
-        for name, rate in rates.items()
+        for name, network in networks.items()
     }
     state = TrainingState(adaptation, average, optimizers, TrainingLog())
 
     # Start: from the shared pretraining or afresh; a checkpoint of this very training goes first.
-    digests = {"synthetic": synthetic.digest, "real": real.digest}
+    digests = {name: store.digest for name, store in stores.items()}
     if job.start_from is not None:
         state.load_restorer(job.start_from)
         digests["start"] = sha256_of(job.start_from)
     first_step = state.step
     facts = _facts(job, precision, describe_device(fabric.device))
     name = fingerprint({**facts, "data": digests, "last_step": job.last_step})
+    if settings.compile:
+        for network in networks.values():
+            network.compile()  # in place: names of weights stay as they are
     module = fabric.setup_module(adaptation)
     adaptation.train()
+    leads = fabric.is_global_zero
+    stopwatch = Stopwatch()
 
     with (
-        Checkpoint(name) as checkpoint,
+        Checkpoint(name, leads) as checkpoint,
         _stop_signals() as stop,
-        ProgressDisplay(job.title, job.last_step) as display,
+        ProgressDisplay(job.title, job.last_step, leads) as display,
     ):
+        fabric.barrier()  # nobody reads before the leader holds the folder
         if checkpoint.path.is_file():
             state.load(checkpoint.path)
             display.say(f"going on from step {state.step}")
-        for batch in batches(crops, settings, state.step, job.last_step):
-            step = state.step + 1
+        incoming = batches(crops, share, state.step, job.last_step)
+        for step in range(state.step + 1, job.last_step + 1):
             factor = _learning_rate_factor(settings, step)
             for name, optimizer in optimizers.items():
-                optimizer.param_groups[0]["lr"] = rates[name] * factor
+                optimizer.param_groups[0]["lr"] = base_rate * rate_factors[name] * factor
+                optimizer.zero_grad(set_to_none=True)
 
-            # Loss: noise and diffusion steps come from (seed, step), dropout likewise.
-            torch.manual_seed(stable_seed(job.seed, "dropout", step))
-            draws = adaptation.draw(torch_generator(job.seed, "draws", step), batch.clean)
-            if draws is not None:
-                draws = draws.to(fabric.device)
-            with autocast(fabric.device, precision):
-                terms = module(batch.to(fabric.device), draws, step - first_step)
-            require_finite(terms, step, checkpoint.path)
+            # Loss and gradients, share by share. The draws of a step are made for the whole batch
+            # from (seed, step), so that an image's noise does not depend on who takes it.
+            progress = _progress(step - first_step, settings.batch, len(stores["synthetic"]))
+            shape = (settings.batch, 3, settings.patch, settings.patch)
+            draws = adaptation.draw(torch_generator(job.seed, "draws", step), shape)
+            shares: list[dict[str, Tensor]] = []
+            for number in range(settings.accumulate):
+                with stopwatch.waiting():
+                    batch = next(incoming)
+                place = share.place(number)
+                own = draws if draws is None else draws.part(place).to(fabric.device)
+                torch.manual_seed(stable_seed(job.seed, "dropout", step, place.start))
+                last_share = number == settings.accumulate - 1
+                with fabric.no_backward_sync(module, enabled=not last_share):
+                    with autocast(fabric.device, precision):
+                        moved = batch.to(fabric.device, job.image_range)
+                        terms = module(moved, own, progress)
+                    # divided, so that the sum over shares is the gradient of their mean
+                    fabric.backward(terms["total"] / settings.accumulate)
+                norms = adaptation.gradient_norms.items()
+                shares.append({**terms, **{n: v * settings.accumulate for n, v in norms}})
+            logged = _mean(fabric, shares)
+            require_finite(logged, step, checkpoint.path)
 
             # Update: all networks at once, then the moving average of the restorer.
-            for optimizer in optimizers.values():
-                optimizer.zero_grad(set_to_none=True)
-            fabric.backward(terms["total"])
-            for optimizer in optimizers.values():
+            for name, optimizer in optimizers.items():
+                if settings.clip_norm is not None:
+                    clip_grad_norm_(networks[name].parameters(), settings.clip_norm)
                 optimizer.step()
             average.update_parameters(restorer)
             state.step = step
 
             # Bookkeeping: a log row at each interval, a checkpoint now and then or when told to.
-            last = step == job.last_step
-            state.log.add(terms)
+            state.log.add(logged)
+            stopwatch.step_done()
             if step == settings.steps or step % settings.log_every_steps == 0:
-                rate = settings.learning_rate * factor
-                state.log.close_interval(step, step * settings.batch, rate)
-            display.update(step, state.log)
-            if not last and (stop.requested or step % settings.checkpoint_every_steps == 0):
+                state.log.close_interval(step, step * settings.batch, base_rate * factor)
+                stopwatch.close_interval(step)
+            display.update(step, state.log, stopwatch)
+            stops = _any(fabric, stop.requested)
+            due = stops or step % settings.checkpoint_every_steps == 0
+            if due and leads and step < job.last_step:
                 state.save(checkpoint.path)
-            if not last and stop.requested:
+            if stops and step < job.last_step:
+                fabric.barrier()
                 display.say(f"stopped, saved at step {step}")
-                sys.exit(RETRY_STATUS)
+                # the leader's status counts; a follower's would make the launcher kill the leader
+                sys.exit(RETRY_STATUS if leads else 0)
 
-        if job.keeps == "state":
-            state.save(job.folder / STATE_FILE)
-        else:
-            model = {**facts, "steps": state.step, "parameters": parameter_count(restorer)}
-            save_tensors(job.folder / MODEL_FILE, average.module.state_dict(), model)
-            write_text(job.folder / LOG_FILE, state.log.to_csv())
-        checkpoint.remove()
+        if leads:
+            write_text(job.timings, stopwatch.to_csv())
+            if job.keeps == "state":
+                state.save(job.folder / STATE_FILE)
+            else:
+                model = {
+                    **facts,
+                    "steps": state.step,
+                    "parameters": parameter_count(restorer),
+                    "measured": _measure(job, crops, adaptation, fabric.device, precision),
+                }
+                save_tensors(job.folder / MODEL_FILE, average.module.state_dict(), model)
+                write_text(job.folder / LOG_FILE, state.log.to_csv())
+            checkpoint.remove()
+        fabric.barrier()
+
+
+def _open_stores(job: Job, wants_unpaired: bool) -> dict[str, ImageStore]:
+    stores = {name: ImageStore(job.images / f"{name}.h5") for name in ("synthetic", "real")}
+    if wants_unpaired:
+        others = ImageStore(job.images / "unpaired.h5")
+        # empty: the clean images of the synthetic pairs serve, in an order of their own
+        stores["unpaired"] = others if len(others) else stores["synthetic"]
+    return stores
+
+
+def _progress(steps: int, batch: int, images: int) -> Progress:
+    return Progress(steps, steps * batch // images)
+
+
+def _mean(fabric: Fabric, shares: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Return the mean of every term over the shares of a step and over all processes."""
+    names = list(shares[0])
+    stacked = torch.stack(
+        [torch.stack([s[name].detach().float() for name in names]) for s in shares]
+    )
+    mean = stacked.mean(dim=0)
+    if fabric.world_size > 1:
+        mean = fabric.all_reduce(mean, reduce_op="mean")  # type: ignore[assignment]
+    return dict(zip(names, mean.tolist(), strict=True))
+
+
+def _any(fabric: Fabric, asked: bool) -> bool:
+    """Return whether any process was asked: all must stop at the same step."""
+    if fabric.world_size == 1:
+        return asked
+    return bool(fabric.all_reduce(torch.tensor(float(asked)), reduce_op="sum"))
+
+
+def _measure(
+    job: Job, crops: JointCrops, adaptation: Any, device: torch.device, precision: Precision
+) -> dict[str, Any]:
+    """Return the method's own measurements on the first images, without dropout."""
+    images = range(min(MEASURED_IMAGES, job.train.batch))
+    batch = Batch(*(torch.stack(role) for role in zip(*(crops[n] for n in images), strict=True)))
+    black, white = job.image_range
+    adaptation.eval()
+    with torch.inference_mode(), autocast(device, precision):
+        generator = torch_generator(job.seed, "measure")
+        moved = batch.to(device, job.image_range)
+        measured: dict[str, Any] = adaptation.measure(moved, generator, white - black)
+    return measured
 
 
 def _facts(job: Job, precision: str, device: str) -> dict[str, Any]:
@@ -162,6 +268,8 @@ def _facts(job: Job, precision: str, device: str) -> dict[str, Any]:
         "method": job.method_name,
         "method_settings": asdict(job.method),
         "synthetic": asdict(job.synthetic),
+        "image_range": job.image_range,
+        "learning_rate": job.train.learning_rate * job.learning_rate_factor,
         "restorer": asdict(job.restorer),
         "train": {k: v for k, v in asdict(job.train).items() if k not in WITHOUT_EFFECT},
         "seed": job.seed,

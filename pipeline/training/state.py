@@ -128,8 +128,8 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 class Checkpoint:
     """The one checkpoint of a training, in a folder that one process holds within the block."""
 
-    def __init__(self, name: str) -> None:
-        """Lock the folder of that name.
+    def __init__(self, name: str, holds: bool = True) -> None:
+        """Lock the folder of that name; a follower of the process that ``holds`` it only reads.
 
         Raises:
             UserError: another process is training the same thing.
@@ -137,25 +137,32 @@ class Checkpoint:
         root = Path(os.environ.get(CHECKPOINTS_VARIABLE, ".checkpoints"))
         self.folder = root / name
         self.path = self.folder / STATE_FILE
+        self._lock: IO[str] | None = None
+        if holds:
+            self._lock = self._held()
+
+    def _held(self) -> IO[str]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock: IO[str] = (self.folder / "lock").open("a+")
+        lock = (self.folder / "lock").open("a+")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._lock.seek(0)
+            lock.seek(0)
             raise UserError(
-                f"{self.folder}: process {self._lock.read().strip() or 'unknown'} is training"
+                f"{self.folder}: process {lock.read().strip() or 'unknown'} is training"
                 " this already; wait for it or stop it"
             ) from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        return lock
 
     def __enter__(self) -> "Checkpoint":
         return self
 
     def __exit__(self, *reason: object) -> None:
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def remove(self) -> None:
         """Delete the folder: the training is finished and its results are written."""
