@@ -38,6 +38,6 @@ def seeded_torch(*parts: int | str) -> Iterator[None]:
     """Seed torch's global generators within the block, for library code that knows no other."""
     import torch
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # weights are made on the CPU
         torch.manual_seed(stable_seed(*parts))
         yield

@@ -1,64 +1,36 @@
 """Training: repeatable, stoppable anywhere, and honest about what went wrong."""
 
 import csv
+import json
 import os
+import random
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.config.data import GaussianNoise, SyntheticDomain
-from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace, Train, UNet, Vanilla
+from pipeline.config.learning import Train, TrainedMethod
 from pipeline.errors import UserError
 from pipeline.models.weights import load_tensors
 from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
-from pipeline.store import Record, write_store
 from pipeline.training.log import ProgressDisplay, Stopwatch, TrainingLog
-from pipeline.training.loop import RETRY_STATUS, Job, train
+from pipeline.training.loop import RETRY_STATUS, train
 from pipeline.training.state import Checkpoint
-
-STEPS = 7
-PRETRAIN_STEPS = 3
-
-VANILLA = Vanilla(adaptation="none", start="pretrained")
-NOISE_SPACE = NoiseSpace(
-    adaptation="noise_space",
-    start="pretrained",
-    weight=1.0,
-    ramp=2,
-    ramp_unit="steps",
-    margin=0.1,
-    channel_shuffling=True,
-    residual_swapping=True,
-    target="paired",
-    conditions="both",
-    diffusion_step_range=(1, 999),
-    denoiser_learning_rate_factor=1.0,
-    schedule=NoiseSchedule(1000, 1e-6, 0.01),
-    denoiser=Denoiser((8, 16), 1, 1, 8, 4, dropout=0.2),
-)
-TRAIN = Train(
-    steps=STEPS,
-    pretrain_steps=PRETRAIN_STEPS,
-    batch=2,
-    accumulate=1,
-    devices=1,
-    nodes=1,
-    patch=16,
-    learning_rate=1e-3,
-    learning_rate_decay="cosine",
-    adam_betas=(0.9, 0.999),
-    clip_norm=None,
-    average_decay=0.9,
-    precision="fp32",
-    compile=False,
-    threads=1,
-    workers=0,
-    log_every_steps=2,
-    checkpoint_every_steps=2,
+from tests.training_job import (
+    NOISE_SPACE,
+    PRETRAIN_STEPS,
+    ROOT,
+    TRAIN,
+    VANILLA,
+    job,
+    results,
+    write_images,
 )
 
 
@@ -72,15 +44,7 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-
-    def noise() -> np.ndarray:
-        return generator.integers(0, 256, (24, 20, 3), dtype=np.uint8)
-
-    clean = [Record(f"c{i}", f"c{i}", "made", 24, 20, clean=noise) for i in range(3)]
-    real = [Record(f"r{i}", f"r{i}", "made", 24, 20, degraded=noise) for i in range(2)]
-    write_store(folder / "synthetic.h5", clean)
-    write_store(folder / "real.h5", real)
+    write_images(folder)
     return folder
 
 
@@ -91,31 +55,15 @@ def pretrained(images: Path, tmp_path: Path) -> Path:
     return folder / STATE_FILE
 
 
-def job(images: Path, folder: Path, method: Vanilla | NoiseSpace, **changes: object) -> Job:
-    noise = GaussianNoise(model="gaussian_noise", sigma_255=(0.0, 75.0))
-    made = Job(
-        title="test",
-        task_name="denoise",
-        method_name="any",
-        synthetic=SyntheticDomain(degradation=noise, draw="anew", copies=1),
-        image_range=(0.0, 1.0),
-        learning_rate_factor=1.0,
-        method=method,
-        restorer=UNet(name="unet", levels=2, channels=4),
-        train=TRAIN,
-        seed=0,
-        images=images,
-        start_from=None,
-        last_step=STEPS,
-        keeps="model",
-        folder=folder,
-        timings=folder.with_suffix(".timings.csv"),
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
-
-
-def results(folder: Path) -> tuple[bytes, bytes]:
-    return (folder / MODEL_FILE).read_bytes(), (folder / LOG_FILE).read_bytes()
+def run_training(
+    images: Path, folder: Path, stop: dict[str, Any] | None = None, **changes: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run the training in a process of its own."""
+    given = {"images": str(images), "folder": str(folder), "stop": stop, **changes}
+    return subprocess.run(
+        [sys.executable, "-m", "tests.training_job", json.dumps(given)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -152,6 +100,224 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
     other = replace(TRAIN, workers=2, checkpoint_every_steps=1)
     train(job(images, tmp_path / "stopped", NOISE_SPACE, start_from=start, train=other))
     assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
+
+
+STOPS = 12
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bytes(images: Path, tmp_path: Path) -> None:
+    """One training, stopped at twelve random steps, each time by another signal or while saving."""
+    steps = 60
+    long = replace(TRAIN, steps=steps, checkpoint_every_steps=3)
+    train(job(images, tmp_path / "unbroken", NOISE_SPACE, train=long, last_step=steps))
+    chosen = sorted(random.Random(0).sample(range(1, steps - 3), STOPS))
+    ways = [("SIGKILL", "step"), ("SIGTERM", "step"), ("SIGKILL", "saving"), ("SIGUSR1", "step")]
+    for number, step in enumerate(chosen):
+        name, where = ways[number % len(ways)]
+        done = run_training(
+            images,
+            tmp_path / "stopped",
+            stop={"step": step, "signal": name, "where": where},
+            train={"steps": steps, "checkpoint_every_steps": 3, "workers": number % 3},
+            last_step=steps,
+        )
+        expected = -signal.SIGKILL if name == "SIGKILL" else RETRY_STATUS
+        assert done.returncode == expected, done.stderr
+        assert not (tmp_path / "stopped").exists()
+        if number and chosen[number - 1] >= 4:  # it had a checkpoint before it was killed
+            assert "going on from step" in done.stderr or name == "SIGKILL"
+    train(job(images, tmp_path / "stopped", NOISE_SPACE, train=long, last_step=steps))
+    assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    images: Path, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new checkpoint is written beside the last one, so it may find no room."""
+    often = replace(TRAIN, checkpoint_every_steps=1)
+    train(job(images, tmp_path / "unbroken", VANILLA, train=often))
+    monkeypatch.setenv("PIPELINE_CHECKPOINTS", str(small_disk))
+    filler = small_disk / "filler"
+    shown = ProgressDisplay.update
+
+    def fill(self: ProgressDisplay, now: int, log: TrainingLog, stopwatch: Stopwatch) -> None:
+        shown(self, now, log, stopwatch)
+        if now == 4:
+            free = os.statvfs(small_disk)
+            filler.write_bytes(b"x" * (free.f_bavail * free.f_bsize - 8192))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressDisplay, "update", fill)
+        with pytest.raises(UserError, match="free some disk space and run the same command again"):
+            train(job(images, tmp_path / "stopped", VANILLA, train=often))
+    filler.unlink()
+    went_on = []
+    monkeypatch.setattr(ProgressDisplay, "say", lambda self, text: went_on.append(text))
+    train(job(images, tmp_path / "stopped", VANILLA, train=often))
+    assert went_on == ["going on from step 3"]
+    assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
+
+
+# Processes, shares, clipping, compiling
+
+WHOLE = replace(TRAIN, batch=4)
+EVEN: dict[str, Any] = {
+    # the hinge is taken over the images that pass at once, as in the release: with a margin that
+    # every share exceeds it is linear, and the shares' mean is the whole batch's
+    "margin": 5.0,
+    "denoiser": replace(NOISE_SPACE.denoiser, dropout=0.0),  # its masks differ by share
+}
+
+
+def trained(images: Path, folder: Path, settings: Train, method: TrainedMethod) -> dict[str, Any]:
+    train(job(images, folder, method, train=settings))
+    tensors, _ = load_tensors(folder / MODEL_FILE)
+    return tensors
+
+
+def assert_nearly_the_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Sums in another order differ in the last digits, which Adam's division may enlarge."""
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=2e-6)
+
+
+def test_shares_add_up_to_the_whole_batch(images: Path, tmp_path: Path) -> None:
+    method = replace(NOISE_SPACE, **EVEN)
+    whole = trained(images, tmp_path / "whole", WHOLE, method)
+    shares = trained(images, tmp_path / "shares", replace(WHOLE, accumulate=4), method)
+    assert_nearly_the_same(shares, whole)
+    logs = [np.genfromtxt(tmp_path / name / LOG_FILE, delimiter=",", names=True)
+            for name in ("whole", "shares")]  # fmt: skip
+    for column in ("total", "restoration", "positive_error", "negative_error"):
+        np.testing.assert_allclose(logs[1][column], logs[0][column], rtol=1e-4)
+
+
+def test_two_processes_equal_one(images: Path, tmp_path: Path) -> None:
+    """Two ranks over gloo, each with half of every batch, against one with the whole."""
+    whole = trained(images, tmp_path / "one", WHOLE, replace(NOISE_SPACE, **EVEN))
+    done = run_training(
+        images,
+        tmp_path / "two",
+        method={"margin": 5.0, "denoiser": {"dropout": 0.0}},
+        train={"batch": 4, "devices": 2},
+    )
+    assert done.returncode == 0, done.stderr
+    found, facts = load_tensors(tmp_path / "two" / MODEL_FILE)
+    assert facts["train"]["devices"] == 2
+    assert_nearly_the_same(found, whole)
+
+
+def test_two_processes_stop_together_and_go_on(images: Path, tmp_path: Path) -> None:
+    settings = {"batch": 4, "devices": 2}
+    assert run_training(images, tmp_path / "unbroken", train=settings).returncode == 0
+    stop = {"step": 3, "signal": "SIGTERM", "where": "step", "rank": 0}
+    done = run_training(images, tmp_path / "stopped", stop=stop, train=settings)
+    assert done.returncode == RETRY_STATUS, done.stderr
+    again = run_training(images, tmp_path / "stopped", train=settings)
+    assert again.returncode == 0 and "going on from step 3" in again.stderr, again.stderr
+    assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
+
+
+def test_clipping_bounds_every_networks_gradient(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms = []
+    stepped = torch.optim.Adam.step
+
+    def step(self: torch.optim.Adam, *given: Any) -> Any:
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(torch.stack([g.norm() for g in gradients]).norm().item())
+        return stepped(self, *given)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    train(job(images, tmp_path / "free", NOISE_SPACE))
+    assert max(norms) > 0.02
+    norms.clear()
+    train(job(images, tmp_path / "clipped", NOISE_SPACE, train=replace(TRAIN, clip_norm=0.01)))
+    assert max(norms) <= 0.01 * (1 + 1e-4)
+
+
+def test_a_compiled_training_has_the_same_names_and_nearly_the_same_weights(
+    images: Path, tmp_path: Path
+) -> None:
+    plain = trained(images, tmp_path / "plain", TRAIN, VANILLA)
+    fast = replace(TRAIN, compile=True)
+    try:
+        compiled = trained(images, tmp_path / "compiled", fast, VANILLA)
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        pytest.skip(f"torch.compile finds no compiler here: {str(error).splitlines()[0]}")
+    assert list(compiled) == list(plain)
+    assert_nearly_the_same(compiled, plain)
+
+
+def test_the_share_of_waiting_is_measured(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    stopwatch = Stopwatch()
+    for seconds in (1.0, 2.0):
+        with stopwatch.waiting():
+            now += seconds
+        now += 3.0
+        stopwatch.step_done()
+    stopwatch.close_interval(step=2)
+    assert stopwatch.rows == [{"step": 2, "seconds_per_step": 4.5, "waiting_share": 0.3333}]
+
+
+def test_durations_lie_outside_the_results(images: Path, tmp_path: Path) -> None:
+    done = job(images, tmp_path / "run", VANILLA)
+    train(done)
+    rows = list(csv.DictReader(done.timings.open()))
+    assert [row["step"] for row in rows] == ["2", "4", "6", "7"]
+    assert all(0 <= float(row["waiting_share"]) <= 1 for row in rows)
+    assert sorted(path.name for path in done.folder.iterdir()) == [LOG_FILE, MODEL_FILE]
+
+
+def test_more_gpus_than_there_are_is_told(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"train.devices: found 2, but this node has 1 GPUs"):
+        train(job(images, tmp_path / "x", VANILLA, train=replace(TRAIN, devices=2)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_a_gpu_learns_what_the_cpu_learns(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_gpu = trained(images, tmp_path / "gpu", TRAIN, replace(NOISE_SPACE, **EVEN))
+    again = trained(images, tmp_path / "again", TRAIN, replace(NOISE_SPACE, **EVEN))
+    assert all(torch.equal(on_gpu[name], again[name]) for name in on_gpu), "same seed, same bytes"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    on_cpu = trained(images, tmp_path / "cpu", TRAIN, replace(NOISE_SPACE, **EVEN))
+    for name, value in on_cpu.items():
+        torch.testing.assert_close(on_gpu[name], value, rtol=1e-2, atol=1e-4)
+
+
+# What is written
+
+
+def test_the_unpaired_extension_trains(images: Path, tmp_path: Path) -> None:
+    """Without a source of its own it takes other crops of the synthetic pairs' clean images."""
+    method = replace(NOISE_SPACE, target="unpaired", residual_swapping=False)
+    paired = replace(method, target="paired")
+    for name, chosen in (("unpaired", method), ("paired", paired)):
+        train(job(images, tmp_path / name, chosen))
+    assert results(tmp_path / "unpaired")[0] != results(tmp_path / "paired")[0]
+
+
+def test_the_prediction_error_by_condition_travels_with_the_model(
+    images: Path, tmp_path: Path
+) -> None:
+    train(job(images, tmp_path / "run", NOISE_SPACE))
+    _, facts = load_tensors(tmp_path / "run" / MODEL_FILE)
+    measured = facts["measured"]
+    assert len(measured["error"]) == len(measured["condition_sigma_255"]) > 3
+    assert all(np.isfinite([*measured["error"], measured["error_restored"]]))
+    train(job(images, tmp_path / "vanilla", VANILLA))
+    assert load_tensors(tmp_path / "vanilla" / MODEL_FILE)[1]["measured"] == {}
 
 
 def test_loader_processes_change_nothing(images: Path, tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+"""A training small enough for tests, also as a process of its own that can be stopped.
+
+Usage: python -m tests.training_job JSON
+
+JSON holds images, folder, changes of method, train and job, and when to stop.
+"""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config.data import GaussianNoise, SyntheticDomain
+from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace, Train, UNet, Vanilla
+from pipeline.paths import LOG_FILE, MODEL_FILE
+from pipeline.store import Record, write_store
+from pipeline.training.loop import Job, train
+
+ROOT = Path(__file__).parent.parent
+STEPS = 7
+PRETRAIN_STEPS = 3
+
+VANILLA = Vanilla(adaptation="none", start="pretrained")
+NOISE_SPACE = NoiseSpace(
+    adaptation="noise_space",
+    start="pretrained",
+    weight=1.0,
+    ramp=2,
+    ramp_unit="steps",
+    margin=0.1,
+    channel_shuffling=True,
+    residual_swapping=True,
+    target="paired",
+    conditions="both",
+    diffusion_step_range=(1, 999),
+    denoiser_learning_rate_factor=1.0,
+    schedule=NoiseSchedule(1000, 1e-6, 0.01),
+    denoiser=Denoiser((8, 16), 1, 1, 8, 4, dropout=0.2),
+)
+TRAIN = Train(
+    steps=STEPS,
+    pretrain_steps=PRETRAIN_STEPS,
+    batch=2,
+    accumulate=1,
+    devices=1,
+    nodes=1,
+    patch=16,
+    learning_rate=1e-3,
+    learning_rate_decay="cosine",
+    adam_betas=(0.9, 0.999),
+    clip_norm=None,
+    average_decay=0.9,
+    precision="fp32",
+    compile=False,
+    threads=1,
+    workers=0,
+    log_every_steps=2,
+    checkpoint_every_steps=2,
+)
+
+
+def write_images(folder: Path) -> None:
+    """Write the stores that the job trains on: images of noise."""
+    generator = np.random.default_rng(0)
+
+    def noise() -> np.ndarray:
+        return generator.integers(0, 256, (24, 20, 3), dtype=np.uint8)
+
+    clean = [Record(f"c{i}", f"c{i}", "made", 24, 20, clean=noise) for i in range(3)]
+    real = [Record(f"r{i}", f"r{i}", "made", 24, 20, degraded=noise) for i in range(2)]
+    write_store(folder / "synthetic.h5", clean)
+    write_store(folder / "unpaired.h5", [])
+    write_store(folder / "real.h5", real)
+
+
+def job(images: Path, folder: Path, method: Vanilla | NoiseSpace, **changes: object) -> Job:
+    noise = GaussianNoise(model="gaussian_noise", sigma_255=(0.0, 75.0))
+    made = Job(
+        title="test",
+        task_name="denoise",
+        method_name="any",
+        synthetic=SyntheticDomain(degradation=noise, draw="anew", copies=1),
+        image_range=(0.0, 1.0),
+        learning_rate_factor=1.0,
+        method=method,
+        restorer=UNet(name="unet", levels=2, channels=4),
+        train=TRAIN,
+        seed=0,
+        images=images,
+        start_from=None,
+        last_step=STEPS,
+        keeps="model",
+        folder=folder,
+        timings=folder.with_suffix(".timings.csv"),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def results(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / MODEL_FILE).read_bytes(), (folder / LOG_FILE).read_bytes()
+
+
+def stop_at(step: int, number: int, where: str) -> None:
+    """Make a signal reach this process at a step, or halfway through its next saving."""
+    from pipeline.models import weights
+    from pipeline.training.log import ProgressDisplay
+
+    shown, written = ProgressDisplay.update, weights.save_file
+    reached = False
+
+    def update(self: ProgressDisplay, now: int, *rest: Any) -> None:
+        nonlocal reached
+        shown(self, now, *rest)
+        reached = now >= step
+        if reached and where == "step":
+            os.kill(os.getpid(), number)
+
+    def save_file(tensors: Any, path: Path, metadata: Any) -> None:
+        written(tensors, path, metadata)
+        if reached and where == "saving":
+            with path.open("r+b") as file:
+                file.truncate(path.stat().st_size // 2)
+            os.kill(os.getpid(), number)
+
+    ProgressDisplay.update = update  # type: ignore[method-assign]
+    weights.save_file = save_file  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    changes = given.pop("method", {})
+    changes["denoiser"] = replace(NOISE_SPACE.denoiser, **changes.get("denoiser", {}))
+    method = replace(NOISE_SPACE, **changes)
+    settings = replace(TRAIN, **given.pop("train", {}))
+    places = [Path(given.pop(name)) for name in ("images", "folder")]
+    stop = given.pop("stop", None)
+    here = int(os.environ.get("LOCAL_RANK", 0))
+    if stop is not None and stop.get("rank", here) == here:
+        stop_at(stop["step"], signal.Signals[stop["signal"]], stop["where"])
+    train(job(*places, method, train=settings, **given))
