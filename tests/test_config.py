@@ -74,6 +74,83 @@ def test_params_file_is_the_composition_without_overrides(tmp_path: Path) -> Non
     assert (ROOT / "params.yaml").read_bytes() == composed, "run 'python -m pipeline.compose'"
 
 
+def composed(tmp_path: Path, *overrides: str) -> Params:
+    compose(list(overrides), tmp_path / "params.yaml")
+    return read_params(tmp_path / "params.yaml")
+
+
+def test_the_paper_preset_holds_the_released_configuration(tmp_path: Path) -> None:
+    """Values of the authors' options_train.json, one for each task, and of the paper's text."""
+    params = composed(tmp_path, "preset=paper")
+    train, method = params.train, params.methods["noise_space"]
+    assert (train.batch, train.batch // train.devices, train.patch) == (24, 3, 128)
+    assert train.adam_betas == (0.9, 0.999)
+    assert (train.average_decay, train.pretrain_steps, train.precision) == (0.9999, 0, "fp32")
+    assert train.learning_rate_decay == "none" and train.clip_norm is None
+    rates = {n: train.learning_rate * t.learning_rate_factor for n, t in params.tasks.items()}
+    assert rates == {"denoise": 1e-4, "derain": 5e-5, "deblur": 5e-5}
+    ranges = {name: task.image_range for name, task in params.tasks.items()}
+    assert ranges == {"denoise": (0, 1), "derain": (-1, 1), "deblur": (-1, 1)}
+    assert params.tasks["denoise"].synthetic.degradation.sigma_255 == (0, 75)
+    assert params.tasks["denoise"].synthetic.draw == "anew"
+    protocols = {name: task.protocol for name, task in params.tasks.items()}
+    assert protocols == {"denoise": "sidd", "derain": "y", "deblur": "rgb"}
+    assert dataclasses.asdict(params.restorer) == {"name": "unet", "levels": 4, "channels": 64}
+    assert dataclasses.asdict(method) == {
+        "adaptation": "noise_space",
+        "start": "pretrained",  # after 0 steps: from scratch
+        "weight": 0.2,
+        "ramp": 300,
+        "ramp_unit": "epochs",
+        "margin": 0.1,
+        "channel_shuffling": True,
+        "residual_swapping": True,
+        "target": "paired",
+        "conditions": "both",
+        "diffusion_step_range": (1, 999),
+        "denoiser_learning_rate_factor": 1.0,
+        "schedule": {"diffusion_steps": 1000, "beta_first": 1e-6, "beta_last": 0.01},
+        "denoiser": {
+            "channels": (64, 128, 256, 512),
+            "blocks_per_level": 2,
+            "pixel_unshuffle": 1,
+            "attention_head_channels": 32,
+            "norm_groups": 32,
+            "dropout": 0.2,
+        },
+    }
+
+
+def test_one_gpu_sees_the_same_images(tmp_path: Path) -> None:
+    paper, one = (composed(tmp_path, f"preset={name}") for name in ("paper", "one_gpu"))
+    changed = {"accumulate": 4, "devices": 1, "precision": "bf16"}
+    assert one.train == dataclasses.replace(paper.train, **changed)
+    assert (one.tasks, one.methods, one.restorer) == (paper.tasks, paper.methods, paper.restorer)
+
+
+def test_every_ablation_row_changes_what_the_paper_changed_and_follows_the_rest(
+    tmp_path: Path,
+) -> None:
+    for overrides in ([], ["preset=paper"], ["methods.noise_space.weight=7"]):
+        methods = composed(tmp_path, "+experiment=ablation", *overrides).methods
+        base = methods["noise_space"]
+        plain = {"channel_shuffling": False, "residual_swapping": False}
+        rows = {
+            "steps_low": {**plain, "diffusion_step_range": (1, 100)},
+            "steps_high": {**plain, "diffusion_step_range": (900, 999)},
+            "steps_all": plain,
+            "shuffling": {"residual_swapping": False},
+            "only_synthetic": {"residual_swapping": False, "conditions": "synthetic"},
+            "only_real": {"residual_swapping": False, "conditions": "real"},
+        }
+        assert methods.keys() == {"vanilla", "noise_space", *rows}
+        for name, changes in rows.items():
+            assert methods[name] == dataclasses.replace(base, **changes), name
+    unpaired = composed(tmp_path, "methods=[noise_space,unpaired]").methods["unpaired"]
+    assert (unpaired.target, unpaired.residual_swapping) == ("unpaired", False)
+    assert unpaired.channel_shuffling
+
+
 @pytest.mark.parametrize("task", OWN_TASKS)
 def test_tasks_on_own_photographs_compose(task: str, tmp_path: Path) -> None:
     compose(["sources=[folder]", f"tasks=[{task}]"], tmp_path / "params.yaml")
@@ -467,13 +544,23 @@ def test_names_of_test_sets_are_fit_for_paths(tmp_path: Path, name: str) -> None
         ("methods.noise_space.diffusion_step_range", [1, 1000], ["found [1, 1000]", "1 to 999"]),
         ("methods.noise_space.schedule.beta_first", 0.5, ["schedule.beta_first", "beta_last"]),
         ("train.adam_betas", [0.9, 1], ["train.adam_betas"]),
+        ("train.accumulate", 3, ["train.batch: found 8", "1 nodes x 1 devices x 3 shares"]),
+        ("train.devices", 16, ["train.batch: found 8", "a multiple of 16"]),
+        ("tasks.denoise.image_range", [0, 0], ["tasks.denoise.image_range", "[-1, 1]"]),
+        ("tasks.denoise.sources.unpaired", "coco", ["sources.unpaired: found 'coco'", "skimage"]),
+        ("tasks.denoise.synthetic.degradation", None, ["synthetic.degradation: found null"]),
+        (
+            "methods.vanilla",
+            {"adaptation": "released", "weights": {}},
+            ["methods.vanilla.weights.denoise: missing", "{file:PATH,sha256:HASH}"],
+        ),
     ],
 )
 def test_what_must_go_together(
     values: dict[str, Any], key: str, value: Any, words: list[str]
 ) -> None:
     # the words hold for these, whatever the demo's settings are
-    values["train"] |= {"steps": 800, "pretrain_steps": 600, "patch": 48}
+    values["train"] |= {"steps": 800, "pretrain_steps": 600, "patch": 48, "batch": 8}
     values["evaluate"] |= {"tile": 512, "tile_overlap": 64}
     values["restorer"]["levels"] = 4
     values["methods"]["noise_space"]["schedule"]["diffusion_steps"] = 1000

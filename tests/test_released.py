@@ -105,7 +105,7 @@ def test_weights_of_another_network_are_told(
         take_over(weights(file), RUN, (0.0, 1.0), UNet(name="unet", levels=3, channels=8))
     foreign = tmp_path / "foreign.pth"
     torch.save({"conv.weight": torch.zeros(1)}, foreign)
-    with pytest.raises(UserError, match=r"no weight is named RestorationNet\.\.\., found conv"):
+    with pytest.raises(UserError, match=r"no weight is named RestorationNet\.\*, found conv"):
         read_released(weights(foreign))
     torch.save([torch.zeros(1)], foreign)
     with pytest.raises(UserError, match="found list, expected names and tensors"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, wilcoxon
 
-from pipeline.statistics import bootstrap_interval, mean_and_std, paired_difference
+from pipeline.statistics import bootstrap_interval, holm, mean_and_std, paired_difference
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -233,3 +233,22 @@ def test_confidence_is_a_share(confidence: float) -> None:
 def test_too_few_samples() -> None:
     with pytest.raises(ValueError, match="samples is 1"):
         bootstrap_interval([1.0, 2.0], 1, rng())
+
+
+def test_holm_by_hand() -> None:
+    # sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.04, the last not below
+    # the one before it
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+
+
+def test_holm_ends_at_one_and_leaves_a_single_test_alone() -> None:
+    assert holm([0.5, 0.6, 1.0]).tolist() == [1.0, 1.0, 1.0]
+    assert holm([0.03]).tolist() == [0.03]
+    # equal ones share the largest factor
+    assert holm([0.02, 0.02]).tolist() == [0.04, 0.04]
+
+
+@pytest.mark.parametrize("wrong", [[], [0.1, math.nan], [1.5], [-0.1]])
+def test_holm_refuses_what_is_no_p_value(wrong: list[float]) -> None:
+    with pytest.raises(ValueError, match="p_values"):
+        holm(wrong)

@@ -86,5 +86,5 @@ def read_released(weights: ReleasedWeights) -> dict[str, Tensor]:
     }
     if not chosen:
         some = ", ".join(list(tensors)[:3]) or "no tensor"
-        raise UserError(f"{path}: no weight is named {RESTORER_PREFIX}..., found {some}")
+        raise UserError(f"{path}: no weight is named {RESTORER_PREFIX}*, found {some}")
     return chosen
