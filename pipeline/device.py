@@ -6,10 +6,6 @@ from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
-from lightning_fabric import Fabric
-
-from pipeline.config.learning import Train
-from pipeline.errors import UserError
 
 Precision = Literal["fp32", "bf16"]
 
@@ -22,32 +18,6 @@ def prepare_torch(threads: int) -> None:
     # filling fresh memory costs time, and nothing here reads it before writing
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-
-
-def start_processes(settings: Train) -> Fabric:
-    """Return this process's place among all that train together; starts the others of its node.
-
-    On one node they are started here, under Slurm by ``srun`` with one task a device. Processes
-    without GPUs talk through gloo.
-
-    Raises:
-        UserError: there are fewer GPUs than asked for.
-    """
-    found = torch.cuda.device_count()
-    if found and settings.devices > found:
-        raise UserError(
-            f"train.devices: found {settings.devices}, but this node has {found} GPUs; set"
-            f" train.devices={found} and, for the same memory a GPU, a larger train.accumulate"
-        )
-    several = settings.devices * settings.nodes > 1
-    fabric = Fabric(
-        accelerator="cuda" if found else "cpu",
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy="ddp" if several else "auto",
-    )
-    fabric.launch()
-    return fabric
 
 
 def choose_precision(wanted: str) -> Precision:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -27,7 +26,6 @@ from pipeline.device import (
     choose_precision,
     describe_device,
     prepare_torch,
-    start_processes,
 )
 from pipeline.files import sha256_of, write_text
 from pipeline.models.build import build_restorer, parameter_count
@@ -36,6 +34,7 @@ from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.randomness import seeded_torch, stable_seed, torch_generator
 from pipeline.store import ImageStore
 from pipeline.training.log import ProgressDisplay, Stopwatch, TrainingLog, require_finite
+from pipeline.training.processes import any_process, mean_terms, start_processes
 from pipeline.training.state import Checkpoint, TrainingState, fingerprint
 
 WITHOUT_EFFECT = ("workers", "checkpoint_every_steps")
@@ -169,7 +168,7 @@ def train(job: Job) -> None:
                     fabric.backward(terms["total"] / settings.accumulate)
                 norms = adaptation.gradient_norms.items()
                 shares.append({**terms, **{n: v * settings.accumulate for n, v in norms}})
-            logged = _mean(fabric, shares)
+            logged = mean_terms(fabric, shares)
             require_finite(logged, step, checkpoint.path)
 
             # Update: all networks at once, then the moving average of the restorer.
@@ -187,7 +186,7 @@ def train(job: Job) -> None:
                 state.log.close_interval(step, step * settings.batch, base_rate * factor)
                 stopwatch.close_interval(step)
             display.update(step, state.log, stopwatch)
-            stops = _any(fabric, stop.requested)
+            stops = any_process(fabric, stop.requested)
             due = stops or step % settings.checkpoint_every_steps == 0
             if due and leads and step < job.last_step:
                 state.save(checkpoint.path)
@@ -225,25 +224,6 @@ def _open_stores(job: Job, wants_unpaired: bool) -> dict[str, ImageStore]:
 
 def _progress(steps: int, batch: int, images: int) -> Progress:
     return Progress(steps, steps * batch // images)
-
-
-def _mean(fabric: Fabric, shares: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Return the mean of every term over the shares of a step and over all processes."""
-    names = list(shares[0])
-    stacked = torch.stack(
-        [torch.stack([s[name].detach().float() for name in names]) for s in shares]
-    )
-    mean = stacked.mean(dim=0)
-    if fabric.world_size > 1:
-        mean = fabric.all_reduce(mean, reduce_op="mean")  # type: ignore[assignment]
-    return dict(zip(names, mean.tolist(), strict=True))
-
-
-def _any(fabric: Fabric, asked: bool) -> bool:
-    """Return whether any process was asked: all must stop at the same step."""
-    if fabric.world_size == 1:
-        return asked
-    return bool(fabric.all_reduce(torch.tensor(float(asked)), reduce_op="sum"))
 
 
 def _measure(

@@ -1,0 +1,54 @@
+"""Several processes that train as one: one a GPU, or on CPUs over gloo."""
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from pipeline.config.learning import Train
+from pipeline.errors import UserError
+
+
+def start_processes(settings: Train) -> Fabric:
+    """Return this process's place among all that train together; starts the others of its node.
+
+    On one node they are started here, under Slurm by ``srun`` with one task a device. Processes
+    without GPUs talk through gloo.
+
+    Raises:
+        UserError: there are fewer GPUs than asked for.
+    """
+    found = torch.cuda.device_count()
+    if found and settings.devices > found:
+        raise UserError(
+            f"train.devices: found {settings.devices}, but this node has {found} GPUs; set"
+            f" train.devices={found} and, for the same memory a GPU, a larger train.accumulate"
+        )
+    several = settings.devices * settings.nodes > 1
+    fabric = Fabric(
+        accelerator="cuda" if found else "cpu",
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy="ddp" if several else "auto",
+    )
+    fabric.launch()
+    return fabric
+
+
+def mean_terms(fabric: Fabric, shares: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Return the mean of every term over the shares of a step and over all processes."""
+    names = list(shares[0])
+    stacked = torch.stack(
+        [torch.stack([s[name].detach().float() for name in names]) for s in shares]
+    )
+    mean = stacked.mean(dim=0)
+    if fabric.world_size > 1:
+        mean = fabric.all_reduce(mean, reduce_op="mean")  # type: ignore[assignment]
+    return dict(zip(names, mean.tolist(), strict=True))
+
+
+def any_process(fabric: Fabric, asked: bool) -> bool:
+    """Return whether any process was asked: all must stop at the same step."""
+    if fabric.world_size == 1:
+        return asked
+    asked_here = torch.tensor(float(asked), device=fabric.device)
+    return bool(fabric.all_reduce(asked_here, reduce_op="sum"))
