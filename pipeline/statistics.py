@@ -168,6 +168,35 @@ def paired_difference(
     )
 
 
+def holm(p_values: ArrayLike) -> Values:
+    """Return p-values corrected for their number, by Holm's step-down method.
+
+    Whoever calls a difference real where the corrected p-value is at most alpha, is wrong in any
+    of the tests with a probability of at most alpha, however the tests depend on each other. The
+    k-th smallest of n p-values is multiplied by n - k + 1, is at least the corrected one before
+    it, and at most 1.
+
+    Args:
+        p_values: (n,) of n tests, in [0, 1]; 1 for a test that had too little data.
+
+    Returns:
+        (n,) corrected p-values in the same order.
+
+    Raises:
+        ValueError: the values are not a non-empty list of numbers in [0, 1].
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    checked = _finite("p_values", p_values)
+    if checked.min() < 0 or checked.max() > 1:
+        raise ValueError(f"p_values has {checked.min()} to {checked.max()}; expected 0 to 1")
+    order = np.argsort(checked, kind="stable")
+    factors = np.arange(checked.size, 0, -1)
+    corrected = np.empty_like(checked)
+    corrected[order] = np.minimum(np.maximum.accumulate(checked[order] * factors), 1)
+    return corrected
+
+
 def _finite(name: str, values: ArrayLike) -> Values:
     checked = np.asarray(values, dtype=np.float64)
     if checked.ndim != 1 or checked.size == 0:

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from pipeline.compose import compose
 from pipeline.config import Params, read_params
+from pipeline.config.learning import Released, ReleasedWeights
 from pipeline.errors import UserError
 from pipeline.evaluation import ImageScore
 from pipeline.files import write_text
@@ -29,8 +30,15 @@ from pipeline.report import write_report
 from pipeline.report.collect import collect
 from pipeline.report.cost import method_costs, read_costs, stage_names
 from pipeline.report.examples import CROP_PIXELS, choose, examples, spread
-from pipeline.report.figures import GAP_PIXELS, HEADER_PIXELS, LINE_PIXELS
+from pipeline.report.figures import (
+    GAP_PIXELS,
+    HEADER_PIXELS,
+    LINE_PIXELS,
+    condition_quality,
+    curves,
+)
 from pipeline.report.page import escape_markdown
+from pipeline.report.page import write_cost as write_cost_page
 from pipeline.report.provenance import PROTOCOLS, code_state
 from pipeline.store import Record, write_store
 
@@ -47,6 +55,9 @@ DEGRADED_PSNR = (20.0, 22.0, 24.0, 26.0)
 VANILLA_PSNR = (21.0, 22.0, 26.0, 27.0)
 # minus vanilla: 1, 3, -1, 2
 ADAPTED_PSNR = (22.0, 25.0, 25.0, 29.0)
+# last over first: 2.5
+MEASURED = {"condition_sigma_255": [0, 20, 80], "error": [0.2, 0.3, 0.5], "error_restored": 0.25}
+RELEASED = "authors"
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +99,15 @@ def write_run(params: Params, run: Run, psnr: tuple[float | None, ...]) -> None:
     columns = {"step": (2, 4, 6), "restoration": (0.4, 0.2, 0.1)}
     if adapted:
         columns |= {"positive_error": ("", 0.9, 0.5), "negative_error": ("", 0.8, 0.7)}
+        columns |= {"restoration_gradient": ("", 2.0, 4.0), "diffusion_gradient": ("", 0.1, 1.0)}
     lines = [
         ",".join(columns),
         *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True)),
     ]
     write_text(run.training / "log.csv", "\n".join(lines) + "\n")
-    write_model(params, run)
+    write_model(params, run, measured=MEASURED if adapted else {})
     index = list(params.methods).index(run.method)
-    write_restored(run, lambda image: flat(100 + 20 * index + IMAGES.index(image)))
+    write_restored(run, lambda image: flat((100 + 20 * index) % 250 + IMAGES.index(image)))
 
 
 def write_model(params: Params, run: Run, **changes: Any) -> None:
@@ -104,8 +116,42 @@ def write_model(params: Params, run: Run, **changes: Any) -> None:
         "restorer": {"name": "unet", "levels": 2, "channels": 8}, "parameters": 1234,
         "precision": "fp32", "device": "CPU test", "torch": "2.0.0", **changes,
     }  # fmt: skip
+    save_facts(run, facts)
+
+
+def save_facts(run: Run, facts: dict[str, Any]) -> None:
     weights = {"weight": np.zeros(1, dtype=np.float32)}
     save_file(weights, run.training / "model.safetensors", metadata={"facts": json.dumps(facts)})
+
+
+def with_released(params: Params) -> Params:
+    """Return the configuration with released weights as a further method, and write its files."""
+    settings = Released("released", {TASK: ReleasedWeights("weights.pth", "0123")})
+    wider = dataclasses.replace(params, methods={**params.methods, RELEASED: settings})
+    for seed in params.seeds:
+        run = Run(TASK, RELEASED, seed)
+        write_scores(run, DEGRADED_PSNR)
+        write_text(run.training / "log.csv", "step\n")
+        facts = {
+            "task": TASK, "method": RELEASED, "seed": seed, "parameters": 5678,
+            "method_settings": {"adaptation": "released", "sha256": "0123"},
+            "restorer": {"name": "unet", "levels": 2, "channels": 8}, "image_range": [0, 1],
+        }  # fmt: skip
+        save_facts(run, facts)
+        write_restored(run, lambda image: flat(50 + IMAGES.index(image)))
+    return wider
+
+
+def with_methods(params: Params, number: int) -> Params:
+    """Return the configuration with that many adapting methods, and write their files."""
+    method = params.methods["noise_space"]
+    names = [f"variant_{index}" for index in range(number)]
+    wider = dataclasses.replace(
+        params, methods={"vanilla": params.methods["vanilla"], **dict.fromkeys(names, method)}
+    )
+    for name in names:
+        write_run(wider, Run(TASK, name, 0), ADAPTED_PSNR)
+    return wider
 
 
 def write_scores(
@@ -250,6 +296,85 @@ def test_two_seeds_give_mean_and_spread(composed: Params, tmp_path: Path, monkey
     assert "One seed" not in text
 
 
+def test_p_values_of_several_methods_are_corrected(params: Params) -> None:
+    names = tuple("abcdef")
+    wider = with_methods(params, 3)
+    gains = {
+        # all six of one sign: 2 / 2^6, times 3
+        "variant_0": (1, 2, 3, 4, 5, 6),
+        # rank 3 against the others, and so 5 of 2^6 sign patterns as far out: 10 / 2^6, times 2
+        "variant_1": (1, 2, -3, 4, 5, 6),
+        # no p-value, but counted among the three
+        "variant_2": (0,) * 6,
+    }
+    for run in runs(wider):
+        psnr = tuple(20.0 + gain for gain in gains.get(run.method, (0,) * 6))
+        write_scores(run, psnr, scenes=names, images=names)
+    text = markdown(wider)
+    assert "| p (Wilcoxon, over scenes) | p, corrected (Holm) |" in text
+    assert re.search(r"\| variant_0 \| \+3\.50 \| .* \| 0\.0312 \| 0\.0938 \|", text)
+    assert re.search(r"\| variant_1 \| \+2\.50 \| .* \| 0\.156 \| 0\.312 \|", text)
+    assert "| - (fewer than 6 scenes with a difference) | - |" in text
+    assert "3 methods are compared with vanilla" in text
+
+
+def test_a_single_comparison_is_not_corrected(params: Params) -> None:
+    assert "Holm" not in markdown(params)
+
+
+# Released weights
+
+
+def test_released_weights_are_a_method_without_training(params: Params) -> None:
+    wider = with_released(params)
+    released = summary(wider)[-1]
+    assert (released["method"], released["psnr"], released["parameters"]) == (RELEASED, 23.0, 5678)
+    assert (released["steps"], released["device"], released["precision"]) == (None, None, None)
+    text = (OUT / "report.md").read_text()
+    assert f"| {RELEASED} | 23.00 | 21.00 to 26.00 |" in text
+    # minus vanilla: -1, 0, -2, -1
+    assert f"| {RELEASED} | -1.00 |" in text
+    steps = params.train.steps
+    assert f"after {steps} restorer updates each (but for {RELEASED}); 4 images" in text
+    assert f"- {RELEASED}: weights of the authors' release, not trained here." in text
+    assert f"({RELEASED}: weights of the authors' release, not trained here)" in text
+    assert "Last restoration loss: vanilla 0.1000; noise_space 0.1000." in text
+    assert "| Parameters | 1,234, 5,678 |" in text
+    assert f"| Released weights, not trained here | {RELEASED}, denoise: sha256 0123 |" in text
+    assert "| Device of the training | CPU test |" in text
+    assert f"| Restorer updates | {steps}, of which" in text
+    assert RELEASED not in (OUT / "cost.md").read_text().split("Stages")[0]
+
+
+def test_released_weights_alone(params: Params) -> None:
+    wider = with_released(params)
+    alone = dataclasses.replace(wider, methods={RELEASED: wider.methods[RELEASED]})
+    text = markdown(alone)
+    assert "### Training" not in text and "curves_denoise.png" not in text
+    assert "of the training |" not in text and "Restorer updates" not in text
+    assert "None" not in text
+    assert not (OUT / "figures" / "curves_denoise.png").exists()
+    Page((OUT / "report.html").read_text())
+
+
+def test_released_weights_have_no_spread_over_seeds(
+    composed: Params, tmp_path: Path, monkeypatch: Any
+) -> None:
+    two = dataclasses.replace(composed, seeds=(0, 1))
+    enter(tmp_path, monkeypatch)
+    make_workspace(two)
+    text = markdown(with_released(two))
+    assert f"| {RELEASED} | 23.00 | 21.00 to 26.00 |" in text
+    assert "| vanilla | 24.00 ± 0.00 |" in text
+
+
+def test_a_trained_model_is_not_taken_for_a_released_one(params: Params) -> None:
+    wider = with_released(params)
+    write_model(params, Run(TASK, RELEASED, 0))
+    with pytest.raises(UserError, match=f"steps = {params.train.steps}, expected None.*dvc repro"):
+        collect(wider)
+
+
 # What is read
 
 
@@ -258,6 +383,7 @@ def test_runs_that_params_do_not_name_are_not_read(params: Params) -> None:
     stale = Run(TASK, "vanilla", 7)
     write_text(stale.evaluation / "per_image.csv", "nonsense")
     write_text(stale.training / "log.csv", "nonsense")
+    write_text(stale.timings, "nonsense")
     write_text(COSTS / "train@denoise-vanilla-7.json", "nonsense")
     write_text(Path("after/figures/images_removed.png"), "of a task that is gone")
     write_report(params, Path("after"))
@@ -436,7 +562,7 @@ def test_html_is_whole_and_needs_no_network(params: Params) -> None:
     page = Page((OUT / "report.html").read_text())
     assert page.named("iframe")[0]["src"] == "cost.html" and page.named("iframe")[0]["title"]
     images = page.named("img")
-    assert len(images) == 2
+    assert len(images) == 3
     for image in images:
         assert image["alt"] and (image["src"] or "").startswith("data:image/png;base64,")
     anchors = {element.get("id") for _, element in page.elements}
@@ -462,6 +588,81 @@ def test_curves_tell_how_often_swapping_was_noticed(params: Params) -> None:
     assert "noise_space: d_neg above d_pos in 1 of 2 logged intervals." in text
     assert "Last restoration loss: vanilla 0.1000; noise_space 0.1000." in text
     assert (OUT / "figures" / "curves_denoise.png").is_file()
+
+
+def test_curves_tell_how_hard_the_diffusion_loss_pulls(params: Params) -> None:
+    # last interval: 1 / 4, not the 0.1 / 2 before it
+    picture = curves(params, collect(params)[0])
+    assert picture is not None
+    assert "The first over the second in the last interval: noise_space 0.25." in picture.caption
+    # three panels and the legend, in two rows
+    assert (picture.width, picture.height) == (920, 680)
+    alone = dataclasses.replace(params, methods={"vanilla": params.methods["vanilla"]})
+    plain = curves(alone, collect(alone)[0])
+    assert plain is not None
+    assert (plain.width, plain.height) == (920, 340)
+    assert "radient" not in plain.caption
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_diffusion_loss_without_weight_is_drawn(params: Params) -> None:
+    log = Run(TASK, "noise_space", 0).training / "log.csv"
+    lines = ["step,restoration,positive_error,restoration_gradient,diffusion_gradient",
+             "2,0.4,,,", "4,0.2,0.9,2.0,0.0"]  # fmt: skip
+    write_text(log, "\n".join(lines) + "\n")
+    picture = curves(params, collect(params)[0])
+    assert picture is not None and "in the last interval: noise_space 0." in picture.caption
+
+
+def test_error_against_the_quality_of_the_conditions_by_hand(params: Params) -> None:
+    picture = condition_quality(params, collect(params)[0])
+    assert picture is not None
+    assert "from each sigma to the next it rises in 1 of 1 training." in picture.caption
+    assert "Error at sigma 80 over that at 0: noise_space 2.50." in picture.caption
+    assert "seed" not in picture.caption
+    assert (
+        "noise_space 0.2000 at sigma 0, 0.5000 at 80, 0.2500 with restored images." in picture.alt
+    )
+    text = markdown(params)
+    assert "noise_space 2.50." in text and "(figures/conditions_denoise.png)" in text
+    assert (OUT / "figures" / "conditions_denoise.png").read_bytes() == picture.png
+
+
+def test_error_against_the_quality_over_seeds(
+    composed: Params, tmp_path: Path, monkeypatch: Any
+) -> None:
+    two = dataclasses.replace(composed, seeds=(0, 1))
+    enter(tmp_path, monkeypatch)
+    make_workspace(two)
+    # falls once; last over first 1.5, and 2.5 of the other seed
+    falling = {**MEASURED, "error": [0.2, 0.1, 0.3], "error_restored": 0.35}
+    write_model(two, Run(TASK, "noise_space", 1), measured=falling)
+    picture = condition_quality(two, collect(two)[0])
+    assert picture is not None
+    assert "it rises in 1 of 2 trainings." in picture.caption
+    assert "over that at 0, mean over the seeds: noise_space 2.00." in picture.caption
+    assert "Mean over 2 seeds, one faint line a seed." in picture.caption
+    assert "0.2000 at sigma 0, 0.4000 at 80, 0.3000 with restored images" in picture.alt
+
+
+@pytest.mark.parametrize("facts", [{}, {"measured": {}}], ids=["missing", "empty"])
+def test_without_measurements_there_is_no_such_picture(params: Params, facts: Any) -> None:
+    write_model(params, Run(TASK, "noise_space", 0), **facts)
+    assert "conditions_denoise" not in markdown(params)
+    assert not (OUT / "figures" / "conditions_denoise.png").exists()
+
+
+@pytest.mark.filterwarnings("error")
+def test_many_methods_have_their_place(params: Params) -> None:
+    wider = with_methods(params, 15)
+    # of other sizes: a logarithmic axis
+    small = {**MEASURED, "error": [0.002, 0.003, 0.005]}
+    write_model(wider, Run(TASK, "variant_14", 0), measured=small)
+    text = markdown(wider)
+    assert text.count("\n| variant_") == 2 * 15
+    assert "it rises in 15 of 15 trainings." in text
+    picture = curves(wider, collect(wider)[0])
+    assert picture is not None and (picture.width, picture.height) == (920, 680)
 
 
 def test_names_are_escaped(composed: Params, tmp_path: Path, monkeypatch: Any) -> None:
@@ -502,7 +703,8 @@ def test_two_renders_have_the_same_bytes(
     different = {name for name in first if first[name] != second[name]}
     assert set(first) == set(second)
     assert different == {"cost.json", "cost.md", "cost.html"}
-    assert {"figures/curves_denoise.png", "figures/images_denoise.png"} < set(first)
+    pictures = {f"figures/{name}_denoise.png" for name in ("curves", "conditions", "images")}
+    assert pictures < set(first)
 
 
 def test_the_stage_needs_no_torch(params: Params) -> None:
@@ -525,7 +727,14 @@ def write_cost(stage: str, wall_s: float, peak_memory_mib: int) -> None:
     write_text(COSTS / f"{stage}.json", json.dumps(record))
 
 
+def write_timings(run: Run, *rows: tuple[float, float]) -> None:
+    lines = [f"{step},{seconds},{waiting}" for step, (seconds, waiting) in enumerate(rows)]
+    write_text(run.timings, "\n".join(["step,seconds_per_step,waiting_share", *lines]) + "\n")
+
+
 def test_costs_by_hand(params: Params) -> None:
+    write_timings(Run(TASK, "vanilla", 0), (0.9, 0.8), (0.2, 0.0), (0.2, 0.1))
+    write_timings(Run(TASK, "noise_space", 0), (0.5, 0.1), (0.6, 0.2))
     write_cost("train@denoise-vanilla-0", 20.0, 1000)
     write_cost("train@denoise-noise_space-0", 50.0, 1250)
     write_report(params, OUT)
@@ -533,11 +742,21 @@ def test_costs_by_hand(params: Params) -> None:
     assert (record["total_wall_s"], record["peak_memory_mib"]) == (70.0, 1250)
     adapted = record["methods"][1]
     assert (adapted["wall_ratio"], adapted["memory_ratio"]) == (2.5, 1.25)
+    # the median of a start and two steps, the mean of their waiting
+    plain = record["methods"][0]
+    assert (plain["step_s"], plain["waiting_share"], plain["step_ratio"]) == (0.2, 0.3, 1.0)
+    assert (adapted["step_s"], adapted["waiting_share"], adapted["step_ratio"]) == (
+        0.55,
+        0.15,
+        2.75,
+    )
     assert {"stage": "pretrain@denoise-0", "wall_s": None, "peak_memory_mib": None} in (
         record["stages"]
     )
     text = (OUT / "cost.md").read_text()
-    assert "| denoise, noise_space | 50.0 | 2.50 x | 1,250 | 1.25 x |" in text
+    assert (
+        "| denoise, noise_space | 0.5500 | 2.75 x | 15.0 % | 50.0 | 2.50 x | 1,250 | 1.25 x |"
+    ) in text
     assert "| pretrain@denoise-0 | - | - |" in text
 
 
@@ -548,6 +767,21 @@ def test_cost_over_seeds_needs_every_record(params: Params) -> None:
     write_cost("train@denoise-vanilla-1", 30.0, 900)
     found = method_costs(two, read_costs(two))[0]
     assert (found.wall_s, found.peak_memory_mib, found.wall_ratio) == (25.0, 1000, 1.0)
+
+
+@pytest.mark.parametrize("second", [None, "\n"], ids=["missing", "empty"])
+def test_timings_over_seeds_need_every_record(params: Params, second: str | None) -> None:
+    two = dataclasses.replace(params, seeds=(0, 1))
+    write_timings(Run(TASK, "vanilla", 0), (0.2, 0.1), (0.4, 0.3))
+    if second is not None:
+        write_text(Run(TASK, "vanilla", 1).timings, second)
+    found = method_costs(two, read_costs(two))[0]
+    assert (found.step_s, found.step_ratio, found.waiting_share) == (None, None, None)
+    write_cost_page(two, OUT)
+    assert "| denoise, vanilla | - | - | - |" in (OUT / "cost.md").read_text()
+    write_timings(Run(TASK, "vanilla", 1), (1.0, 0.5))
+    found = method_costs(two, read_costs(two))[0]
+    assert (found.step_s, found.step_ratio, found.waiting_share) == (0.4, 1.0, 0.3)
 
 
 def test_stage_names_are_those_of_the_graph() -> None:

@@ -109,10 +109,10 @@ class Train:
     """Training of the restorer, the same for every method.
 
     A batch is divided evenly among ``nodes`` x ``devices`` processes, and each takes its part in
-    ``accumulate`` shares before it updates. Memory depends on the share; the result does in its last
-    digits, in the dropout's masks, and in that the method's contrastive term is of each share's
-    mean errors (of each GPU's, in the release). The learning rate is constant while pretraining; with ``cosine`` it then falls to
-    0 along half a cosine, for every method alike.
+    ``accumulate`` shares before it updates. Memory depends on the share; the result does in its
+    last digits, in the dropout's masks, and in that the method's contrastive term is of each
+    share's mean errors (of each GPU's, in the release). The learning rate is constant while
+    pretraining; with ``cosine`` it then falls to 0 along half a cosine, for every method alike.
     """
 
     steps: Annotated[

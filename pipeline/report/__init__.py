@@ -5,7 +5,7 @@ collect.py reads, everything else is made from what it returns:
 * summary.py      rows of summary.json, one for each task, method, seed and data set
 * tables.py       scores and paired differences as people read them
 * examples.py     which restored images are shown, and their pixels
-* figures.py      training curves and image grids
+* figures.py      training curves, measurements of the denoisers and image grids
 * provenance.py   commit, versions, protocols
 * cost.py         durations and memory, in files of their own because they differ from run to run
 * page.py         all of it as Markdown and HTML, from templates/

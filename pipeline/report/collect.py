@@ -70,6 +70,11 @@ class TaskResults:
     models: dict[str, tuple[Model, ...]]
 
 
+def released(params: Params) -> list[str]:
+    """Return the methods that were not trained here: weights of the authors' release."""
+    return [name for name, method in params.methods.items() if method.adaptation == "released"]
+
+
 def collect(params: Params) -> list[TaskResults]:
     """Return the results of every task, in the order of params.yaml.
 
@@ -117,8 +122,7 @@ def _task(params: Params, task: str) -> TaskResults:
         method: [Run(task, method, seed) for seed in params.seeds] for method in params.methods
     }
     models = {
-        method: tuple(_model(run, params.train.steps) for run in runs[method])
-        for method in params.methods
+        method: tuple(_model(params, run) for run in runs[method]) for method in params.methods
     }
     paths = {name: [run.evaluation / TABLE_FILE for run in chosen] for name, chosen in runs.items()}
     tables = {path: read_table(path) for chosen in paths.values() for path in chosen}
@@ -127,9 +131,11 @@ def _task(params: Params, task: str) -> TaskResults:
     return TaskResults(task, _data_sets(task, by_restorer), models)
 
 
-def _model(run: Run, steps: int) -> Model:
+def _model(params: Params, run: Run) -> Model:
     path = run.training / MODEL_FILE
     facts = read_facts(path)
+    # a released model has no such fact: how long it was trained is not known
+    steps = None if run.method in released(params) else params.train.steps
     expected = {"task": run.task, "method": run.method, "seed": run.seed, "steps": steps}
     for name, value in expected.items():
         if facts.get(name) != value:

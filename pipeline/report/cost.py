@@ -9,8 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import Params
-from pipeline.paths import COSTS
+from pipeline.paths import COSTS, Run
+from pipeline.report.collect import read_log, released
 from pipeline.report.tables import NONE, Cell, Table, baseline
 
 
@@ -27,15 +30,28 @@ class Cost:
 class MethodCost:
     """Training of one method: mean seconds and largest memory over the seeds.
 
-    The ratios are against the first method without adaptation; None where a record is missing.
+    ``step_s`` is the median of seconds a step and ``waiting_share`` the mean share of the time
+    waiting for data, 0 to 1, over the logged intervals of all seeds. The ratios are against the
+    first method without adaptation; None where a record is missing.
     """
 
     task: str
     method: str
+    step_s: float | None
+    step_ratio: float | None
+    waiting_share: float | None
     wall_s: float | None
-    peak_memory_mib: int | None
     wall_ratio: float | None
+    peak_memory_mib: int | None
     memory_ratio: float | None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds a step and mean share of waiting for data; None where not recorded."""
+
+    step_s: float | None
+    waiting_share: float | None
 
 
 def stage_names(params: Params) -> list[str]:
@@ -61,27 +77,36 @@ def read_costs(params: Params) -> list[Cost]:
 
 
 def method_costs(params: Params, costs: list[Cost]) -> list[MethodCost]:
-    """Return what the training of each method took, task by task."""
+    """Return what the training of each method trained here took, task by task."""
     by_stage = {cost.stage: cost for cost in costs}
     base = baseline(params)
+    methods = [name for name in params.methods if name not in released(params)]
     found = []
     for task in params.tasks:
         trained = {
             method: [by_stage[f"train@{task}-{method}-{seed}"] for seed in params.seeds]
-            for method in params.methods
+            for method in methods
         }
+        timings = {
+            method: _timing([Run(task, method, seed) for seed in params.seeds])
+            for method in methods
+        }
+        base_step_s = timings[base].step_s if base else None
         wall = {name: _wall_s(chosen) for name, chosen in trained.items()}
         memory = {name: _memory_mib(chosen) for name, chosen in trained.items()}
         found += [
             MethodCost(
                 task=task,
                 method=method,
+                step_s=timings[method].step_s,
+                step_ratio=_ratio(timings[method].step_s, base_step_s),
+                waiting_share=timings[method].waiting_share,
                 wall_s=wall[method],
-                peak_memory_mib=memory[method],
                 wall_ratio=_ratio(wall[method], wall[base] if base else None),
+                peak_memory_mib=memory[method],
                 memory_ratio=_ratio(memory[method], memory[base] if base else None),
             )
-            for method in params.methods
+            for method in methods
         ]
     return found
 
@@ -101,7 +126,8 @@ def cost_tables(params: Params, costs: list[Cost], methods: list[MethodCost]) ->
     base = baseline(params)
     record = cost_record(costs, methods)
     of_methods = [
-        (f"{c.task}, {c.method}", _seconds(c.wall_s), _times(c.wall_ratio),
+        (f"{c.task}, {c.method}", _step_seconds(c.step_s), _times(c.step_ratio),
+         _percent(c.waiting_share), _seconds(c.wall_s), _times(c.wall_ratio),
          _mib(c.peak_memory_mib), _times(c.memory_ratio))
         for c in methods
     ]  # fmt: skip
@@ -115,8 +141,18 @@ def cost_tables(params: Params, costs: list[Cost], methods: list[MethodCost]) ->
     versus = f"against {base}" if base else "against no adaptation"
     return [
         _table(
-            "Training, mean time and largest memory over the seeds",
-            ("Task, method", "Time (s)", f"Time {versus}", "Memory (MiB)", f"Memory {versus}"),
+            "Training, over the seeds: median seconds a step, mean waiting for data, mean time of"
+            " the whole stage, largest memory",
+            (
+                "Task, method",
+                "Seconds a step",
+                f"Step {versus}",
+                "Waiting for data",
+                "Time (s)",
+                f"Time {versus}",
+                "Memory (MiB)",
+                f"Memory {versus}",
+            ),
             of_methods,
         ),
         _table("Stages", ("Stage", "Time (s)", "Memory (MiB)"), [total, *of_stages]),
@@ -135,6 +171,15 @@ def _read(stage: str) -> Cost:
     return Cost(stage, record["wall_s"], record["peak_memory_mib"])
 
 
+def _timing(runs: list[Run]) -> Timing:
+    found = [read_log(run.timings) for run in runs if run.timings.is_file()]
+    if len(found) < len(runs) or not all("seconds_per_step" in log for log in found):
+        return Timing(None, None)
+    steps = np.concatenate([log["seconds_per_step"] for log in found])
+    waiting = np.concatenate([log["waiting_share"] for log in found])
+    return Timing(round(float(np.median(steps)), 4), round(float(waiting.mean()), 4))
+
+
 def _wall_s(costs: list[Cost]) -> float | None:
     known = [cost.wall_s for cost in costs if cost.wall_s is not None]
     return round(sum(known) / len(known), 1) if len(known) == len(costs) else None
@@ -151,6 +196,14 @@ def _ratio(value: float | None, base: float | None) -> float | None:
 
 def _seconds(value: float | None) -> str:
     return NONE if value is None else f"{value:,.1f}"
+
+
+def _step_seconds(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.4f}"
+
+
+def _percent(value: float | None) -> str:
+    return NONE if value is None else f"{100 * value:.1f} %"
 
 
 def _mib(value: int | None) -> str:

@@ -13,10 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.config import Params
 from pipeline.files import replacing, write_text
-from pipeline.report.collect import DataSet, TaskResults, collect
+from pipeline.report.collect import DataSet, TaskResults, collect, released
 from pipeline.report.cost import cost_record, cost_tables, method_costs, read_costs
 from pipeline.report.examples import examples
-from pipeline.report.figures import Picture, curves, image_grid
+from pipeline.report.figures import Picture, condition_quality, curves, image_grid
 from pipeline.report.provenance import Code, code_state, protocols_used, provenance
 from pipeline.report.summary import summary_rows
 from pipeline.report.tables import (
@@ -46,10 +46,10 @@ class DataSetPart:
 
 @dataclass(frozen=True)
 class TaskPart:
-    """What is shown of one task."""
+    """What is shown of one task; no pictures of training if nothing was trained here."""
 
     name: str
-    curves: Picture
+    training: list[Picture]
     data_sets: list[DataSetPart]
 
 
@@ -85,7 +85,8 @@ def _task_part(params: Params, task: TaskResults) -> TaskPart:
     for number, data_set in enumerate(task.data_sets, start=1):
         suffix = f"_{number}" if several else ""
         parts.append(_data_set_part(params, data_set, f"images_{task.name}{suffix}.png"))
-    return TaskPart(task.name, curves(params, task), parts)
+    training = [curves(params, task), condition_quality(params, task)]
+    return TaskPart(task.name, [picture for picture in training if picture], parts)
 
 
 def _data_set_part(params: Params, data_set: DataSet, grid_name: str) -> DataSetPart:
@@ -115,6 +116,7 @@ def _context(
         "tasks": parts,
         "preset": params.preset,
         "baseline": baseline(params),
+        "released": released(params),
         "simulated": simulated,
         "code": code,
         "provenance": text_table("What the numbers were made with", ("What", "Value"), facts),
@@ -123,7 +125,7 @@ def _context(
 
 
 def _write_figures(folder: Path, parts: list[TaskPart]) -> None:
-    pictures = [part.curves for part in parts]
+    pictures = [picture for part in parts for picture in part.training]
     pictures += [part.grid for task in parts for part in task.data_sets if part.grid]
     for picture in pictures:
         with replacing(folder / picture.name) as partial:

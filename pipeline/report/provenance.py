@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from pipeline.config import Params
-from pipeline.report.collect import TaskResults
+from pipeline.report.collect import Model, TaskResults, released
 
 CODE = ("pipeline", "stages", "dvc.yaml")
 DECIDING = (*CODE, "params.yaml", "requirements.lock")
@@ -58,10 +58,15 @@ def protocols_used(results: list[TaskResults]) -> dict[str, str]:
 
 
 def provenance(params: Params, results: list[TaskResults], code: Code) -> list[tuple[str, str]]:
-    """Return label and value of everything that it takes to know where the numbers come from."""
+    """Return label and value of everything that it takes to know where the numbers come from.
+
+    What no model knows, such as the device of the training if none was trained here, is left out.
+    """
     models = [model for task in results for chosen in task.models.values() for model in chosen]
+    taken_over = [model for model in models if model.run.method in released(params)]
+    trained_here = len(taken_over) < len(models)
     train = params.train
-    return [
+    facts = [
         ("Commit of code and settings", code.commit or "unknown: not run in a git repository"),
         ("Code", _state(code.modified)),
         ("params.yaml", _state(code.params_modified)),
@@ -69,19 +74,37 @@ def provenance(params: Params, results: list[TaskResults], code: Code) -> list[t
         ("Seeds", _listed(params.seeds)),
         ("Restorer", _listed(model.restorer for model in models)),
         ("Parameters", _listed(f"{model.facts['parameters']:,}" for model in models)),
+        ("Released weights, not trained here", _listed(map(_released_file, taken_over))),
         (
             "Restorer updates",
-            f"{train.steps:,}, of which {train.pretrain_steps:,} in the shared pretraining",
+            f"{train.steps:,}, of which {train.pretrain_steps:,} in the shared pretraining"
+            if trained_here
+            else "",
         ),
-        ("Batch", f"{train.batch} of each domain, patches of {train.patch} pixels"),
-        ("Device of the training", _listed(model.facts["device"] for model in models)),
-        ("Precision of the training", _listed(model.facts["precision"] for model in models)),
+        (
+            "Batch",
+            f"{train.batch} of each domain, patches of {train.patch} pixels"
+            if trained_here
+            else "",
+        ),
+        ("Device of the training", _known(models, "device")),
+        ("Precision of the training", _known(models, "precision")),
         ("Threads", str(train.threads)),
         ("Bootstrap", f"{params.report.bootstrap_samples:,} resamples of whole scenes"),
         ("Python", platform.python_version()),
-        ("torch", _listed(model.facts["torch"] for model in models)),
+        ("torch", _known(models, "torch")),
         *((name, version(name)) for name in PACKAGES),
     ]
+    return [(label, value) for label, value in facts if value]
+
+
+def _released_file(model: Model) -> str:
+    digest = model.facts["method_settings"]["sha256"]
+    return f"{model.run.method}, {model.run.task}: sha256 {digest}"
+
+
+def _known(models: Iterable[Model], fact: str) -> str:
+    return _listed(model.facts[fact] for model in models if fact in model.facts)
 
 
 def _state(modified: bool | None) -> str:

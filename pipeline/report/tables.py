@@ -8,9 +8,15 @@ import numpy as np
 from pipeline.config import Params
 from pipeline.paths import DEGRADED
 from pipeline.randomness import numpy_generator
-from pipeline.report.collect import DataSet, Values
+from pipeline.report.collect import DataSet, Values, released
 from pipeline.report.summary import interval
-from pipeline.statistics import FEWEST_PAIRS, PairedDifference, mean_and_std, paired_difference
+from pipeline.statistics import (
+    FEWEST_PAIRS,
+    PairedDifference,
+    holm,
+    mean_and_std,
+    paired_difference,
+)
 
 NONE = "-"
 PSNR_DECIMALS = 2
@@ -54,6 +60,12 @@ def baseline(params: Params) -> str | None:
     return next(plain, None)
 
 
+def compared_methods(params: Params) -> list[str]:
+    """Return the methods that are held against the baseline."""
+    base = baseline(params)
+    return [name for name in params.methods if name != base] if base else []
+
+
 def score_table(params: Params, data_set: DataSet) -> Table:
     """Return PSNR and SSIM of the degraded input and every method, the best marked.
 
@@ -80,30 +92,30 @@ def score_table(params: Params, data_set: DataSet) -> Table:
 def difference_table(params: Params, data_set: DataSet) -> Table | None:
     """Return how much higher each method scores than the baseline on the same images.
 
-    Scores are averaged over the seeds image by image. None where there is nothing to compare.
+    Scores are averaged over the seeds image by image. With several methods their p-values stand
+    also corrected. None where there is nothing to compare.
     """
     base = baseline(params)
-    others = [name for name in params.methods if name != base]
+    others = compared_methods(params)
     if base is None or not others:
         return None
-    rows = []
-    for name in others:
-        found = paired_difference(
-            data_set.psnr[name].mean(axis=0),
-            data_set.psnr[base].mean(axis=0),
-            params.report.bootstrap_samples,
-            numpy_generator("report", data_set.task, data_set.name),
-            groups=data_set.scenes,
-        )
-        bounds = None if found.low is None or found.high is None else (found.low, found.high)
-        mean = f"{found.mean:+.{PSNR_DECIMALS}f}"
-        texts = (name, mean, _bounds(bounds, PSNR_DECIMALS, "+"), _p_value(found))
-        rows.append(tuple(Cell(text) for text in texts))
+    differences = {name: _difference(params, data_set, name, base) for name in others}
+    rows: list[tuple[str, ...]] = [
+        (name, f"{found.mean:+.{PSNR_DECIMALS}f}", _difference_bounds(found), _p_value(found))
+        for name, found in differences.items()
+    ]
+    columns = ["Method", "Mean difference (dB)", "95 % interval", "p (Wilcoxon, over scenes)"]
+    if len(others) > 1:
+        corrected = _corrected_p_values(differences)
+        columns.append("p, corrected (Holm)")
+        rows = [(*row, corrected[row[0]]) for row in rows]
+    taken_over = ", ".join(released(params))
+    trained = f"each (but for {taken_over})" if taken_over else "each"
     return Table(
         caption=f"PSNR minus that of {base}, image by image, after {params.train.steps:,} restorer"
-        f" updates each; {images_text(data_set)}",
-        columns=("Method", "Mean difference (dB)", "95 % interval", "p (Wilcoxon, over scenes)"),
-        rows=tuple(rows),
+        f" updates {trained}; {images_text(data_set)}",
+        columns=tuple(columns),
+        rows=tuple(tuple(Cell(text) for text in row) for row in rows),
     )
 
 
@@ -131,7 +143,37 @@ def notes(params: Params, data_set: DataSet) -> list[str]:
             f"{_count(data_set.unscored, 'more image')} of this data set without a clean"
             " counterpart: restored, not scored."
         )
+    others = compared_methods(params)
+    if len(others) > 1:
+        found.append(
+            f"{len(others)} methods are compared with {baseline(params)} on these images: the more"
+            " are compared, the sooner one differs by chance. The last column holds the p-values"
+            " corrected for their number with Holm's method, within this table."
+        )
+    found += [
+        f"{name}: weights of the authors' release, not trained here." for name in released(params)
+    ]
     return found
+
+
+def _difference(params: Params, data_set: DataSet, method: str, base: str) -> PairedDifference:
+    return paired_difference(
+        data_set.psnr[method].mean(axis=0),
+        data_set.psnr[base].mean(axis=0),
+        params.report.bootstrap_samples,
+        numpy_generator("report", data_set.task, data_set.name),
+        groups=data_set.scenes,
+    )
+
+
+def _corrected_p_values(differences: dict[str, PairedDifference]) -> dict[str, str]:
+    # a test without p-value counts too: how many are compared is not for the data to decide
+    p_values = [1.0 if found.p_value is None else found.p_value for found in differences.values()]
+    corrected = dict(zip(differences, holm(p_values), strict=True))
+    return {
+        name: NONE if found.p_value is None else f"{corrected[name]:.3g}"
+        for name, found in differences.items()
+    }
 
 
 def _score_cells(
@@ -143,7 +185,10 @@ def _score_cells(
 ) -> dict[str, tuple[Cell, Cell]]:
     texts, means = {}, {}
     for name in restorers:
-        mean, deviation = mean_and_std(scores[name].mean(axis=1))
+        means_of_seeds = scores[name].mean(axis=1)
+        if name in released(params):
+            means_of_seeds = means_of_seeds[:1]  # the same weights for every seed: no spread
+        mean, deviation = mean_and_std(means_of_seeds)
         means[name] = f"{mean:.{decimals}f}"
         texts[name] = (
             means[name] if deviation is None else f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
@@ -156,6 +201,11 @@ def _score_cells(
         )
         for name in restorers
     }
+
+
+def _difference_bounds(found: PairedDifference) -> str:
+    bounds = None if found.low is None or found.high is None else (found.low, found.high)
+    return _bounds(bounds, PSNR_DECIMALS, "+")
 
 
 def _bounds(bounds: tuple[float, float] | None, decimals: int, sign: str = "") -> str:
