@@ -27,7 +27,7 @@ def test_commands_are_found() -> None:
 
 @pytest.mark.parametrize("command", VARIATIONS)
 def test_variations_compose(command: str, tmp_path: Path) -> None:
-    words = shlex.split(command)
+    words = shlex.split(command, comments=True)
     compose([word for word in words[3:] if word != "-S"], tmp_path / "params.yaml")
 
 

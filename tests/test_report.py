@@ -28,15 +28,11 @@ from pipeline.metrics import PROTOCOLS as KNOWN_PROTOCOLS
 from pipeline.paths import COSTS, DEGRADED, SIMULATED, Run, task_images
 from pipeline.report import write_report
 from pipeline.report.collect import collect
+from pipeline.report.conditions import condition_quality
 from pipeline.report.cost import method_costs, read_costs, stage_names
+from pipeline.report.curves import curves
 from pipeline.report.examples import CROP_PIXELS, choose, examples, spread
-from pipeline.report.figures import (
-    GAP_PIXELS,
-    HEADER_PIXELS,
-    LINE_PIXELS,
-    condition_quality,
-    curves,
-)
+from pipeline.report.grids import GAP_PIXELS, HEADER_PIXELS, LINE_PIXELS
 from pipeline.report.page import escape_markdown
 from pipeline.report.page import write_cost as write_cost_page
 from pipeline.report.provenance import PROTOCOLS, code_state

@@ -14,9 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.config import Params
 from pipeline.files import replacing, write_text
 from pipeline.report.collect import DataSet, TaskResults, collect, released
+from pipeline.report.conditions import condition_quality
 from pipeline.report.cost import cost_record, cost_tables, method_costs, read_costs
+from pipeline.report.curves import curves
+from pipeline.report.drawing import Picture
 from pipeline.report.examples import examples
-from pipeline.report.figures import Picture, condition_quality, curves, image_grid
+from pipeline.report.grids import image_grid
 from pipeline.report.provenance import Code, code_state, protocols_used, provenance
 from pipeline.report.summary import summary_rows
 from pipeline.report.tables import (
