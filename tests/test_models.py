@@ -1,16 +1,20 @@
 """Networks against the authors' released U-Net and against known sizes."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from benchmarks.baseline import plain_denoiser
 from pipeline.config.learning import Denoiser as DenoiserSettings
 from pipeline.config.learning import UNet as UNetSettings
 from pipeline.errors import UserError
 from pipeline.models.build import build_restorer, parameter_count
 from pipeline.models.denoiser import Denoiser
+from pipeline.models.residual_block import NormalizedConvolution, draw_kept
 from pipeline.models.unet import UNet
 from pipeline.models.weights import load_strictly, load_tensors, save_tensors
 
@@ -72,6 +76,95 @@ def test_denoiser_predicts_an_image_and_uses_all_it_is_given(
         # an image's prediction depends on that image alone: both conditions fit in one pass
         alone = denoiser(noisy[:1], given[:1], level[:1])
         torch.testing.assert_close(base[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_denoiser_equals_the_unmodified_diffusers_network(
+    memory_format: torch.memory_format,
+) -> None:
+    torch.manual_seed(0)
+    ours = Denoiser(DenoiserSettings((16, 32), 1, 1, 8, 8, 0.0), conditions=2)
+    plain = plain_denoiser(copy.deepcopy(ours))
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    noisy, given = torch.rand(2, 3, 32, 24), torch.rand(2, 6, 32, 24)
+    predictions, gradients = [], []
+    for network in (ours, plain):
+        network.to(memory_format=memory_format)
+        conditions = given.clone().requires_grad_()
+        prediction = network(noisy, conditions, torch.tensor([0.1, 0.9]))
+        (prediction - noisy).square().mean().backward()
+        predictions.append(prediction)
+        named = {name: value.grad for name, value in network.named_parameters()}
+        gradients.append({"conditions": conditions.grad, **named})
+    assert torch.equal(predictions[0], predictions[1])
+    for name, expected in gradients[1].items():
+        if name.endswith("to_k.bias"):  # softmax does not see it: its gradient is rounding noise
+            continue
+        error = (gradients[0][name] - expected).norm() / expected.norm()
+        assert error < 1e-5, name
+
+
+def test_gradients_of_normalized_convolution_are_those_of_autograd() -> None:
+    torch.manual_seed(0)
+    shapes = [(2, 8, 5, 6), (8,), (8,), (4, 8, 3, 3), (4,)]
+    tensors = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    features, *parameters = tensors
+    kept = torch.rand(features.shape) > 0.3
+    ours = NormalizedConvolution.apply(features, *parameters, kept, 1 / 0.7, 2, 1e-5)
+    active = F.silu(F.group_norm(features, 2, *parameters[:2], 1e-5)) * kept / 0.7
+    expected = F.conv2d(active, *parameters[2:], padding=1)
+    torch.testing.assert_close(ours, expected)
+    weights = torch.randn_like(ours)
+    found = torch.autograd.grad((ours * weights).sum(), tensors)
+    wanted = torch.autograd.grad((expected * weights).sum(), tensors)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_denoiser_keeps_the_precision_of_its_weights_under_autocast() -> None:
+    torch.manual_seed(0)
+    ours = Denoiser(DenoiserSettings((16, 32), 1, 1, 8, 8, 0.0), conditions=2)
+    plain = plain_denoiser(copy.deepcopy(ours))
+    noisy, given = torch.rand(2, 3, 32, 24), torch.rand(2, 6, 32, 24)
+    gradients = []
+    for network in (ours, plain):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            prediction = network(noisy, given, torch.tensor([0.1, 0.9]))
+        (prediction - noisy).square().mean().backward()
+        values = [value.grad for value in network.parameters()]
+        assert all(value.dtype == torch.float32 for value in values)
+        gradients.append(torch.cat([value.flatten() for value in values]))
+    # each differs from the float32 gradient by as much
+    assert (gradients[0] - gradients[1]).norm() < 0.05 * gradients[1].norm()
+
+
+def test_dropout_keeps_the_right_share_and_repeats() -> None:
+    features = torch.zeros(2, 7, 101, 103).to(memory_format=torch.channels_last)
+    torch.manual_seed(0)
+    kept = draw_kept(features, 0.2)
+    assert kept.stride() == features.stride()
+    assert kept.float().mean() == pytest.approx(0.8, abs=0.004)  # four standard deviations
+    torch.manual_seed(0)
+    assert torch.equal(kept, draw_kept(features, 0.2))
+    assert not torch.equal(kept, draw_kept(features, 0.2))
+    assert draw_kept(features, 0.0).all()
+
+
+def test_denoiser_drops_while_training_only_and_repeats_from_a_seed() -> None:
+    torch.manual_seed(0)
+    denoiser = Denoiser(DenoiserSettings((8, 16), 1, 1, 8, 4, 0.5), conditions=2)
+    given = (torch.rand(2, 3, 16, 24), torch.rand(2, 6, 16, 24), torch.tensor([0.1, 0.9]))
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        denoiser.zero_grad()
+        prediction = denoiser(*given)
+        prediction.square().mean().backward()
+        runs.append([prediction, *(value.grad.clone() for value in denoiser.parameters())])
+    assert all(map(torch.equal, *runs))
+    assert not torch.equal(denoiser(*given), runs[0][0])
+    denoiser.eval()
+    assert torch.equal(denoiser(*given), denoiser(*given))
 
 
 def test_weights_round_trip_and_have_the_same_bytes(tmp_path: Path) -> None:

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from pipeline.config.learning import UNet
+from pipeline.files import sha256_of
+from pipeline.models.build import build_restorer
 from tests.workspace import Workspace, clone, make_origin, stages_run
 
 pytestmark = pytest.mark.graph
@@ -56,7 +60,7 @@ def test_summary_has_a_row_for_every_number(reproduced: Workspace) -> None:
     for row in rows:
         assert row["simulated"] and "simulated real" in row["data_set"]
         assert row["protocol"] == protocols[row["task"]]
-        assert row["images"] == 16
+        assert (row["images"], row["scenes"]) == (28, 6)
         assert 5 < row["psnr"] < 60 and -1 < row["ssim"] < 1
 
 
@@ -181,6 +185,32 @@ def test_fewer_tasks_more_seeds_another_restorer(again: Workspace) -> None:
     rows = json.loads((again.folder / "reports" / "summary.json").read_text())
     assert {row["task"] for row in rows} == {"deblur"}
     assert {row["seed"] for row in rows} == {None, 0, 1}
+
+
+def test_released_weights_and_the_unpaired_extension_stand_beside_the_others(
+    again: Workspace, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    restorer = build_restorer(UNet(name="unet", levels=3, channels=8))  # the tiny preset's
+    state = {f"RestorationNet.{name}": value for name, value in restorer.state_dict().items()}
+    weights = tmp_path / "deblur.pth"
+    torch.save(state, weights)
+    given = f"{{file:{weights},sha256:{sha256_of(weights)}}}"
+    output = again.succeed(
+        "dvc", "exp", "run", "-S", "preset=tiny", "-S", "tasks=[deblur]",
+        "-S", "methods=[vanilla,noise_space,unpaired,released]",
+        "-S", f"+methods.released.weights.deblur={given}",
+    )  # fmt: skip
+    new = {f"{verb}@deblur-{method}-0" for verb in ("train", "evaluate")
+           for method in ("unpaired", "released")}  # fmt: skip
+    assert stages_run(output) == new | {"report"}
+    rows = json.loads((again.folder / "reports" / "summary.json").read_text())
+    steps = {row["method"]: row["steps"] for row in rows}
+    assert steps == {
+        "degraded": None, "vanilla": 8, "noise_space": 8, "unpaired": 8, "released": None,
+    }  # fmt: skip
+    page = (again.folder / "reports" / "report.html").read_text()
+    assert "not trained here" in page
 
 
 def test_own_photographs_by_overrides_alone(again: Workspace, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Measurements of speed and memory; nothing of the pipeline depends on them."""

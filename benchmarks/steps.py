@@ -1,0 +1,97 @@
+"""The measured training steps: networks and batch of a size, one function a variant."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from benchmarks.baseline import AVERAGE_DECAY, LEARNING_RATE, PlainStep
+from pipeline.adaptation import Progress, build_adaptation
+from pipeline.batches import Batch
+from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace, UNet
+from pipeline.device import Precision, autocast
+from pipeline.models.build import build_restorer
+
+VARIANTS = ("plain", "fp32", "bf16")
+SCHEDULE = NoiseSchedule(diffusion_steps=1000, beta_first=1e-6, beta_last=0.01)
+AT_FULL_WEIGHT = Progress(steps=10**9, epochs=10**9)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Networks and batch of a measurement."""
+
+    restorer: UNet
+    denoiser: Denoiser
+    batch: int
+    patch: int
+
+    @property
+    def method(self) -> NoiseSpace:
+        """The paper's method with this denoiser."""
+        return NoiseSpace(
+            adaptation="noise_space",
+            start="pretrained",
+            weight=0.2,
+            ramp=300,
+            ramp_unit="epochs",
+            margin=0.1,
+            channel_shuffling=True,
+            residual_swapping=True,
+            target="paired",
+            conditions="both",
+            diffusion_step_range=(1, 999),
+            denoiser_learning_rate_factor=1.0,
+            schedule=SCHEDULE,
+            denoiser=self.denoiser,
+        )
+
+
+SIZES = {
+    "paper": Size(UNet("unet", 4, 64), Denoiser((64, 128, 256, 512), 2, 1, 32, 32, 0.2), 2, 128),
+    "tiny": Size(UNet("unet", 2, 8), Denoiser((8, 16), 1, 1, 8, 4, 0.2), 2, 16),
+}
+"""``tiny`` is for tests: its numbers mean nothing."""
+
+
+def build_step(variant: str, size: Size) -> Callable[[], float]:
+    """Return a function that makes one training step and returns its loss."""
+    torch.manual_seed(0)
+    shape = (size.batch, 3, size.patch, size.patch)
+    batch = Batch(*(torch.rand(shape) for _ in range(3)))
+    if variant == "plain":
+        torch.use_deterministic_algorithms(False)
+        plain = PlainStep(size.restorer, size.method)
+        return lambda: plain(batch)
+    return project_step(size, batch, "bf16" if variant == "bf16" else "fp32")
+
+
+def project_step(size: Size, batch: Batch, precision: Precision) -> Callable[[], float]:
+    """Return this project's step; the lines are those of ``pipeline/training/loop.py``."""
+    device = torch.device("cpu")
+    adaptation = build_adaptation(build_restorer(size.restorer), size.method)
+    adaptation.to(memory_format=torch.channels_last)
+    average_step = get_ema_multi_avg_fn(AVERAGE_DECAY)  # type: ignore[no-untyped-call]
+    average = AveragedModel(copy.deepcopy(adaptation.restorer), multi_avg_fn=average_step)
+    optimizers = [
+        torch.optim.Adam(network.parameters(), LEARNING_RATE, fused=True)
+        for network in (adaptation.restorer, adaptation.denoiser)
+    ]
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> float:
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        draws = adaptation.draw(generator, tuple(batch.clean.shape))
+        with autocast(device, precision):
+            terms = adaptation(batch.to(device, (0, 1)), draws, AT_FULL_WEIGHT)
+        terms["total"].backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        average.update_parameters(adaptation.restorer)
+        loss: float = terms["total"].item()
+        return loss
+
+    return step
