@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -168,6 +169,8 @@ EVEN: dict[str, Any] = {
     "denoiser": replace(NOISE_SPACE.denoiser, dropout=0.0),  # its masks differ by share
 }
 
+EVEN_AS_TEXT = {"margin": 5.0, "denoiser": {"dropout": 0.0}}
+
 
 def trained(images: Path, folder: Path, settings: Train, method: TrainedMethod) -> dict[str, Any]:
     train(job(images, folder, method, train=settings))
@@ -198,13 +201,54 @@ def test_two_processes_equal_one(images: Path, tmp_path: Path) -> None:
     done = run_training(
         images,
         tmp_path / "two",
-        method={"margin": 5.0, "denoiser": {"dropout": 0.0}},
+        method=EVEN_AS_TEXT,
         train={"batch": 4, "devices": 2},
     )
     assert done.returncode == 0, done.stderr
     found, facts = load_tensors(tmp_path / "two" / MODEL_FILE)
     assert facts["train"]["devices"] == 2
     assert_nearly_the_same(found, whole)
+
+
+def test_two_tasks_of_slurm_find_each_other(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``srun --ntasks=2`` starts them: each task is told its rank, none starts the other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {
+        "SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NNODES": "1",
+        "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "127.0.0.1", "SLURM_NODEID": "0",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    given = {"images": str(images), "folder": str(tmp_path / "two"), "method": EVEN_AS_TEXT,
+             "train": {"batch": 4, "devices": 2}}  # fmt: skip
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.training_job", json.dumps(given)],
+            cwd=ROOT, env={**os.environ, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [task.communicate(timeout=300)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said
+    monkeypatch.delenv("SLURM_NTASKS")
+    whole = trained(images, tmp_path / "one", WHOLE, replace(NOISE_SPACE, **EVEN))
+    assert_nearly_the_same(load_tensors(tmp_path / "two" / MODEL_FILE)[0], whole)
+
+
+def test_a_slurm_job_of_one_task_starts_its_own_processes(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "1", "SLURM_PROCID": "0",
+                        "SLURM_LOCALID": "0", "SLURM_JOB_NAME": "train"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    done = run_training(images, tmp_path / "two", train={"batch": 4, "devices": 2})
+    assert done.returncode == 0, done.stderr
+    assert load_tensors(tmp_path / "two" / MODEL_FILE)[1]["train"]["devices"] == 2
 
 
 def test_two_processes_stop_together_and_go_on(images: Path, tmp_path: Path) -> None:

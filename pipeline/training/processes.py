@@ -1,7 +1,10 @@
 """Several processes that train as one: one a GPU, or on CPUs over gloo."""
 
+import os
+
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
 from pipeline.config.learning import Train
@@ -11,8 +14,9 @@ from pipeline.errors import UserError
 def start_processes(settings: Train) -> Fabric:
     """Return this process's place among all that train together; starts the others of its node.
 
-    On one node they are started here, under Slurm by ``srun`` with one task a device. Processes
-    without GPUs talk through gloo.
+    On one node they are started here, also inside a Slurm job of one task, as Snakemake submits it.
+    In a job of several tasks ``srun`` has started them, one task a device, and each learns its rank
+    from Slurm. Processes without GPUs talk through gloo.
 
     Raises:
         UserError: there are fewer GPUs than asked for.
@@ -23,12 +27,14 @@ def start_processes(settings: Train) -> Fabric:
             f"train.devices: found {settings.devices}, but this node has {found} GPUs; set"
             f" train.devices={found} and, for the same memory a GPU, a larger train.accumulate"
         )
+    started_by_srun = int(os.environ.get("SLURM_NTASKS", 1)) > 1
     several = settings.devices * settings.nodes > 1
     fabric = Fabric(
         accelerator="cuda" if found else "cpu",
         devices=settings.devices,
         num_nodes=settings.nodes,
         strategy="ddp" if several else "auto",
+        plugins=[] if started_by_srun else [LightningEnvironment()],
     )
     fabric.launch()
     return fabric
