@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.compose import CONF, compose
+from pipeline.vary import arguments
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -18,6 +19,12 @@ COMMANDS = [
     if line.strip().startswith(("dvc", "make", "git", "python", "source"))
 ]
 VARIATIONS = [command for command in COMMANDS if command.startswith("dvc exp run")]
+CLUSTER = (ROOT / "docs" / "cluster.md").read_text()
+KEPT = [
+    line.strip()
+    for line in (README + CLUSTER).splitlines()
+    if line.startswith("    python -m pipeline.vary")
+]
 
 
 def test_commands_are_found() -> None:
@@ -29,6 +36,19 @@ def test_commands_are_found() -> None:
 def test_variations_compose(command: str, tmp_path: Path) -> None:
     words = shlex.split(command, comments=True)
     compose([word for word in words[3:] if word != "-S"], tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("command", KEPT)
+def test_kept_variations_compose(command: str, tmp_path: Path) -> None:
+    name, overrides, options = arguments(shlex.split(command, comments=True)[3:])
+    assert name == "wider" and all(option for option in options)
+    compose(overrides, tmp_path / "params.yaml")
+
+
+def test_profiles_that_are_named_exist() -> None:
+    named = set(re.findall(r"profiles/(\w+)", README + CLUSTER))
+    assert named == {"default", "slurm"}
+    assert all((ROOT / "profiles" / name / "config.yaml").is_file() for name in named)
 
 
 def test_make_targets_exist() -> None:
