@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ FOLDER = Path(".snakemake/dvc")
 GRAPH_VARIABLE = "PIPELINE_GRAPH"
 """Environment variable: the graph as Snakemake found it at its start, for its jobs."""
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+PATIENCE_S = 60
+"""How long network file systems keep what they know of a file, by default."""
 
 
 @dataclass(frozen=True)
@@ -168,13 +171,18 @@ def compute(stage: Stage) -> int:
     return status if status >= 0 else 128 - status
 
 
-def commit(stage: Stage) -> int:
+def commit(stage: Stage, patience_s: int) -> int:
     """Hand a job's outputs to DVC; return DVC's exit status.
+
+    A shared file system may take ``patience_s`` seconds to show here what another node wrote.
 
     Raises:
         UserError: what the job read or wrote has changed, so DVC would record a wrong origin.
     """
-    if not is_computed(stage):
+    deadline = time.monotonic() + patience_s
+    while not (whole := is_computed(stage)) and time.monotonic() < deadline:
+        time.sleep(1)
+    if not whole:
         raise UserError(
             f"{stage.name}: code, settings, data or results changed while its job ran;"
             " start snakemake again to have it computed anew"
@@ -243,7 +251,7 @@ def _run(action: str, name: str) -> int:
         take_gpus(int(stage.resources.get("gpu", 0)))
         # in front of the command: behind it DVC gives up after three seconds, and with it a day
         os.execvp("dvc", ["dvc", "--wait-for-lock", "repro", "--single-item", name])
-    return {"compute": compute, "commit": commit}[action](stage)
+    return compute(stage) if action == "compute" else commit(stage, PATIENCE_S)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -113,7 +114,25 @@ def test_what_changed_while_a_job_ran_is_not_committed(computed: Stage, change: 
     CHANGES[change]()
     assert not is_computed(computed)
     with pytest.raises(UserError, match="changed while its job ran"):
-        commit(computed)
+        commit(computed, patience_s=0)
+
+
+def test_a_commit_waits_for_a_slow_file_system(
+    computed: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[list[str]] = []
+
+    def dvc(command: list[str]) -> subprocess.CompletedProcess[str]:
+        called.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    kept = Path("out", "y").rename("late")
+    later = threading.Timer(0.5, lambda: kept.rename(Path("out", "y")))
+    later.start()
+    monkeypatch.setattr(subprocess, "run", dvc)
+    assert commit(computed, patience_s=20) == 0
+    later.join()
+    assert called == [["dvc", "--wait-for-lock", "commit", "--quiet", "--force", "copy@x-0"]]
 
 
 def test_what_a_stage_does_not_read_may_change(computed: Stage) -> None:
