@@ -190,8 +190,9 @@ def bundled_stores(skimage: Source, tmp_path: Path) -> dict[str, ImageStore]:
 
 
 def test_the_bundled_photographs(bundled_stores: dict[str, ImageStore]) -> None:
-    """Counted by hand: tests of 400x600, 300x451 and 427x640 in squares of 256."""
-    assert [len(bundled_stores[split]) for split in SPLITS] == [7, 5, 2 * 3 + 2 * 2 + 2 * 3]
+    """Counted by hand: tests of 400x600, 300x451, 427x640, 303x384, 512x512 twice; squares of 256."""
+    test_squares = 2 * 3 + 2 * 2 + 2 * 3 + 2 * 2 + 2 * (2 * 2)
+    assert [len(bundled_stores[split]) for split in SPLITS] == [5, 4, test_squares]
     test = bundled_stores["test"]
     assert {"coffee_0144_0344", "chelsea_0044_0195", "rocket_0171_0384"} <= set(test.ids)
     assert set(test.heights.tolist()) == set(test.widths.tolist()) == {256}
