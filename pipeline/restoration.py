@@ -62,7 +62,7 @@ def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
     except RuntimeError as error:
         lines = " ".join(str(error).split())
         raise UserError(f"{path}: weights of another network: {lines[:200]}") from None
-    return InRange(restorer.eval().requires_grad_(False), (black, white)), facts
+    return InRange(restorer.requires_grad_(False), (black, white)).eval(), facts
 
 
 def on_device(network: nn.Module) -> nn.Module:
@@ -77,7 +77,7 @@ class InRange(nn.Module):
     def __init__(self, restorer: nn.Module, image_range: tuple[float, float]) -> None:
         super().__init__()
         self.restorer, self.image_range = restorer, image_range
-        self.factor = restorer.factor
+        self.factor: int = restorer.factor  # type: ignore[assignment]
 
     def forward(self, degraded: Tensor) -> Tensor:
         """Return the restored images, (batch, 3, height, width) like the degraded ones."""

@@ -34,7 +34,7 @@ from pipeline.images import Image, as_float, to_uint8
 from pipeline.paths import find_model
 from pipeline.pictures.listing import Order, list_photographs, orders, shown
 from pipeline.pictures.reading import Picture, Values, read_picture
-from pipeline.pictures.writing import write_picture
+from pipeline.pictures.writing import STRIP_ROWS, write_picture
 
 FALLBACK = Evaluate(precision="fp32", threads=1, tile=512, tile_overlap=64, kept_images=0)
 """Where there is no params.yaml; threads: all processors instead."""
@@ -117,9 +117,11 @@ def restore_photograph(
     def rows() -> Iterator[Values]:
         top = 0
         for band in restore_rows(lambda rows: _colours(picture, rows), (form.height, form.width)):
-            bottom = top + len(band)
-            yield _joined(band, picture, slice(top, bottom), order)
-            top = bottom
+            # few rows at a time: rounding makes several copies
+            for first in range(0, len(band), STRIP_ROWS):
+                strip = band[first : first + STRIP_ROWS]
+                yield _joined(strip, picture, slice(top, top + len(strip)), order)
+                top += len(strip)
             report(top / form.height)
 
     write_picture(order.target, order.kind, form, rows())
