@@ -116,10 +116,11 @@ def read_picture(path: Path, name: str, largest_pixels: int) -> Picture:
         image = open_image(file, name)
         _require_plain(image, name, largest_pixels)
         with told_as_damage(name):
+            # first of all: asked for its EXIF data, a PNG is decoded, and no longer tells its bits
+            layers, channels, bits = _layers(image, path, name)
             orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
             exif = _exif(image)
             icc_profile = image.info.get("icc_profile") or None
-            layers, channels, bits = _layers(image, path, name)
         # Pillow turns a TIFF while loading
         orientation = orientation if image.format != "TIFF" and orientation in UPRIGHT else 1
     width, height = layers[0].size
