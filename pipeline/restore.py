@@ -7,8 +7,11 @@ names and sub-folders, the depth of 8 or 16 bits, grey, alpha, ICC profile and E
 are written upright. PNG, TIFF and JPEG stay what they are, others become PNG; --format decides
 otherwise. A JPEG is written with quality 95 and full colour resolution.
 
-Memory: 8 bytes a pixel at most (4 of a PNG or TIFF with 8 bits), beside the network's own for a
-tile and some 30 bytes x width x tile for two rows of tiles. Exit status: 0 all restored, 1 some
+Memory beside the network's own for a tile: 4 bytes a pixel of the photograph (16 bits 8, a JPEG
+written 9, a progressive JPEG while it is read 10, a turned TIFF twice while it is read) and
+40 x width x tile bytes for two rows of tiles.
+
+Exit status: 0 all restored, 1 some
 failed (each is named), 2 wrong usage.
 """
 

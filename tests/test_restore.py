@@ -162,6 +162,24 @@ def test_16_bit_tiffs_of_others_are_read(
     assert_array_equal(desk.result("x.tif"), values)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_interlaced_pngs_of_16_bits_are_read(desk: Desk, channels: int) -> None:
+    """Seven passes made by hand (PNG specification, 8.2)."""
+    values = random_values(21, 13, channels, 16)
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
+              (1, 0, 2, 1)]  # fmt: skip
+    lines = b"".join(
+        b"\0" + line.astype(">u2").tobytes()
+        for top, left, down, right in passes
+        for line in values[top::down, left::right]
+    )
+    (desk.folder / "x.png").write_bytes(
+        chunked(13, 21, b"IDAT" + zlib.compress(lines), depth=16, channels=channels, interlaced=1)
+    )
+    desk.run("x.png")
+    assert_array_equal(desk.result("x.png"), values)
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("channels", [2, 4])
 def test_alpha_is_kept_as_it_is(desk: Desk, channels: int, bits: int) -> None:
@@ -331,14 +349,17 @@ def test_two_photographs_of_one_result_are_both_refused(desk: Desk) -> None:
 # Damaged and hostile
 
 
-def chunked(width: int, height: int, *content: bytes) -> bytes:
-    """Return a PNG of 8-bit RGB with any content."""
+def chunked(
+    width: int, height: int, *content: bytes, depth: int = 8, channels: int = 3, interlaced: int = 0
+) -> bytes:
+    """Return a PNG made by hand with any content."""
 
     def chunk(name: bytes, part: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(name + part))
         return struct.pack(">I", len(part)) + name + part + crc
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     parts = [chunk(b"IHDR", header), *(chunk(part[:4], part[4:]) for part in content)]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
 
@@ -364,12 +385,12 @@ HOSTILE = {
     "short.png": (encoded("PNG")[:5000], "damaged image"),
     "short.jpg": (encoded("JPEG")[:3000], "damaged image"),
     "short.tif": (encoded("TIFF", compression="tiff_lzw")[:5000], "image"),
-    "short.webp": (encoded("WEBP")[:1000], "image"),
+    "cut.webp": (encoded("WEBP")[:1000], "image"),
     "empty.png": (b"", "not an image"),
     "text.png": (b"This is a text.\n", "not an image"),
     "page.jpg": (b"<html></html>", "not an image"),
     "pages.tif": (encoded("TIFF", **PAGES), "holds 2 pictures"),
-    "pages.webp": (encoded("WEBP", **PAGES), "holds 2 pictures"),
+    "moving.webp": (encoded("WEBP", **PAGES), "holds 2 pictures"),
     "code.png": (pickle.dumps(print), "not an image"),
 }  # fmt: skip
 
