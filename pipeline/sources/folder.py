@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FolderSource
 from pipeline.errors import UserError
+from pipeline.image_files import ENDINGS
 from pipeline.sources.photographs import (
     ARCHIVE,
-    ENDINGS,
     ImageFile,
     Photograph,
     decode,

@@ -1,29 +1,22 @@
 """What a source yields, and how image files become 8-bit RGB arrays."""
 
-import contextlib
 import io
 import re
-import struct
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
 from pipeline.config.data import Split
 from pipeline.errors import UserError
 from pipeline.files import replacing
+from pipeline.image_files import EXIF_ORIENTATION, SIDEWAYS, open_image, told_as_damage
 
 ARCHIVE = "photographs.zip"
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-EXIF_ORIENTATION = 0x0112
-SIDEWAYS = (5, 6, 7, 8)
-"""EXIF orientations that swap height and width."""
-
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the same bytes every day
 
 
@@ -37,9 +30,9 @@ class ImageFile:
     def size(self) -> tuple[int, int]:
         """Return (height, width) as shown, from the header alone."""
         with open_archive(self.archive) as archive, archive.open(self.name) as file:
-            image = _open(file, self.name)
+            image = open_image(file, self.name)
             width, height = image.size
-            with _told_as_damage(self.name):
+            with told_as_damage(self.name):
                 orientation = image.getexif().get(EXIF_ORIENTATION)
         # Pillow has turned the size of a TIFF already
         sideways = orientation in SIDEWAYS and image.format != "TIFF"
@@ -71,10 +64,10 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         UserError: not an image, truncated, more than 8 bits a channel, CMYK, or transparent.
     """
-    image = _open(io.BytesIO(encoded), name)
+    image = open_image(io.BytesIO(encoded), name)
     # Pillow drops the lower 8 bits of 16-bit colours silently, and forgets the tiles on loading
     deep = any(re.search(r";16[BLN]", str(tile.args)) for tile in getattr(image, "tile", ()))
-    with _told_as_damage(name):
+    with told_as_damage(name):
         image.load()
         upright = ImageOps.exif_transpose(image)
     if deep or image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -107,22 +100,3 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         raise UserError(f"{path}: not found; 'dvc repro' or 'dvc checkout' makes it") from None
     except zipfile.BadZipFile as error:
         raise UserError(f"{path}: damaged ({error}); delete it and run 'dvc repro'") from None
-
-
-@contextlib.contextmanager
-def _told_as_damage(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error) as error:
-        raise UserError(f"{name}: damaged image ({error}); replace or remove the file") from None
-
-
-def _open(file: IO[bytes], name: str) -> Image.Image:
-    try:
-        return Image.open(file)
-    except UnidentifiedImageError:
-        raise UserError(f"{name}: not an image; expected {', '.join(ENDINGS)}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{name}: damaged image ({error}); replace or remove the file") from None
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{name}: {error}") from None
