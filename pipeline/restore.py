@@ -33,7 +33,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from pipeline.config import PARAMS_FILE, read_params
 from pipeline.config.learning import Evaluate
 from pipeline.errors import UserError
-from pipeline.images import Image, as_float, to_uint8
+from pipeline.images import Image, to_uint8
 from pipeline.paths import find_model
 from pipeline.pictures.listing import Order, list_photographs, orders, shown
 from pipeline.pictures.reading import Picture, Values, read_picture
@@ -126,6 +126,7 @@ def restore_photograph(
                 strip = band[first : first + STRIP_ROWS]
                 yield _joined(strip, picture, slice(top, top + len(strip)))
                 top += len(strip)
+            del band, strip  # before the next is made
             report(top / form.height)
 
     try:
@@ -139,10 +140,8 @@ def _colours(picture: Picture, rows: slice) -> Image:
     values = picture.rows(rows)
     if picture.form.has_alpha:
         values = values[..., :-1]
-    if picture.form.bits == 8:
-        image = as_float(values.astype(np.uint8, copy=False))
-    else:
-        image = values.astype(np.float32) / np.float32(65535)
+    image: Image = values.astype(np.float32)
+    image /= 2**picture.form.bits - 1  # in place: these rows are most of the memory
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
 
