@@ -144,6 +144,7 @@ def restore_rows(
         open_sum, open_weights = band[done:].copy(), weights[done:]
         band[:done] /= weights[:done]
         yield band[:done]
+        del band  # before the next is made
 
 
 def _restore_band(

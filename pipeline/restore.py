@@ -33,7 +33,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from pipeline.config import PARAMS_FILE, read_params
 from pipeline.config.learning import Evaluate
 from pipeline.errors import UserError
-from pipeline.images import Image, as_float, to_uint8
+from pipeline.images import Image, to_uint8
 from pipeline.paths import find_model
 from pipeline.pictures.listing import Order, list_photographs, orders, shown
 from pipeline.pictures.reading import Picture, Values, read_picture
@@ -44,6 +44,7 @@ FALLBACK = Evaluate(precision="fp32", threads=1, tile=512, tile_overlap=64, kept
 MAX_MEGAPIXELS = 250
 """A header may claim any size; phones make 200 megapixels."""
 
+NAME_SHOWN = 30
 FAILED_STATUS, USAGE_STATUS, INTERRUPTED_STATUS = 1, 2, 130
 
 RowsRestorer = Callable[[Callable[[slice], Image], tuple[int, int]], Iterator[Image]]
@@ -123,11 +124,15 @@ def restore_photograph(
             # few rows at a time: rounding makes several copies
             for first in range(0, len(band), STRIP_ROWS):
                 strip = band[first : first + STRIP_ROWS]
-                yield _joined(strip, picture, slice(top, top + len(strip)), order)
+                yield _joined(strip, picture, slice(top, top + len(strip)))
                 top += len(strip)
+            del band, strip  # before the next is made
             report(top / form.height)
 
-    write_picture(order.target, order.kind, form, rows())
+    try:
+        write_picture(order.target, order.kind, form, rows())
+    except UserError as error:
+        raise UserError(f"{shown(order.source)}: {error}") from None
 
 
 def _colours(picture: Picture, rows: slice) -> Image:
@@ -135,17 +140,15 @@ def _colours(picture: Picture, rows: slice) -> Image:
     values = picture.rows(rows)
     if picture.form.has_alpha:
         values = values[..., :-1]
-    if picture.form.bits == 8:
-        image = as_float(values.astype(np.uint8, copy=False))
-    else:
-        image = values.astype(np.float32) / np.float32(65535)
+    image: Image = values.astype(np.float32)
+    image /= 2**picture.form.bits - 1  # in place: these rows are most of the memory
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
 
-def _joined(band: Image, picture: Picture, rows: slice, order: Order) -> Values:
+def _joined(band: Image, picture: Picture, rows: slice) -> Values:
     """Return restored rows as the file's own values: grey if it was, with its alpha as it is."""
     if not np.isfinite(band).all():
-        raise UserError(f"{shown(order.source)}: the model gives values that are not finite")
+        raise UserError("the model gives values that are not finite")
     form = picture.form
     colours: NDArray[Any] = band.mean(axis=2, keepdims=True) if form.channels < 3 else band
     values: Values = to_uint8(colours) if form.bits == 8 else _to_uint16(colours)
@@ -177,7 +180,7 @@ def _restore_all(
     with bar:
         task = bar.add_task("", total=len(accepted), name="")
         for index, order in enumerate(accepted):
-            bar.update(task, completed=index, name=shown(order.source))
+            bar.update(task, completed=index, name=shown(order.source.name)[:NAME_SHOWN])
             try:
                 restore_photograph(
                     order,

@@ -5,6 +5,7 @@ Pillow keeps a decoded photograph in 4 bytes a pixel (grey in 1 or 2). It cannot
 lower bytes, and takes 8 bytes a pixel.
 """
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from PIL import Image as PillowImage
 
 from pipeline.errors import UserError
 from pipeline.image_files import EXIF_ORIENTATION, SIDEWAYS, open_image, told_as_damage
+
+# what Pillow logs of damaged files is raised as well, and told in one line
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -229,4 +233,5 @@ def _exif(image: PillowImage.Image) -> PillowImage.Exif | None:
         if inner := dict(found.get_ifd(directory)):
             kept.get_ifd(directory).update(inner)
             kept[directory] = inner
+    kept.tobytes()  # values that cannot be written again are told here
     return kept if len(kept) else None
