@@ -23,7 +23,8 @@ from pipeline.config import check
 from pipeline.config.data import BundledSource, Crops, FolderSource, PairFolders
 from pipeline.errors import UserError
 from pipeline.sources import bundled, folder, source_module
-from pipeline.sources.photographs import ARCHIVE, ImageFile, decode, write_archive
+from pipeline.sources.archives import write_archive
+from pipeline.sources.photographs import ARCHIVE, ImageFile, decode
 
 Pixels = NDArray[np.uint8]
 
@@ -352,6 +353,7 @@ class Own:
     def __init__(self, location: Path, raw: Path, pixels: Callable[..., Pixels]) -> None:
         self.location, self.raw, self.pixels = location, raw, pixels
         self.degraded: str | None = None
+        self.skip = False
         for seed, name in enumerate(["clean/a.png", "clean/b.png", "real/r.png"]):
             self.add(name, seed)
 
@@ -366,7 +368,9 @@ class Own:
     def settings(self, **test: tuple[str, str]) -> FolderSource:
         pairs = {name: PairFolders(*folders) for name, folders in test.items()}
         where = str(self.location)
-        return FolderSource("folder", where, "own", "clean", self.degraded, "real", pairs, WHOLE)
+        return FolderSource(
+            "folder", where, "own", "clean", self.degraded, "real", pairs, self.skip, WHOLE
+        )
 
     def download(self, **test: tuple[str, str]) -> list[Any]:
         folder.download(self.settings(**test), self.raw)
