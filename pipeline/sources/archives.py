@@ -160,13 +160,13 @@ def _opened(path: Path, modified_ns: int, size: int) -> Reader:
 
 def _require_inside(path: Path, name: str, link: str | None = None) -> None:
     """Refuse a name, or the target of a link of that name, that leaves the archive."""
-    target = PurePosixPath(name.replace("\\", "/"))
-    if link is not None:
-        target = target.parent / link
+    written = (link if link is not None else name).replace("\\", "/")
+    absolute = written.startswith("/") or re.match(r"[A-Za-z]:", written)
+    parents = PurePosixPath(name).parent.parts if link is not None else ()
     depth = 0
-    for part in target.parts:
+    for part in (*parents, *PurePosixPath(written).parts):
         depth += -1 if part == ".." else 1
-        if depth < 0 or target.is_absolute() or re.match(r"[A-Za-z]:", str(target)):
+        if depth < 0 or absolute:
             what = f"links to {link!r}" if link is not None else "lies"
             raise UserError(
                 f"{path}: {name!r} {what} outside of the archive; do not trust this file:"

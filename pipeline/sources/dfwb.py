@@ -2,7 +2,8 @@
 
 As four archives or one. A folder or archive in an image's path tells its data set (``DIV2K``,
 ``Flickr2K``, ``Waterloo``, ``BSD``); without one, its file name does: ``0001.png`` is of DIV2K,
-``000001.png`` of Flickr2K, ``00001.bmp`` of Waterloo Exploration, anything else of BSD400. Of
+``000001.png`` of Flickr2K, ``00001.bmp`` of Waterloo Exploration, anything else of BSD400
+(whose numbers have no leading zero). Of
 BSDS500's own archive the folders ``train`` and ``test`` are BSD400; ``val`` holds CBSD68.
 """
 
@@ -20,8 +21,8 @@ _BY_PATH = {
     "BSD400": re.compile(r"bsd|bsr", re.IGNORECASE),
 }
 _BY_NAME = {
-    "DIV2K": re.compile(r"\d{4}\.png"),
-    "Flickr2K": re.compile(r"\d{6}\.png"),
+    "DIV2K": re.compile(r"0\d{3}\.png"),
+    "Flickr2K": re.compile(r"00\d{4}\.png"),
     "Waterloo Exploration": re.compile(r"\d{5}\.bmp"),
     "BSD400": re.compile(r".+"),
 }

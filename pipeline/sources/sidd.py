@@ -9,6 +9,7 @@ import functools
 import io
 import re
 import threading
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,10 +113,12 @@ def _blocks(file: ImageFile, variable: str) -> NDArray[np.uint8]:
 @functools.lru_cache(maxsize=1)
 def _read(file: ImageFile, variable: str) -> NDArray[np.uint8]:
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
+    damage = (MatReadError, ValueError, TypeError, OSError, KeyError, NotImplementedError)
     try:
         variables: dict[str, Any] = loadmat(io.BytesIO(file.content()), variable_names=[variable])
-    except (ValueError, TypeError, OSError, KeyError, NotImplementedError) as error:
+    except (*damage, zlib.error) as error:
         raise UserError(f"{file.name}: no MATLAB file of version 5 ({error})") from None
     values = variables.get(variable)
     if values is None or values.ndim != 5 or values.shape[4] != 3 or values.dtype != np.uint8:

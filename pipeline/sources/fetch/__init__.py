@@ -18,8 +18,8 @@ from pipeline.errors import UserError
 from pipeline.files import replacing, require_space, write_text
 from pipeline.progress import Progress
 from pipeline.sources.archives import CHECKSUMS, LOOSE, PART, parts_of, write_archive
+from pipeline.sources.fetch.address import Refused, Report, note_file, transfer
 from pipeline.sources.fetch.check import Wrong, require_right
-from pipeline.sources.fetch.transfer import Refused, Report, note_file, transfer
 from pipeline.sources.photographs import ENDINGS
 
 FETCHED = "pipeline/sources/fetch"

@@ -71,10 +71,10 @@ def transfer(
         except (requests.RequestException, _Interrupted) as error:
             advanced = _size(partial) > before
             went_on = went_on or _size(partial) > 0
-            failures = 1 if advanced else failures + 1
+            failures = 0 if advanced else failures + 1
             if failures >= ATTEMPTS:
                 raise Refused(f"{_plain(error)}, {ATTEMPTS} times in a row") from None
-            stop.wait(BACKOFF_S * 2 ** (failures - 1))
+            stop.wait(BACKOFF_S * 2 ** max(failures - 1, 0))
             if stop.is_set():
                 raise Refused("stopped") from None
 
