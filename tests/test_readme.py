@@ -31,6 +31,15 @@ def test_variations_compose(command: str, tmp_path: Path) -> None:
     compose([word for word in words[3:] if word != "-S"], tmp_path / "params.yaml")
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python -m pipeline.")])
+def test_modules_and_their_options_exist(command: str) -> None:
+    words = shlex.split(command, comments=True)
+    module = ROOT / f"{words[2].replace('.', '/')}.py"
+    assert module.is_file()
+    for option in (word for word in words if word.startswith("--")):
+        assert f'"{option}"' in module.read_text(), option
+
+
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for command in COMMANDS:

@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FolderSource
 from pipeline.errors import UserError
+from pipeline.image_files import ENDINGS
 from pipeline.progress import Progress
 from pipeline.sources.archives import open_archive, write_archive
 from pipeline.sources.photographs import (
     ARCHIVE,
-    ENDINGS,
     ImageFile,
     Photograph,
     decode,

@@ -4,28 +4,31 @@ import contextlib
 import io
 import os
 import re
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from pipeline.config.data import Split
 from pipeline.errors import UserError
+from pipeline.image_files import (
+    ENDINGS,
+    EXIF_ORIENTATION,
+    SIDEWAYS,
+    damaged,
+    open_image,
+    told_as_damage,
+)
 from pipeline.sources.archives import archives_in, open_archive
 
 ARCHIVE = "photographs.zip"
 MOST_THREADS = 8
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-EXIF_ORIENTATION = 0x0112
-SIDEWAYS = (5, 6, 7, 8)
-"""EXIF orientations that swap height and width."""
 
 Image.MAX_IMAGE_PIXELS = 125_000_000
 """Pillow warns of more pixels than this and refuses twice as many."""
@@ -58,7 +61,7 @@ class ImageFile:
     def size(self) -> tuple[int, int]:
         """Return (height, width) as shown, from the header alone."""
         with _told_as_damage(self.name), open_archive(self.archive).open(self.name) as file:
-            image = _open(file, self.name)
+            image = open_image(file, self.name)
             width, height = image.size
             orientation = image.getexif().get(EXIF_ORIENTATION)
         # Pillow has turned the size of a TIFF already
@@ -120,10 +123,10 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         UserError: not an image, truncated, more than 8 bits a channel, CMYK, or transparent.
     """
-    image = _open(io.BytesIO(encoded), name)
+    image = open_image(io.BytesIO(encoded), name)
     # Pillow drops the lower 8 bits of 16-bit colours silently, and forgets the tiles on loading
     deep = any(re.search(r";16[BLN]", str(tile.args)) for tile in getattr(image, "tile", ()))
-    with _told_as_damage(name):
+    with told_as_damage(name):
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
     if deep or image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -137,24 +140,10 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
-"""What zipfile raises for a damaged member."""
-
-
 @contextlib.contextmanager
 def _told_as_damage(name: str) -> Iterator[None]:
     try:
-        yield
-    except (*_DAMAGE, OSError, SyntaxError, ValueError, TypeError, struct.error) as error:
-        raise UserError(f"{name}: damaged image ({error}); replace or remove the file") from None
-
-
-def _open(file: IO[bytes], name: str) -> Image.Image:
-    try:
-        return Image.open(file)
-    except UnidentifiedImageError:
-        raise UserError(f"{name}: not an image; expected {', '.join(ENDINGS)}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{name}: damaged image ({error}); replace or remove the file") from None
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{name}: {error}") from None
+        with told_as_damage(name):
+            yield
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise UserError(damaged(name, error)) from None

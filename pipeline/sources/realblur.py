@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FetchedSource, Split
 from pipeline.errors import UserError
+from pipeline.image_files import ENDINGS
 from pipeline.sources.pairs import Found, paired
-from pipeline.sources.photographs import ENDINGS, ImageFile, Photograph, files_in
+from pipeline.sources.photographs import ImageFile, Photograph, files_in
 
 _LIST = re.compile(r"RealBlur_(?P<set>[JR])_(?P<split>train|test)_list\.txt$")
 _FLAT = re.compile(

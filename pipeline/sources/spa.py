@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pipeline.config.data import FetchedSource, Split
 from pipeline.errors import UserError
+from pipeline.image_files import ENDINGS
 from pipeline.sources.pairs import Found, named
-from pipeline.sources.photographs import ENDINGS, ImageFile, Photograph, files_in
+from pipeline.sources.photographs import ImageFile, Photograph, files_in
 
 LIST = "real_world.txt"
 _ROLES = {"rain": "degraded", "norain": "clean", "gt": "clean"}

@@ -16,11 +16,11 @@ from pathlib import Path
 from pipeline.config.data import Archive, FetchedSource, Version
 from pipeline.errors import UserError
 from pipeline.files import replacing, require_space, write_text
+from pipeline.image_files import ENDINGS
 from pipeline.progress import Progress
 from pipeline.sources.archives import CHECKSUMS, LOOSE, PART, parts_of, write_archive
 from pipeline.sources.fetch.address import Refused, Report, note_file, transfer
 from pipeline.sources.fetch.check import Wrong, require_right
-from pipeline.sources.photographs import ENDINGS
 
 FETCHED = "pipeline/sources/fetch"
 """Value of ``location`` that stands for the addresses."""
