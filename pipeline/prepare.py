@@ -52,7 +52,7 @@ def prepare(settings: Source, archives: Path, folder: Path) -> None:
         with Progress(name, "images") as progress:
             if skip:
                 listed = _without_unreadable(listed, pool, progress)
-            sized = [_Sized(photograph, _size(photograph)) for photograph in listed]
+            sized = list(pool.map(_sized, listed))
             for split in SPLITS:
                 crop = getattr(settings.crops, split)
                 group = [item for item in sized if item.photograph.split == split]
@@ -162,8 +162,8 @@ def _loader(
     return lambda: decoder.pixels(picture)[top : top + height, left : left + width]
 
 
-def _size(photograph: Photograph) -> Size:
-    """Return (height, width) of a photograph's images.
+def _sized(photograph: Photograph) -> _Sized:
+    """Return a photograph with (height, width) of its images.
 
     Raises:
         UserError: the two images of a pair differ.
@@ -175,7 +175,7 @@ def _size(photograph: Photograph) -> Size:
             f"{photograph.data_set}: {photograph.id!r} is {sizes[0]} (height, width) degraded but"
             f" {sizes[1]} clean; a pair needs one size"
         )
-    return sizes[0]
+    return _Sized(photograph, sizes[0])
 
 
 def _without_unreadable(
@@ -203,7 +203,7 @@ def _unreadable(photograph: Photograph) -> str | None:
     if photograph.split == "test":
         return None
     try:
-        _size(photograph)
+        _sized(photograph)
         for picture in (photograph.degraded, photograph.clean):
             if picture is not None:
                 picture.pixels()

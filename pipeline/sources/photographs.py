@@ -1,12 +1,10 @@
 """What a source yields, and how image files become 8-bit RGB arrays."""
 
-import contextlib
 import io
 import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -29,6 +27,8 @@ from pipeline.sources.archives import archives_in, open_archive
 
 ARCHIVE = "photographs.zip"
 MOST_THREADS = 8
+_PNG_MARKS = (b"eXIf", b"exif", b"XML:com.adobe.xmp")
+"""A PNG without any of these has no orientation."""
 
 Image.MAX_IMAGE_PIXELS = 125_000_000
 """Pillow warns of more pixels than this and refuses twice as many."""
@@ -59,11 +59,15 @@ class ImageFile:
     name: str
 
     def size(self) -> tuple[int, int]:
-        """Return (height, width) as shown, from the header alone."""
-        with _told_as_damage(self.name), open_archive(self.archive).open(self.name) as file:
-            image = open_image(file, self.name)
-            width, height = image.size
-            orientation = image.getexif().get(EXIF_ORIENTATION)
+        """Return (height, width) as shown, without decoding it."""
+        content = self.content()
+        image = open_image(io.BytesIO(content), self.name)
+        width, height = image.size
+        orientation = None
+        # for a PNG Pillow decodes all of it, to look for EXIF data behind the pixels
+        if image.format != "PNG" or any(mark in content for mark in _PNG_MARKS):
+            with told_as_damage(self.name):
+                orientation = image.getexif().get(EXIF_ORIENTATION)
         # Pillow has turned the size of a TIFF already
         sideways = orientation in SIDEWAYS and image.format != "TIFF"
         return (width, height) if sideways else (height, width)
@@ -74,8 +78,12 @@ class ImageFile:
 
     def content(self) -> bytes:
         """Return the file as it is."""
-        with _told_as_damage(self.name):
-            return open_archive(self.archive).read(self.name)
+        archive = open_archive(self.archive)
+        try:
+            with told_as_damage(self.name):
+                return archive.read(self.name)
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            raise UserError(damaged(self.name, error)) from None
 
 
 @dataclass(frozen=True)
@@ -138,12 +146,3 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
         if np.asarray(image.getchannel("A")).min() < 255:
             raise UserError(f"{name}: transparent pixels have no colour; save it without alpha")
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-@contextlib.contextmanager
-def _told_as_damage(name: str) -> Iterator[None]:
-    try:
-        with told_as_damage(name):
-            yield
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise UserError(damaged(name, error)) from None
