@@ -13,7 +13,7 @@ from tests.workspace import Workspace, clone, make_origin, stages_run
 
 pytestmark = pytest.mark.graph
 
-TASKS = ("paper_denoise", "paper_derain", "paper_deblur")
+TASKS = ("denoise", "derain", "deblur")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +94,9 @@ def test_every_task_is_scored_on_its_own_test_images(workspace: Workspace) -> No
     rows = json.loads((workspace.folder / "reports" / "summary.json").read_text())
     scored = {(row["task"], row["data_set"], row["protocol"], row["images"]) for row in rows}
     assert scored == {
-        ("paper_denoise", "SIDD validation", "sidd", 6),
-        ("paper_derain", "SPA test", "y", 3),
-        ("paper_deblur", "RealBlur-J", "rgb", 2),
+        ("denoise", "SIDD validation", "sidd", 6),
+        ("derain", "SPA test", "y", 3),
+        ("deblur", "RealBlur-J", "rgb", 2),
     }
     assert not any(row["simulated"] for row in rows)
     methods = {(row["task"], row["method"]) for row in rows}

@@ -4,10 +4,14 @@ import csv
 import dataclasses
 import io
 import os
+import random
 import re
 import shutil
 import stat
 import struct
+import subprocess
+import sys
+import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -578,3 +582,72 @@ def rar_stored(files: dict[str, bytes]) -> bytes:
                             20, 0x30, len(raw_name), 0o100644)  # fmt: skip
         content += block(0x74, 0x8000, about + raw_name) + data
     return content + block(0x7B, 0x4000, b"")
+
+
+# Killed
+
+
+JOB = """
+import sys, time
+from pathlib import Path
+import pipeline.sources.archives as archives
+from pipeline.config import check
+from pipeline.prepare import prepare
+from pipeline.sources import photographs
+from pipeline import compose
+from omegaconf import OmegaConf
+import dataclasses
+from pipeline.config.data import Crop, Crops
+
+source = check(OmegaConf.to_container(OmegaConf.load("params.yaml"))).sources["realblur"]
+source = dataclasses.replace(
+    source, expected_images=None, crops=Crops(None, Crop(16, 2, 0), Crop(16, 2, 0))
+)
+# slow enough to be hit in the middle
+decode = photographs.decode
+archives._CHUNK = 4096
+read = archives.gzip.GzipFile.read
+archives.gzip.GzipFile.read = lambda self, n=-1: (time.sleep(0.02), read(self, n))[1]
+photographs.decode = lambda *given: (time.sleep(0.15), decode(*given))[1]
+print("ready", flush=True)
+prepare(source, Path("raw/set"), Path("prepared/set"))
+"""
+
+
+def test_killed_while_unpacking_and_packing_it_ends_with_the_same_bytes(
+    raw: Raw, tmp_path: Path
+) -> None:
+    compose(["sources=[skimage,realblur]"], tmp_path / "params.yaml")
+    raw.put({"RealBlur.tar.gz": mini.as_tar_gz(mini.realblur())})
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", JOB]
+
+    def started() -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, text=True, stdout=-1, stderr=-3
+        )
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        return process
+
+    def hashes() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in raw.prepared.iterdir()
+                if not path.name.startswith(".")}  # fmt: skip
+
+    process, begun = started(), time.monotonic()
+    assert process.wait() == 0
+    duration, expected = time.monotonic() - begun, hashes()
+    shutil.rmtree(raw.prepared)
+    generator, seen = random.Random(0), set()
+    for moment in range(12):
+        process = started()
+        time.sleep((moment + generator.uniform(0, 1)) / 14 * duration)
+        seen.add("unpacking" if not raw.prepared.exists() else "packing")
+        process.kill()
+        process.wait()
+        whole = hashes() if raw.prepared.exists() else {}
+        assert all(expected[name] == content for name, content in whole.items())
+    assert seen == {"unpacking", "packing"}
+    assert started().wait() == 0
+    assert hashes() == expected
+    assert [path.name for path in raw.folder.parent.iterdir()] == ["set"]
+    assert not [path for path in raw.prepared.iterdir() if path.name.startswith(".")]
