@@ -2,11 +2,12 @@
 
     python -m benchmarks.joint_step [--repeats 3] [--threads 1] [--json FILE] [--profile]
 
-Three variants of the same step: ``plain`` (``benchmarks/baseline.py``), ``fp32`` and ``bf16`` (this
-project's own, ``benchmarks/steps.py``). Each runs in a process of its own, one after the other, so
-that its peak memory is its own; every repeat runs all of them, in a rotated order, and ratios are
-taken within a repeat. What the processor reaches in a large convolution or matrix product alone is
-measured in the same repeat: the floor of any step is its FLOPs at the better of both rates.
+Variants of the same step: ``plain`` (``benchmarks/baseline.py``), ``fp32`` and ``bf16`` (this
+project's own, ``benchmarks/steps.py``), and these with the batch in shares of one image. Each runs
+in a process of its own, one after the other, so that its peak memory is its own; every repeat runs
+all of them, in a rotated order, and ratios are taken within a repeat. What the processor reaches in
+a large convolution or matrix product alone is measured in the same repeat: the floor of any step is
+its FLOPs at the better of both rates.
 """
 
 import argparse
@@ -214,7 +215,7 @@ def show(result: dict[str, Any]) -> None:
 
 def _best(machine: dict[str, float], variant: str) -> float:
     """Return the highest rate of the machine in a variant's precision."""
-    precision = "bf16" if variant == "bf16" else "fp32"
+    precision = "bf16" if variant.startswith("bf16") else "fp32"
     return max(rate for name, rate in machine.items() if name.startswith(precision))
 
 

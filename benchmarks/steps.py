@@ -14,7 +14,8 @@ from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace, UNet
 from pipeline.device import Precision, autocast
 from pipeline.models.build import build_restorer
 
-VARIANTS = ("plain", "fp32", "bf16")
+VARIANTS = ("plain", "fp32", "bf16", "fp32-shares", "bf16-shares")
+"""``-shares``: the batch in shares of one image, as ``train.accumulate`` makes them."""
 SCHEDULE = NoiseSchedule(diffusion_steps=1000, beta_first=1e-6, beta_last=0.01)
 AT_FULL_WEIGHT = Progress(steps=10**9, epochs=10**9)
 
@@ -65,10 +66,13 @@ def build_step(variant: str, size: Size) -> Callable[[], float]:
         torch.use_deterministic_algorithms(False)
         plain = PlainStep(size.restorer, size.method)
         return lambda: plain(batch)
-    return project_step(size, batch, "bf16" if variant == "bf16" else "fp32")
+    shares = size.batch if variant.endswith("-shares") else 1
+    return project_step(size, batch, "bf16" if variant.startswith("bf16") else "fp32", shares)
 
 
-def project_step(size: Size, batch: Batch, precision: Precision) -> Callable[[], float]:
+def project_step(
+    size: Size, batch: Batch, precision: Precision, shares: int
+) -> Callable[[], float]:
     """Return this project's step; the lines are those of ``pipeline/training/loop.py``."""
     device = torch.device("cpu")
     adaptation = build_adaptation(build_restorer(size.restorer), size.method)
@@ -85,13 +89,17 @@ def project_step(size: Size, batch: Batch, precision: Precision) -> Callable[[],
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         draws = adaptation.draw(generator, tuple(batch.clean.shape))
-        with autocast(device, precision):
-            terms = adaptation(batch.to(device, (0, 1)), draws, AT_FULL_WEIGHT)
-        terms["total"].backward()
+        loss = 0.0
+        for number in range(shares):
+            place = slice(number * size.batch // shares, (number + 1) * size.batch // shares)
+            part = Batch(batch.synthetic[place], batch.clean[place], batch.real[place])
+            with autocast(device, precision):
+                terms = adaptation(part.to(device, (0, 1)), draws.part(place), AT_FULL_WEIGHT)
+            (terms["total"] / shares).backward()
+            loss += terms["total"].item() / shares
         for optimizer in optimizers:
             optimizer.step()
         average.update_parameters(adaptation.restorer)
-        loss: float = terms["total"].item()
         return loss
 
     return step

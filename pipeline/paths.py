@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import UserError
+
 DATA = Path("data")
+MODELS = DATA / "models"
 REPORTS = Path("reports")
 METRICS = REPORTS / "metrics"
 COSTS = Path("logs/costs")
@@ -65,7 +68,7 @@ class Run:
     @property
     def training(self) -> Path:
         """Folder of MODEL_FILE and LOG_FILE."""
-        return DATA / "models" / self.task / self.name
+        return MODELS / self.task / self.name
 
     @property
     def evaluation(self) -> Path:
@@ -76,3 +79,19 @@ class Run:
     def metrics(self) -> Path:
         """Summary of the evaluation, kept in git."""
         return METRICS / self.task / f"{self.name}.json"
+
+
+def find_model(text: str) -> Path:
+    """Return the model file that a user means: a file, its folder, or a run below data/models.
+
+    Raises:
+        UserError: there is none.
+    """
+    for path in (Path(text), Path(text) / MODEL_FILE, MODELS / text / MODEL_FILE):
+        if path.is_file():
+            return path
+    runs = sorted(path.parent.relative_to(MODELS) for path in MODELS.glob(f"*/*/{MODEL_FILE}"))
+    known = ", ".join(run.as_posix() for run in runs) or "none yet; 'dvc repro' trains some"
+    raise UserError(
+        f"{text}: no model; expected a {MODEL_FILE} or a run below {MODELS} (found: {known})"
+    )

@@ -1,19 +1,22 @@
 """Restore whole photographs: padding, overlapping tiles, bounded memory."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.checks import build
+from pipeline.config.checks import Interval, build
 from pipeline.config.learning import Evaluate, Restorer
 from pipeline.device import Precision, autocast, choose_precision, prepare_torch
+from pipeline.errors import UserError
 from pipeline.images import Image, from_range, to_range
 from pipeline.models.build import build_restorer
-from pipeline.models.weights import load_strictly, load_tensors
+from pipeline.models.weights import load_tensors
 from pipeline.tiling import starts
 
 
@@ -25,13 +28,47 @@ def load_model(path: Path, settings: Evaluate) -> Callable[[Image], Image]:
     """
     prepare_torch(settings.threads)
     precision = choose_precision(settings.precision)
-    tensors, facts = load_tensors(path)
-    restorer = build_restorer(build(Restorer, facts["restorer"], f"{path}: restorer"))
-    load_strictly(restorer, tensors, path)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    restorer = restorer.eval().to(device).to(memory_format=torch.channels_last)
-    network = InRange(restorer, tuple(facts["image_range"]))
+    network = on_device(load_network(path)[0])
     return lambda image: restore(network, image, settings.tile, settings.tile_overlap, precision)
+
+
+def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
+    """Return a trained restorer and the facts that travel with it.
+
+    The weights' shapes are compared before any memory is taken for the network: a file of a few
+    bytes may name one of many gigabytes.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds other weights than its facts say.
+    """
+    try:
+        tensors, facts = load_tensors(path)
+    except (RecursionError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(facts, dict):
+        raise UserError(f"{path}: its facts are no names and values; not written by this project")
+    settings = build(Restorer, facts.get("restorer"), f"{path}: restorer")
+    black, white = build(Interval, facts.get("image_range"), f"{path}: image_range")
+    if black == white or not math.isfinite(white - black):
+        raise UserError(
+            f"{path}: image_range: found [{black}, {white}], expected black below white"
+        )
+    with torch.device("meta"):
+        restorer = build_restorer(settings)
+    try:
+        restorer.load_state_dict(
+            {name: value.float() for name, value in tensors.items()}, assign=True
+        )
+    except RuntimeError as error:
+        lines = " ".join(str(error).split())
+        raise UserError(f"{path}: weights of another network: {lines[:200]}") from None
+    return InRange(restorer.requires_grad_(False), (black, white)).eval(), facts
+
+
+def on_device(network: nn.Module) -> nn.Module:
+    """Return the network on a GPU if there is one, in the memory order that is fastest."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 class InRange(nn.Module):
@@ -40,7 +77,7 @@ class InRange(nn.Module):
     def __init__(self, restorer: nn.Module, image_range: tuple[float, float]) -> None:
         super().__init__()
         self.restorer, self.image_range = restorer, image_range
-        self.factor = restorer.factor
+        self.factor: int = restorer.factor  # type: ignore[assignment]
 
     def forward(self, degraded: Tensor) -> Tensor:
         """Return the restored images, (batch, 3, height, width) like the degraded ones."""
@@ -64,20 +101,67 @@ def restore(
         overlap: pixels shared by neighbouring tiles, less than ``tile``.
         precision: of the multiplications.
     """
+    bands = restore_rows(
+        restorer, lambda rows: image[rows], image.shape[:2], tile, overlap, precision
+    )
+    return np.concatenate(list(bands))
+
+
+def restore_rows(
+    restorer: nn.Module,
+    read: Callable[[slice], Image],
+    size: tuple[int, int],
+    tile: int,
+    overlap: int,
+    precision: Precision,
+) -> Iterator[Image]:
+    """Yield the restored image of ``restore`` in bands of rows, from top to bottom.
+
+    So a photograph can be restored that would not fit into memory as numbers: at any time there
+    are two bands of ``tile`` rows, not the whole.
+
+    Args:
+        restorer: as in ``restore``.
+        read: gives rows of the degraded image, float32 in [0, 1], in order from the top.
+        size: height and width of the image.
+        tile: as in ``restore``.
+        overlap: as in ``restore``.
+        precision: as in ``restore``.
+    """
+    height, width = size
+    tops = starts(height, tile, tile - overlap)
+    # sums that the next band of tiles adds to, and the weights in them
+    open_sum = np.zeros((0, width, 3), np.float32)
+    open_weights = np.zeros((0, 1, 1), np.float32)
+    for top, next_top in zip(tops, [*tops[1:], height], strict=True):
+        rows = slice(top, min(top + tile, height))
+        weights = _ramp(rows.start, rows.stop, height, overlap)[:, None, None]
+        band = _restore_band(restorer, read(rows), tile, overlap, precision)
+        band *= weights
+        band[: len(open_sum)] += open_sum
+        weights[: len(open_weights)] += open_weights
+        done = next_top - top
+        open_sum, open_weights = band[done:].copy(), weights[done:]
+        band[:done] /= weights[:done]
+        yield band[:done]
+        del band  # before the next is made
+
+
+def _restore_band(
+    restorer: nn.Module, rows: Image, tile: int, overlap: int, precision: Precision
+) -> Image:
+    """Return restored rows, no more than ``tile``, blended along the width only."""
     device = next(restorer.parameters()).device
-    height, width, _ = image.shape
-    if max(height, width) <= tile:
-        return _restore_tile(restorer, image, precision, device)
-    total = np.zeros_like(image)
-    weights = np.zeros((height, width, 1), np.float32)
-    for top in starts(height, tile, tile - overlap):
-        for left in starts(width, tile, tile - overlap):
-            place = (slice(top, top + tile), slice(left, left + tile))
-            restored = _restore_tile(restorer, image[place], precision, device)
-            weight = _tile_weight(place, image, overlap)
-            total[place] += restored * weight
-            weights[place] += weight
-    return total / weights
+    width = rows.shape[1]
+    total = np.zeros_like(rows, np.float32)
+    weights = np.zeros((width, 1), np.float32)
+    for left in starts(width, tile, tile - overlap):
+        columns = slice(left, min(left + tile, width))
+        weight = _ramp(columns.start, columns.stop, width, overlap)[:, None]
+        total[:, columns] += _restore_tile(restorer, rows[:, columns], precision, device) * weight
+        weights[columns] += weight
+    total /= weights
+    return total
 
 
 @torch.inference_mode()
@@ -98,14 +182,6 @@ def _pad(tensor: Tensor, factor: int) -> Tensor:
     # a mirror image needs more pixels than it adds; a tiny image repeats its last ones instead
     mirrored = down < tensor.shape[-2] and right < tensor.shape[-1]
     return F.pad(tensor, (0, right, 0, down), mode="reflect" if mirrored else "replicate")
-
-
-def _tile_weight(place: tuple[slice, slice], image: Image, overlap: int) -> Image:
-    vertical, horizontal = (
-        _ramp(part.start, min(part.stop, side), side, overlap)
-        for part, side in zip(place, image.shape[:2], strict=True)
-    )
-    return (vertical[:, None] * horizontal[None, :])[..., None]
 
 
 def _ramp(start: int, stop: int, side: int, overlap: int) -> Image:

@@ -2,14 +2,13 @@
 
 from pipeline.config import Params
 from pipeline.paths import raw
-from pipeline.sources import source_module
+from pipeline.sources import download
 from pipeline.stage import run
 
 
 def main(params: Params, source: str) -> None:
     """Fetch one source."""
-    settings = params.sources[source]
-    source_module(settings.kind).download(settings, raw(source))
+    download(params.sources[source], raw(source))
 
 
 if __name__ == "__main__":

@@ -6,20 +6,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
+import yaml
 from dvc.repo import Repo
 
 from pipeline import paths
 from pipeline.config import Params, read_params
+from pipeline.config.data import FetchedSource
+from pipeline.sources.fetch import FETCHED
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
 
 # These carry values about but cannot change a result, so that editing them trains nothing anew.
 PLUMBING = ("pipeline/__init__.py", "pipeline/config", "pipeline/errors.py", "pipeline/files.py",
-            "pipeline/paths.py", "pipeline/stage.py")  # fmt: skip
+            "pipeline/paths.py", "pipeline/progress.py", "pipeline/stage.py")  # fmt: skip
 
 # Modules that a stage loads by the name that its settings give.
 LOADED_BY_NAME = {
@@ -112,6 +115,22 @@ def covers(path: str, name: str) -> bool:
     return name == path or name.startswith(f"{path}/")
 
 
+KINDS = get_args(get_type_hints(FetchedSource)["kind"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dependencies_of_published_data_sets_are_the_imports(kind: str) -> None:
+    started = {"download": ["fetch/__init__.py"], "prepare": [f"{kind}.py"]}
+    templates = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for script, modules in started.items():
+        written = templates[script]["do"]["deps"]
+        declared = {dep.replace("${item.kind}", kind).replace("${item.location}", FETCHED)
+                    for dep in written}  # fmt: skip
+        start = [ROOT / "stages" / f"{script}.py"]
+        needed = closure(start + [ROOT / "pipeline" / "sources" / name for name in modules])
+        assert not {name for name in needed if not any(covers(dep, name) for dep in declared)}
+
+
 class Recorder:
     """Stands for a part of Params and notes which keys are looked up."""
 
@@ -145,7 +164,7 @@ def keys_read(script: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> s
     read: set[str] = set()
     known = {"task": next(iter(params.tasks)), "method": "noise_space", "source": "skimage",
              "seed": params.seeds[0]}  # fmt: skip
-    for name in ("source_module", "prepare", "synthesize", "evaluate", "load_model"):
+    for name in ("download", "prepare", "synthesize", "evaluate", "load_model"):
         if hasattr(module, name):
             monkeypatch.setattr(module, name, Swallow())
     if script in ("pretrain", "train"):

@@ -70,7 +70,7 @@ class Own:
         test = {"evening": PairFolders("noisy", "truth")} if pairs else {}
         cuts = Crops(**(dict.fromkeys(SPLITS) | crops))
         location = str(self.root / "photographs")
-        return FolderSource("folder", location, "own", "clean", None, "real", test, cuts)
+        return FolderSource("folder", location, "own", "clean", None, "real", test, False, cuts)
 
     def prepare(self, pairs: bool = False, **crops: Crop) -> dict[str, ImageStore]:
         settings = self.settings(pairs, **crops)
@@ -102,7 +102,7 @@ def test_images_are_kept_whole_without_crops(own: Own) -> None:
 
 def test_crops_lie_flush_with_the_edges(own: Own) -> None:
     """20 high, 13 wide: squares of 8 every 6 begin at 0, 6, 12 and at 0, 5."""
-    store = own.prepare(synthetic=Crop(8, 6))["synthetic"]
+    store = own.prepare(synthetic=Crop(8, 6, 0))["synthetic"]
     places = [(top, left) for top in (0, 6, 12) for left in (0, 5)]
     assert store.ids == [f"c_{top:04d}_{left:04d}" for top, left in places]
     assert store.ids[-1] == "c_0012_0005"
@@ -115,7 +115,7 @@ def test_crops_lie_flush_with_the_edges(own: Own) -> None:
 
 def test_an_image_smaller_than_a_crop_is_kept_whole(own: Own) -> None:
     """20 high, 13 wide against 16; 9 high, 30 wide against 40."""
-    stores = own.prepare(synthetic=Crop(16, 16), real=Crop(40, 8))
+    stores = own.prepare(synthetic=Crop(16, 16, 0), real=Crop(40, 8, 0))
     assert stores["synthetic"].ids == ["c_0000_0000", "c_0004_0000"]
     assert_array_equal(stores["synthetic"].image("clean", 1), own.clean[4:20])
     assert stores["real"].ids == ["r_0000_0000"]
@@ -128,7 +128,7 @@ def test_pairs_are_cut_alike(own: Own, pixels: Callable[..., Pixels]) -> None:
         for role, place in (("degraded", "noisy"), ("clean", "truth")):
             images[role, name] = pixels(10 * seed + len(role), 8, 12)
             own.add(f"{place}/{name}.png", images[role, name])
-    store = own.prepare(pairs=True, test=Crop(8, 3))["test"]
+    store = own.prepare(pairs=True, test=Crop(8, 3, 0))["test"]
     crops = [(name, left) for name in ("in/y", "x") for left in (0, 3, 4)]
     assert store.ids == [f"evening/{name}_0000_{left:04d}" for name, left in crops]
     assert store.scenes == [f"evening/{name}" for name, _ in crops]
@@ -144,19 +144,19 @@ def test_an_image_is_cut_as_it_is_shown(own: Own) -> None:
     tags = Image.Exif()
     tags[0x0112] = 6  # EXIF orientation: turn clockwise
     own.add("clean/c.png", own.clean, exif=tags)
-    store = own.prepare(synthetic=Crop(13, 13))["synthetic"]
+    store = own.prepare(synthetic=Crop(13, 13, 0))["synthetic"]
     assert store.ids == ["c_0000_0000", "c_0000_0007"]
     shown = np.rot90(own.clean, -1)
     assert_array_equal(store.image("clean", 1), shown[:, 7:20])
 
 
 def test_twice_gives_the_same_bytes(own: Own) -> None:
-    own.prepare(synthetic=Crop(8, 6))
+    own.prepare(synthetic=Crop(8, 6, 0))
     first = {path.name: path.read_bytes() for path in (own.root / "prepared").iterdir()}
-    own.prepare(synthetic=Crop(8, 6))
+    own.prepare(synthetic=Crop(8, 6, 0))
     again = {path.name: path.read_bytes() for path in (own.root / "prepared").iterdir()}
     assert again == first
-    assert set(first) == {"synthetic.h5", "real.h5", "test.h5"}
+    assert set(first) == {"synthetic.h5", "real.h5", "test.h5", "pairs.csv"}
 
 
 def test_a_missing_archive_is_told(own: Own, skimage: Source) -> None:
@@ -190,8 +190,9 @@ def bundled_stores(skimage: Source, tmp_path: Path) -> dict[str, ImageStore]:
 
 
 def test_the_bundled_photographs(bundled_stores: dict[str, ImageStore]) -> None:
-    """Counted by hand: tests of 400x600, 300x451 and 427x640 in squares of 256."""
-    assert [len(bundled_stores[split]) for split in SPLITS] == [7, 5, 2 * 3 + 2 * 2 + 2 * 3]
+    """Counted by hand: tests of 400x600, 300x451, 427x640, 303x384 and two of 512x512, by 256."""
+    test_squares = 2 * 3 + 2 * 2 + 2 * 3 + 2 * 2 + 2 * (2 * 2)
+    assert [len(bundled_stores[split]) for split in SPLITS] == [5, 4, test_squares]
     test = bundled_stores["test"]
     assert {"coffee_0144_0344", "chelsea_0044_0195", "rocket_0171_0384"} <= set(test.ids)
     assert set(test.heights.tolist()) == set(test.widths.tolist()) == {256}
@@ -199,10 +200,10 @@ def test_the_bundled_photographs(bundled_stores: dict[str, ImageStore]) -> None:
     coffee = np.asarray(Image.open(str(installed / "coffee.png")))
     found = test.image("clean", test.ids.index("coffee_0144_0344"))
     assert_array_equal(found, coffee[144:400, 344:600])
-    camera = np.asarray(Image.open(str(installed / "camera.png")))  # grey
+    brick = np.asarray(Image.open(str(installed / "brick.png")))  # grey
     synthetic = bundled_stores["synthetic"]
-    found = synthetic.image("clean", synthetic.ids.index("camera"))
-    assert_array_equal(found, np.dstack([camera] * 3))
+    found = synthetic.image("clean", synthetic.ids.index("brick"))
+    assert_array_equal(found, np.dstack([brick] * 3))
 
     scenes = [set(bundled_stores[split].scenes) for split in SPLITS]
     assert not (scenes[0] & scenes[1] or scenes[0] & scenes[2] or scenes[1] & scenes[2])

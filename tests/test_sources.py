@@ -23,7 +23,8 @@ from pipeline.config import check
 from pipeline.config.data import BundledSource, Crops, FolderSource, PairFolders
 from pipeline.errors import UserError
 from pipeline.sources import bundled, folder, source_module
-from pipeline.sources.photographs import ARCHIVE, ImageFile, decode, write_archive
+from pipeline.sources.archives import write_archive
+from pipeline.sources.photographs import ARCHIVE, ImageFile, decode
 
 Pixels = NDArray[np.uint8]
 
@@ -234,6 +235,31 @@ def test_damaged_exif_data_is_told_or_ignored(content: bytes, tmp_path: Path) ->
         assert "x.png: damaged" in str(error)
 
 
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_a_png_is_turned_wherever_its_exif_data_is(place: str, tmp_path: Path) -> None:
+    rows = bytes(range(18))
+    turned = b"eXIf" + exif((ORIENTATION, 3, 1, b"\0\6"))[6:]
+    content = png(3, 2, 8, 2, rows, turned)
+    if place == "behind":
+        chunk = len(turned) + 8
+        start = content.index(turned) - 4
+        end = content.index(b"IEND") - 4
+        content = (content[:start] + content[start + chunk : end]
+                   + content[start : start + chunk] + content[end:])  # fmt: skip
+    file = archived(tmp_path, content)
+    assert file.size() == file.pixels().shape[:2] == (3, 2)
+
+
+def test_a_photograph_of_100_megapixels_is_read_without_a_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    content = encoded(Image.new("RGB", (12_500, 8_000), (9, 8, 7)), compress_level=1)
+    file = archived(tmp_path, content)
+    assert file.size() == (8_000, 12_500)
+    assert file.pixels()[-1, -1].tolist() == [9, 8, 7]
+    assert not recwarn.list
+
+
 def test_a_decompression_bomb_is_told(tmp_path: Path) -> None:
     bomb = png(100_000, 100_000, 8, 2, b"\0" * 100_000)
     with pytest.raises(UserError, match=r"^x.png: .*10000000000 pixels"):
@@ -352,6 +378,7 @@ class Own:
     def __init__(self, location: Path, raw: Path, pixels: Callable[..., Pixels]) -> None:
         self.location, self.raw, self.pixels = location, raw, pixels
         self.degraded: str | None = None
+        self.skip = False
         for seed, name in enumerate(["clean/a.png", "clean/b.png", "real/r.png"]):
             self.add(name, seed)
 
@@ -366,7 +393,9 @@ class Own:
     def settings(self, **test: tuple[str, str]) -> FolderSource:
         pairs = {name: PairFolders(*folders) for name, folders in test.items()}
         where = str(self.location)
-        return FolderSource("folder", where, "own", "clean", self.degraded, "real", pairs, WHOLE)
+        return FolderSource(
+            "folder", where, "own", "clean", self.degraded, "real", pairs, self.skip, WHOLE
+        )
 
     def download(self, **test: tuple[str, str]) -> list[Any]:
         folder.download(self.settings(**test), self.raw)
@@ -512,6 +541,46 @@ def test_an_unreadable_image_is_named_before_anything_is_kept(own: Own) -> None:
         path.write_bytes(content)
         assert own.refused().startswith(f"{path}: ")
         assert not own.raw.exists()
+
+
+def test_unreadable_training_images_can_be_left_out(
+    own: Own, capfd: pytest.CaptureFixture[str]
+) -> None:
+    own.skip, own.degraded = True, "blurred"
+    for number in range(40):
+        own.add(f"many/{number}.png", number)
+        own.add(f"clean/n{number}.png", number)
+        own.add(f"blurred/n{number}.png", number + 1)
+    for name in "ab":
+        own.add(f"blurred/{name}.png")
+    bad = [own.location / name for name in ("real/r.png", "clean/n7.png", "blurred/n9.png")]
+    own.add("real/good.png")
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:60])
+    listed = own.download()
+    synthetic = {item.id for item in listed if item.split == "synthetic"}
+    assert synthetic == {"a", "b", *(f"n{n}" for n in range(40) if n not in (7, 9))}
+    assert {item.id for item in listed if item.split == "real"} == {"good"}
+    told = capfd.readouterr().err
+    assert all(f"left out {path}: damaged image" in told for path in bad)
+    assert f"left out 3 of {2 * 42 + 2} images" in told
+
+
+def test_an_unreadable_test_image_is_never_left_out(own: Own) -> None:
+    own.skip = True
+    own.add("noisy/x.png")
+    own.add("truth/x.png").write_bytes(b"no image")
+    assert "x.png: not an image" in own.refused(evening=("noisy", "truth"))
+
+
+def test_thousands_of_files_and_one_bad_one(own: Own) -> None:
+    for number in range(2000):
+        own.add(f"clean/{number // 100}/{number}.png", number % 7, 4, 4)
+    path = own.location / "clean" / "13" / "1342.png"
+    path.write_bytes(path.read_bytes()[:45])
+    assert own.refused().startswith(f"{path}: damaged image")
+    path.unlink()
+    assert len(own.download()) == 2 + 1999 + 1 + 1
 
 
 def test_a_file_name_that_is_no_unicode_is_told(own: Own) -> None:

@@ -130,14 +130,15 @@ def _build_union(arguments: tuple[Any, ...], value: Any, key: str, limits: Setti
 
 def tagged(candidates: list[Any]) -> tuple[str, dict[str, Any]]:
     """Return the name of the shared Literal field and the dataclass for each of its values."""
-    by_name: dict[str, Any] = {}
-    tag = ""
-    for candidate in candidates:
-        for name, hint in typing.get_type_hints(candidate).items():
-            if get_origin(hint) is Literal and len(get_args(hint)) == 1:
-                tag = name
-                by_name[get_args(hint)[0]] = candidate
-                break
+    hints = [typing.get_type_hints(candidate) for candidate in candidates]
+    tag = next(
+        name for name in hints[0] if all(get_origin(hint.get(name)) is Literal for hint in hints)
+    )
+    by_name = {
+        value: candidate
+        for candidate, hint in zip(candidates, hints, strict=True)
+        for value in get_args(hint[tag])
+    }
     return tag, by_name
 
 

@@ -12,10 +12,14 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 @dataclass(frozen=True)
 class Crop:
-    """Cut every image into squares; the last of a row or column lies flush with the edge."""
+    """Cut every image into squares; the last of a row or column lies flush with the edge.
+
+    Images with a side of up to ``only_above`` stay whole.
+    """
 
     size: Annotated[int, Setting(low=8, unit="pixels")]
     step: Annotated[int, Setting(low=1, unit="pixels")]
+    only_above: Annotated[int, Setting(low=0, unit="pixels")]
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class FolderSource:
 
     A folder that a source does not have is null. ``degraded`` holds synthetic partners of the clean
     images, null where the task degrades them. ``test`` maps the name of a test set to its two
-    folders and may be empty.
+    folders and may be empty. ``skip_unreadable`` leaves out training images that cannot be read,
+    names and counts them; otherwise the first one stops the stage.
     """
 
     kind: Literal["folder"]
@@ -71,10 +76,65 @@ class FolderSource:
     degraded: str | None
     real: str | None
     test: dict[str, PairFolders]
+    skip_unreadable: bool
     crops: Crops
 
 
-Source = BundledSource | FolderSource
+@dataclass(frozen=True)
+class Version:
+    """Addresses of the same bytes, tried in order, and what is known of these bytes."""
+
+    urls: tuple[str, ...]
+    size_bytes: Annotated[int, Setting(low=1)] | None
+    sha256: str | None
+    md5: str | None
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file to fetch, and its name here. Versions hold the same images, packed differently."""
+
+    file: str
+    versions: tuple[Version, ...]
+
+
+@dataclass(frozen=True)
+class FetchedSource:
+    """A published data set, fetched as archives; the module ``kind`` knows their layout.
+
+    ``location`` is ``pipeline/sources/fetch``, or the user's own copy: a file in place of the
+    first archive, or a folder in place of all. ``page`` is where a person finds the archives.
+    Of its data sets only ``data_sets`` are kept. ``expected_images`` holds their published numbers
+    for each split before any limit; null checks none. ``max_images`` and ``max_gib`` (packed)
+    shorten each of the training splits. ``skip_unreadable``: see ``FolderSource``.
+    """
+
+    kind: Literal[
+        "sidd",
+        "spa",
+        "realblur",
+        "dfwb",
+        "rain13k",
+        "gopro",
+        "coco",
+        "polyu",
+        "cc15",
+        "dnd",
+        "real_internet",
+    ]
+    location: str
+    licence: str
+    page: str
+    archives: dict[str, Archive]
+    data_sets: tuple[str, ...]
+    expected_images: dict[str, int] | None
+    max_images: Annotated[int, Setting(low=1)] | None
+    max_gib: Annotated[float, Setting(low=0, unit="GiB of packed pixels")] | None
+    skip_unreadable: bool
+    crops: Crops
+
+
+Source = BundledSource | FolderSource | FetchedSource
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pipeline.config.data import BundledPhotograph, BundledSource
 from pipeline.errors import UserError
-from pipeline.sources.photographs import ARCHIVE, ImageFile, Photograph, write_archive
+from pipeline.sources.archives import write_archive
+from pipeline.sources.photographs import ARCHIVE, ImageFile, Photograph
 
 
 def download(settings: BundledSource, folder: Path) -> None:

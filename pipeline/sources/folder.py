@@ -5,18 +5,20 @@ folders, without the ending. Without test pairs the real photographs are restore
 but there is nothing to score.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FolderSource
 from pipeline.errors import UserError
+from pipeline.image_files import ENDINGS
+from pipeline.progress import Progress
+from pipeline.sources.archives import open_archive, write_archive
 from pipeline.sources.photographs import (
     ARCHIVE,
-    ENDINGS,
     ImageFile,
     Photograph,
     decode,
-    open_archive,
-    write_archive,
+    decoding_threads,
 )
 
 UNSCORED = "own photographs without truth"
@@ -40,8 +42,7 @@ def download(settings: FolderSource, folder: Path) -> None:
         files |= {
             f"{name}/{key}{path.suffix}": path for key, path in _images(root / chosen).items()
         }
-    for path in files.values():
-        decode(path.read_bytes(), str(path))
+    _require_readable(files, settings.skip_unreadable)
     write_archive(
         folder / ARCHIVE,
         [(name, lambda path=path: path.read_bytes()) for name, path in files.items()],  # type: ignore[misc]
@@ -114,6 +115,38 @@ def _images(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _require_readable(files: dict[str, Path], skip: bool) -> None:
+    """Stop at the first file that cannot be read or, to skip, drop training images like it."""
+    unreadable: dict[str, str] = {}
+    with Progress("checking", "images") as progress, ThreadPoolExecutor(decoding_threads()) as pool:
+        task = progress.add("photographs", len(files))
+        reasons = zip(files, pool.map(_unreadable, files.values()), strict=True)
+        for done, (name, reason) in enumerate(reasons, 1):
+            progress.reach(task, done, len(files), fresh=1)
+            if reason is not None and (not skip or name.startswith("test/")):
+                pool.shutdown(cancel_futures=True)
+                raise UserError(reason)
+            if reason is not None:
+                unreadable[name] = reason
+                progress.say(f"left out {reason}")
+        if unreadable:
+            progress.say(f"left out {len(unreadable)} of {len(files)} images")
+    gone = {name.rpartition(".")[0].partition("/")[2] for name in unreadable
+            if name.startswith(("clean/", "degraded/"))}  # fmt: skip
+    for name in list(files):
+        partner = name.rpartition(".")[0].partition("/")[2] in gone
+        if name in unreadable or (partner and name.startswith(("clean/", "degraded/"))):
+            del files[name]
+
+
+def _unreadable(path: Path) -> str | None:
+    try:
+        decode(path.read_bytes(), str(path))
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def _is_unicode(name: str) -> bool:
     # undecodable bytes of a file name become lone surrogates, which no archive can hold
     return not any("\ud800" <= character <= "\udfff" for character in name)
@@ -121,12 +154,11 @@ def _is_unicode(name: str) -> bool:
 
 def _archived(archive: Path) -> dict[str, dict[str, ImageFile]]:
     by_folder: dict[str, dict[str, ImageFile]] = {}
-    with open_archive(archive) as opened:
-        for name in opened.namelist():
-            parts = PurePosixPath(name).with_suffix("").parts
-            depth = 3 if parts[0] == "test" else 1
-            group = by_folder.setdefault("/".join(parts[:depth]), {})
-            group["/".join(parts[depth:])] = ImageFile(archive, name)
+    for name in open_archive(archive).namelist():
+        parts = PurePosixPath(name).with_suffix("").parts
+        depth = 3 if parts[0] == "test" else 1
+        group = by_folder.setdefault("/".join(parts[:depth]), {})
+        group["/".join(parts[depth:])] = ImageFile(archive, name)
     return by_folder
 
 

@@ -1,30 +1,54 @@
 """What a source yields, and how image files become 8-bit RGB arrays."""
 
-import contextlib
 import io
+import os
 import re
-import struct
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+import zlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
+from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from pipeline.config.data import Split
 from pipeline.errors import UserError
-from pipeline.files import replacing
+from pipeline.image_files import (
+    ENDINGS,
+    EXIF_ORIENTATION,
+    SIDEWAYS,
+    damaged,
+    open_image,
+    told_as_damage,
+)
+from pipeline.sources.archives import archives_in, open_archive
 
 ARCHIVE = "photographs.zip"
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-EXIF_ORIENTATION = 0x0112
-SIDEWAYS = (5, 6, 7, 8)
-"""EXIF orientations that swap height and width."""
+MOST_THREADS = 8
+_PNG_MARKS = (b"eXIf", b"exif", b"XML:com.adobe.xmp")
+"""A PNG without any of these has no orientation."""
 
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the same bytes every day
+Image.MAX_IMAGE_PIXELS = 125_000_000
+"""Pillow warns of more pixels than this and refuses twice as many."""
+
+
+class Picture(Protocol):
+    """An image somewhere in an archive, read when it is asked for."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages and tables."""
+        ...
+
+    def size(self) -> tuple[int, int]:
+        """Return (height, width) as shown, without decoding it."""
+        ...
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return the decoded image (height, width, 3) uint8 RGB."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,11 +59,14 @@ class ImageFile:
     name: str
 
     def size(self) -> tuple[int, int]:
-        """Return (height, width) as shown, from the header alone."""
-        with open_archive(self.archive) as archive, archive.open(self.name) as file:
-            image = _open(file, self.name)
-            width, height = image.size
-            with _told_as_damage(self.name):
+        """Return (height, width) as shown, without decoding it."""
+        content = self.content()
+        image = open_image(io.BytesIO(content), self.name)
+        width, height = image.size
+        orientation = None
+        # for a PNG Pillow decodes all of it, to look for EXIF data behind the pixels
+        if image.format != "PNG" or any(mark in content for mark in _PNG_MARKS):
+            with told_as_damage(self.name):
                 orientation = image.getexif().get(EXIF_ORIENTATION)
         # Pillow has turned the size of a TIFF already
         sideways = orientation in SIDEWAYS and image.format != "TIFF"
@@ -47,8 +74,16 @@ class ImageFile:
 
     def pixels(self) -> NDArray[np.uint8]:
         """Return the decoded image (height, width, 3) uint8 RGB."""
-        with open_archive(self.archive) as archive:
-            return decode(archive.read(self.name), self.name)
+        return decode(self.content(), self.name)
+
+    def content(self) -> bytes:
+        """Return the file as it is."""
+        archive = open_archive(self.archive)
+        try:
+            with told_as_damage(self.name):
+                return archive.read(self.name)
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            raise UserError(damaged(self.name, error)) from None
 
 
 @dataclass(frozen=True)
@@ -59,8 +94,33 @@ class Photograph:
     split: Split
     scene: str
     data_set: str
-    degraded: ImageFile | None
-    clean: ImageFile | None
+    degraded: Picture | None
+    clean: Picture | None
+
+
+def files_in(folder: Path) -> list[ImageFile]:
+    """Return every file of the archives in a folder, without hidden ones and those of macOS."""
+    return [
+        ImageFile(archive, name)
+        for archive in archives_in(folder)
+        for name in open_archive(archive).namelist()
+        if not name.endswith("/") and not _is_hidden(name)
+    ]
+
+
+def images_in(folder: Path) -> list[ImageFile]:
+    """Return the images among ``files_in``."""
+    return [file for file in files_in(folder) if file.name.lower().endswith(ENDINGS)]
+
+
+def decoding_threads() -> int:
+    """Return how many images to decode at a time: Pillow lets other threads run meanwhile."""
+    return min(len(os.sched_getaffinity(0)), MOST_THREADS)
+
+
+def _is_hidden(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return parts[-1].startswith(".") or "__MACOSX" in parts
 
 
 def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
@@ -71,58 +131,18 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         UserError: not an image, truncated, more than 8 bits a channel, CMYK, or transparent.
     """
-    image = _open(io.BytesIO(encoded), name)
+    image = open_image(io.BytesIO(encoded), name)
     # Pillow drops the lower 8 bits of 16-bit colours silently, and forgets the tiles on loading
     deep = any(re.search(r";16[BLN]", str(tile.args)) for tile in getattr(image, "tile", ()))
-    with _told_as_damage(name):
+    with told_as_damage(name):
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     if deep or image.mode in ("I", "F") or image.mode.startswith("I;16"):
         raise UserError(f"{name}: more than 8 bits a channel ({image.mode}); save it with 8 bits")
     if image.mode == "CMYK":
         raise UserError(f"{name}: CMYK colours; save it as RGB")
-    if "A" in upright.getbands() or "transparency" in upright.info:
-        upright = upright.convert("RGBA")
-        if np.asarray(upright.getchannel("A")).min() < 255:
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if np.asarray(image.getchannel("A")).min() < 255:
             raise UserError(f"{name}: transparent pixels have no colour; save it without alpha")
-    return np.asarray(upright.convert("RGB"))
-
-
-def write_archive(path: Path, entries: Iterable[tuple[str, Callable[[], bytes]]]) -> None:
-    """Write files into one uncompressed zip, sorted by name and undated: same files, same bytes."""
-    with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
-        for name, read in sorted(entries):
-            archive.writestr(zipfile.ZipInfo(name, _EARLIEST), read())
-
-
-def open_archive(path: Path) -> zipfile.ZipFile:
-    """Open an archive for reading.
-
-    Raises:
-        UserError: the archive is missing or damaged.
-    """
-    try:
-        return zipfile.ZipFile(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; 'dvc repro' or 'dvc checkout' makes it") from None
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and run 'dvc repro'") from None
-
-
-@contextlib.contextmanager
-def _told_as_damage(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error) as error:
-        raise UserError(f"{name}: damaged image ({error}); replace or remove the file") from None
-
-
-def _open(file: IO[bytes], name: str) -> Image.Image:
-    try:
-        return Image.open(file)
-    except UnidentifiedImageError:
-        raise UserError(f"{name}: not an image; expected {', '.join(ENDINGS)}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{name}: damaged image ({error}); replace or remove the file") from None
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{name}: {error}") from None
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

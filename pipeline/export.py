@@ -1,0 +1,106 @@
+"""Export a trained restorer as ONNX, and write its model card.
+
+Usage: python -m pipeline.export RUN_OR_FILE [--onnx FILE] [--card FILE]
+
+ONNX: input 'degraded' and output 'restored', (batch, 3, height, width) float32 RGB in [0, 1],
+the output not clamped. Batch, height and width are free, both sides multiples of the network's
+factor. The file's metadata holds that factor ('multiple_of') and the model's facts. Needs the
+optional packages: pip install '.[export]'.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.files import replacing, write_text
+from pipeline.paths import find_model
+from pipeline.restoration import InRange, load_network
+
+INPUT, OUTPUT = "degraded", "restored"
+PRODUCER = "noise-space-adaptation"
+
+
+def export_onnx(network: InRange, facts: dict[str, Any], path: Path) -> None:
+    """Write the network as ONNX, whole or not at all.
+
+    Raises:
+        UserError: the packages for it are not installed.
+    """
+    import torch
+
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (torch's exporter needs it)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed; pip install '.[export]'") from None
+    batch, rows, columns = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
+    factor = network.factor
+    # sides of two and three times the factor: an example of 1 would be taken as fixed
+    example = torch.zeros(2, 3, 2 * factor, 3 * factor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own future, none of the result
+        program = torch.onnx.export(
+            network.cpu(),
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: batch, 2: factor * rows, 3: factor * columns},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    model.producer_name = PRODUCER
+    onnx.helper.set_model_props(
+        model,
+        {
+            "multiple_of": str(factor),
+            "range": "RGB in [0, 1], output not clamped",
+            "facts": json.dumps(facts),
+        },
+    )
+    onnx.checker.check_model(model)
+    with replacing(path) as partial:
+        partial.write_bytes(model.SerializeToString())
+
+
+def main(words: list[str]) -> None:
+    """Write what the command line asks for.
+
+    Raises:
+        UserError: no model, a damaged one, missing packages.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", help="a model.safetensors, or a run as denoise/noise_space-0")
+    parser.add_argument("--onnx", type=Path, metavar="FILE")
+    parser.add_argument("--card", type=Path, metavar="FILE", help="model card, Markdown")
+    arguments = parser.parse_args(words)
+    if not (arguments.onnx or arguments.card):
+        parser.error("nothing to write: give --onnx FILE, --card FILE or both")
+    path = find_model(arguments.model)
+    network, facts = load_network(path)
+    if arguments.onnx:
+        export_onnx(network, facts, arguments.onnx)
+        print(f"{arguments.onnx}: sides must be multiples of {network.factor}")
+    if arguments.card:
+        from pipeline.model_card import model_card
+
+        write_text(arguments.card, model_card(path, network, facts))
+        print(f"{arguments.card}: written")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

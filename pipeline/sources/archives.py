@@ -1,0 +1,353 @@
+"""Archives as they are fetched, read without unpacking: zip (also cut into parts) and tar.
+
+What cannot be read at random (tar.gz, rar) is unpacked once, beside the folder of the archives.
+Nothing is ever written to a path that an archive names, except by an unpacking tool for rar,
+whose listing is checked before and whose work is checked afterwards.
+"""
+
+import contextlib
+import functools
+import gzip
+import io
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Protocol
+
+from pipeline.errors import UserError
+from pipeline.files import replacing, require_space
+
+PART = re.compile(r"(?P<whole>.+\.zip)\.(?P<number>\d{2,3})")
+LARGEST_RATIO = 200
+"""Unpacked to packed bytes: photographs have about 1, lists of names 10, bombs 1000 and more."""
+SMALL_BYTES = 100 * 2**20
+"""Whatever unpacks to less is no bomb."""
+CHECKSUMS = "checksums.txt"
+LOOSE = (".txt", ".mat")
+"""Endings of files that are fetched as they are, without an archive around them."""
+
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the same bytes every day
+_CHUNK = 2**20
+_RAR_TOOLS = {
+    "unrar": ["x", "-y", "-idq", "{archive}", "{folder}/"],
+    "7z": ["x", "-y", "-bd", "-o{folder}", "{archive}"],
+    "unar": ["-quiet", "-no-directory", "-output-directory", "{folder}", "{archive}"],
+    "bsdtar": ["-x", "-f", "{archive}", "-C", "{folder}"],
+}
+
+
+class Reader(Protocol):
+    """What every open archive can do; any thread may do it."""
+
+    def namelist(self) -> list[str]:
+        """Return the names of all entries."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file."""
+        ...
+
+    def open(self, name: str) -> IO[bytes]:
+        """Return a file for reading."""
+        ...
+
+
+def write_archive(path: Path, entries: Iterable[tuple[str, Callable[[], bytes]]]) -> None:
+    """Write files into one uncompressed zip, sorted by name and undated: same files, same bytes."""
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name, read in sorted(entries):
+            archive.writestr(zipfile.ZipInfo(name, _EARLIEST), read())
+
+
+def open_archive(path: Path) -> Reader:
+    """Return an archive opened for reading; it stays open for the next call.
+
+    Raises:
+        UserError: the archive is missing or damaged, names a file outside of itself, or declares
+            to unpack to a size that no photographs have.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; 'dvc repro' or 'dvc checkout' makes it") from None
+    try:
+        return _opened(path, status.st_mtime_ns, status.st_size)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, NotImplementedError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and run 'dvc repro'") from None
+
+
+def archives_in(folder: Path) -> list[Path]:
+    """Return what ``open_archive`` can open of a folder, sorted; of a zip in parts, the first.
+
+    Raises:
+        UserError: a part is missing, or an archive is of a kind that cannot be read.
+    """
+    unpacked = unpacked_folder(folder)
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        part = PART.fullmatch(path.name)
+        if path.name == CHECKSUMS or (part and path != parts_of(path)[0]):
+            continue
+        found.append(unpacked / path.name if _unpacker(path) else path)
+    return found
+
+
+@contextlib.contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Unpack what cannot be read at random into a folder beside, which is removed at the end.
+
+    Raises:
+        UserError: damaged, a bomb, a path outside of the archive, no tool for rar, or a full disk.
+    """
+    scratch = unpacked_folder(folder)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a killed run
+    try:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            unpack = _unpacker(path)
+            if unpack is not None:
+                scratch.mkdir(exist_ok=True)
+                unpack(path, scratch / path.name)
+        yield
+    finally:
+        _opened.cache_clear()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def unpacked_folder(folder: Path) -> Path:
+    """Return where ``readable`` unpacks the archives of a folder."""
+    return folder.parent / f".{folder.name}.unpacked"
+
+
+def _unpacker(path: Path) -> Callable[[Path, Path], None] | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic.startswith(b"\x1f\x8b"):
+        return _gunzip
+    return _unrar if magic == b"Rar!" else None
+
+
+@functools.lru_cache(maxsize=32)
+def _opened(path: Path, modified_ns: int, size: int) -> Reader:
+    if path.is_dir():
+        return _Folder(path)
+    if path.suffix.lower() in LOOSE:
+        return _Loose(path)
+    if tarfile.is_tarfile(path):
+        return _Tar(path)
+    archive = zipfile.ZipFile(
+        io.BufferedReader(_Parts(path)) if PART.fullmatch(path.name) else path
+    )
+    for entry in archive.infolist():
+        _require_inside(path, entry.filename)
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            _require_inside(path, entry.filename, archive.read(entry).decode(errors="replace"))
+        if entry.flag_bits & 1:
+            raise UserError(f"{path}: {entry.filename!r} is encrypted; expected a plain zip")
+    packed = sum(part.stat().st_size for part in parts_of(path))
+    _require_no_bomb(path, sum(entry.file_size for entry in archive.infolist()), packed)
+    return archive
+
+
+def _require_inside(path: Path, name: str, link: str | None = None) -> None:
+    """Refuse a name, or the target of a link of that name, that leaves the archive."""
+    written = (link if link is not None else name).replace("\\", "/")
+    absolute = written.startswith("/") or re.match(r"[A-Za-z]:", written)
+    parents = PurePosixPath(name).parent.parts if link is not None else ()
+    depth = 0
+    for part in (*parents, *PurePosixPath(written).parts):
+        depth += -1 if part == ".." else 1
+        if depth < 0 or absolute:
+            what = f"links to {link!r}" if link is not None else "lies"
+            raise UserError(
+                f"{path}: {name!r} {what} outside of the archive; do not trust this file:"
+                " delete it and fetch it anew"
+            )
+
+
+def _require_no_bomb(path: Path, unpacked: int, packed: int) -> None:
+    if unpacked > max(SMALL_BYTES, LARGEST_RATIO * packed):
+        raise UserError(
+            f"{path}: {packed:,} bytes unpack to {unpacked:,} or more; photographs do not:"
+            " delete it and fetch it anew"
+        )
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Return all parts of the cut zip that a path is a part of; else the path alone.
+
+    Raises:
+        UserError: a part between two others is missing.
+    """
+    part = PART.fullmatch(path.name)
+    if part is None:
+        return [path]
+    found = sorted(path.parent.glob(f"{part['whole']}.{'[0-9]' * len(part['number'])}"))
+    numbers = [int(other.name.rpartition(".")[2]) for other in found]
+    missing = sorted(set(range(min(numbers[0], 1), numbers[-1] + 1)) - set(numbers))
+    if missing:
+        raise UserError(f"{path.parent}: part {missing[0]:02d} of {part['whole']} is missing")
+    return found
+
+
+class _Parts(io.RawIOBase):
+    """The parts of a cut file as one."""
+
+    def __init__(self, first: Path) -> None:
+        self._files = [part.open("rb") for part in parts_of(first)]
+        sizes = [os.fstat(file.fileno()).st_size for file in self._files]
+        self._ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = offset + (0, self._place, self._ends[-1])[whence]
+        return self._place
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        index = next((i for i, end in enumerate(self._ends) if self._place < end), None)
+        if index is None:
+            return 0
+        size = min(len(buffer), self._ends[index] - self._place)
+        start = self._ends[index - 1] if index else 0
+        content = os.pread(self._files[index].fileno(), size, self._place - start)
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)
+
+
+@dataclass(frozen=True)
+class _Tar:
+    """An uncompressed tar, listed once and then read at random."""
+
+    path: Path
+
+    @functools.cached_property
+    def _places(self) -> dict[str, tuple[int, int]]:
+        places, size = {}, self.path.stat().st_size
+        with tarfile.open(self.path, "r:") as archive:
+            for entry in archive:
+                _require_inside(self.path, entry.name)
+                if entry.issym():
+                    _require_inside(self.path, entry.name, entry.linkname)
+                if entry.isdev() or entry.issparse():
+                    raise UserError(f"{self.path}: {entry.name!r} is no plain file")
+                if entry.offset_data + entry.size > size:
+                    raise tarfile.ReadError(f"{entry.name!r} is cut off")
+                if entry.isreg():
+                    places[entry.name] = (entry.offset_data, entry.size)
+        return places
+
+    def __post_init__(self) -> None:
+        self.__dict__["_file"] = self.path.open("rb")
+        _ = self._places
+
+    def namelist(self) -> list[str]:
+        return list(self._places)
+
+    def read(self, name: str) -> bytes:
+        offset, size = self._places[name]
+        file: IO[bytes] = self.__dict__["_file"]
+        return os.pread(file.fileno(), size, offset)
+
+    def open(self, name: str) -> IO[bytes]:
+        return io.BytesIO(self.read(name))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """Unpacked files."""
+
+    path: Path
+
+    def namelist(self) -> list[str]:
+        found = (path for path in sorted(self.path.rglob("*")) if path.is_file())
+        return [path.relative_to(self.path).as_posix() for path in found]
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def open(self, name: str) -> IO[bytes]:
+        return (self.path / name).open("rb")
+
+
+@dataclass(frozen=True)
+class _Loose:
+    """A file without an archive around it."""
+
+    path: Path
+
+    def namelist(self) -> list[str]:
+        return [self.path.name]
+
+    def read(self, name: str) -> bytes:
+        return self.path.read_bytes()
+
+    def open(self, name: str) -> IO[bytes]:
+        return self.path.open("rb")
+
+
+def _gunzip(path: Path, target: Path) -> None:
+    packed = path.stat().st_size
+    require_space(target.parent, packed)
+    written = 0
+    try:
+        with gzip.open(path) as source, target.open("wb") as file:
+            while chunk := source.read(_CHUNK):
+                written += len(chunk)
+                _require_no_bomb(path, written, packed)
+                file.write(chunk)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and run 'dvc repro'") from None
+
+
+def _unrar(path: Path, target: Path) -> None:
+    import rarfile
+
+    tool = next((name for name in _RAR_TOOLS if shutil.which(name)), None)
+    if tool is None:
+        raise UserError(
+            f"{path}: unpacking rar needs one of {', '.join(_RAR_TOOLS)}; install one, or pack the"
+            " files as zip and name it with sources.<name>.location"
+        )
+    try:
+        with rarfile.RarFile(path) as archive:
+            entries = archive.infolist()
+    except rarfile.Error as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and run 'dvc repro'") from None
+    for entry in entries:
+        _require_inside(path, entry.filename)
+        if entry.is_symlink():
+            raise UserError(f"{path}: {entry.filename!r} is a link; expected plain files")
+    declared = {entry.filename: entry.file_size for entry in entries if entry.is_file()}
+    _require_no_bomb(path, sum(declared.values()), path.stat().st_size)
+    require_space(target.parent, sum(declared.values()))
+    target.mkdir()
+    command = [part.format(archive=path.resolve(), folder=target.resolve())
+               for part in _RAR_TOOLS[tool]]  # fmt: skip
+    done = subprocess.run([tool, *command], capture_output=True, text=True)
+    found = {
+        file.relative_to(target).as_posix(): file.lstat().st_size
+        for file in target.rglob("*")
+        if not file.is_dir() or file.is_symlink()
+    }
+    if done.returncode or found != declared:
+        said = " ".join((done.stderr or done.stdout).split())[-200:]
+        raise UserError(
+            f"{path}: {tool} unpacked {len(found)} of {len(declared)} files as declared"
+            f" (status {done.returncode}: {said}); delete it and run 'dvc repro'"
+        )

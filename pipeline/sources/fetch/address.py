@@ -1,0 +1,215 @@
+"""Bring the bytes of one address into a partial file, going on from what is there.
+
+``requests`` for HTTP: pooch neither goes on with half a file nor tells a cut connection from a
+finished one. ``gdown`` for Google Drive, which shows a page to be confirmed before a large file.
+"""
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from pipeline.config.data import Version
+from pipeline.files import require_space, write_text
+
+Report = Callable[[int, int | None], None]
+"""Takes the bytes that are here and, if known, all bytes."""
+
+ATTEMPTS = 5
+"""In a row without a single new byte."""
+BACKOFF_S = 1.0
+"""Waited after the first failure, doubled after each further one."""
+TIMEOUT_S = (15, 60)
+"""For a connection, and between two pieces of the answer."""
+_CHUNK = 2**20
+_DRIVE = re.compile(r"https://drive\.google\.com/")
+_BUSY = (408, 425, 429)
+
+
+class Refused(Exception):
+    """An address does not give the file; another one may."""
+
+
+class _Interrupted(Exception):
+    """The same address may give the rest a little later."""
+
+
+@dataclass(frozen=True)
+class _Note:
+    """What is known of a partial file; written beside it."""
+
+    url: str
+    validator: str | None
+    total: int | None
+
+
+def transfer(
+    url: str, partial: Path, version: Version, report: Report, stop: threading.Event
+) -> bool:
+    """Fill ``partial`` to its end; return whether it went on from bytes that were there before.
+
+    Raises:
+        Refused: no such file, a page instead of a file, another size than expected, or no progress
+            in ``ATTEMPTS`` attempts.
+        UserError: the disk is too small.
+    """
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    if _DRIVE.match(url):
+        return _from_drive(url, partial, report, stop)
+    failures, went_on = 0, _size(partial) > 0
+    while True:
+        before = _size(partial)
+        try:
+            _request(url, partial, version, report, stop)
+            return went_on
+        except (requests.RequestException, _Interrupted) as error:
+            advanced = _size(partial) > before
+            went_on = went_on or _size(partial) > 0
+            failures = 0 if advanced else failures + 1
+            if failures >= ATTEMPTS:
+                raise Refused(f"{_plain(error)}, {ATTEMPTS} times in a row") from None
+            stop.wait(BACKOFF_S * 2 ** max(failures - 1, 0))
+            if stop.is_set():
+                raise Refused("stopped") from None
+
+
+def _request(
+    url: str, partial: Path, version: Version, report: Report, stop: threading.Event
+) -> None:
+    note = _read_note(partial)
+    have = _size(partial) if _may_go_on(note, url, version) else 0
+    headers = {"Accept-Encoding": "identity"}
+    if have and note and note.total == have:
+        return
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if note and note.url == url and note.validator:
+            headers["If-Range"] = note.validator
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
+        if answer.status_code == 416:
+            partial.unlink(missing_ok=True)
+            raise _Interrupted("the server has no more bytes than are here; beginning anew")
+        if answer.status_code >= 500 or answer.status_code in _BUSY:
+            raise _Interrupted(f"HTTP {answer.status_code} {answer.reason}")
+        if answer.status_code >= 400:
+            raise Refused(f"HTTP {answer.status_code} {answer.reason}")
+        kind = answer.headers.get("Content-Type", "").partition(";")[0]
+        if kind == "text/html":
+            raise Refused("a web page instead of the file")
+        start, total = _extent(answer)
+        if start not in (0, have) or (start and note and note.total not in (None, total)):
+            partial.unlink(missing_ok=True)
+            raise _Interrupted("the file has changed meanwhile; beginning anew")
+        if version.size_bytes is not None and total not in (None, version.size_bytes):
+            raise Refused(f"expected {version.size_bytes} bytes, the server has {total}")
+        require_space(partial.parent, (total or 0) - start)
+        validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        weak = validator is not None and validator.startswith("W/")
+        if start == 0:
+            partial.write_bytes(b"")  # before the note says whose bytes these are
+        _write_note(partial, _Note(url, None if weak else validator, total))
+        _save(answer, partial, start, total, report, stop)
+
+
+def _save(
+    answer: requests.Response,
+    partial: Path,
+    start: int,
+    total: int | None,
+    report: Report,
+    stop: threading.Event,
+) -> None:
+    done = start
+    with partial.open("r+b") as file:
+        file.seek(start)
+        file.truncate()
+        report(done, total)
+        for chunk in answer.iter_content(_CHUNK):
+            file.write(chunk)
+            done += len(chunk)
+            report(done, total)
+            if stop.is_set():
+                raise Refused("stopped")
+    if total is not None and done != total:
+        raise _Interrupted(f"the answer ended after {done} of {total} bytes")
+
+
+def _may_go_on(note: _Note | None, url: str, version: Version) -> bool:
+    """Bytes of another address, or without a mark of their version, need a checksum to be sure."""
+    if note is None:
+        return False
+    return bool(version.sha256 or version.md5 or (note.url == url and note.validator))
+
+
+def _extent(answer: requests.Response) -> tuple[int, int | None]:
+    """Return the first byte of the answer's content and the size of the whole file."""
+    if answer.status_code == 206:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        if match is None:
+            raise Refused(f"a part of the file without its place ({dict(answer.headers)})")
+        return int(match[1]), None if match[2] == "*" else int(match[2])
+    length = answer.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdigit() else None
+
+
+def _from_drive(url: str, partial: Path, report: Report, stop: threading.Event) -> bool:
+    import gdown
+    from gdown.exceptions import DownloadCancelled, DownloadError, FileURLRetrievalError
+
+    begun = list(partial.parent.glob(f"{partial.name}.drive*"))
+    output = partial.with_name(f"{partial.name}.drive")
+    if len([path for path in begun if path != output]) > 1:
+        for path in begun:
+            path.unlink()
+    try:
+        gdown.download(
+            url,
+            str(output),
+            quiet=True,
+            use_cookies=False,
+            resume=True,
+            progress=report,
+            timeout=TIMEOUT_S,
+            retries=ATTEMPTS - 1,
+            cancel=stop,
+        )
+    except (
+        FileURLRetrievalError,
+        DownloadError,
+        DownloadCancelled,
+        requests.RequestException,
+    ) as error:
+        raise Refused(_plain(error)) from None
+    shutil.move(output, partial)
+    return bool(begun)
+
+
+def _plain(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def note_file(partial: Path) -> Path:
+    """Return where it is noted whose bytes a partial file holds."""
+    return partial.with_name(f"{partial.name}.json")
+
+
+def _read_note(partial: Path) -> _Note | None:
+    try:
+        values: dict[str, Any] = json.loads(note_file(partial).read_text(encoding="utf-8"))
+        return _Note(**values)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write_note(partial: Path, note: _Note) -> None:
+    write_text(note_file(partial), json.dumps(vars(note)))

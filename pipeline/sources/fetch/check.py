@@ -1,0 +1,96 @@
+"""Is a file what it should be? By size and checksum, and by a look at how it begins and ends."""
+
+import hashlib
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config.data import Version
+from pipeline.errors import UserError
+from pipeline.sources.archives import LOOSE, PART
+
+_CHUNK = 2**22
+_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head")
+
+
+class Wrong(UserError):
+    """A file is not what it should be."""
+
+
+def require_right(path: Path, versions: Sequence[Version], recorded: str | None) -> str:
+    """Return the SHA-256 of a file after holding it against what is known of it.
+
+    Args:
+        path: the file.
+        versions: what it may be; none where nothing is known.
+        recorded: the SHA-256 of its first download. It counts where a version has no checksum.
+
+    Raises:
+        Wrong: it is none of the versions, another file than at first, or no archive at all.
+    """
+    _require_archive(path)
+    size, sha256, md5 = _measure(path, any(version.md5 for version in versions))
+    expected = []
+    for version in versions:
+        known = version.sha256 or (None if version.md5 else recorded)
+        right = (
+            version.size_bytes in (None, size)
+            and known in (None, sha256)
+            and version.md5 in (None, md5)
+        )
+        if right:
+            return sha256
+        bytes_text = "any size" if version.size_bytes is None else f"{version.size_bytes} bytes"
+        hashes = [f"sha256 {known}"] if known else []
+        hashes += [f"md5 {version.md5}"] if version.md5 else []
+        expected.append(", ".join([bytes_text, *hashes]))
+    if not versions:
+        return sha256
+    hint = ""
+    if recorded and recorded != sha256 and not any(v.sha256 or v.md5 for v in versions):
+        hint = (
+            " (the checksum of its first download; if the new file is right, delete checksums.txt)"
+        )
+    raise Wrong(
+        f"{path}: expected {' or '.join(expected)}{hint}; found {size} bytes, sha256 {sha256}"
+        + (f", md5 {md5}" if md5 else "")
+    )
+
+
+def _measure(path: Path, with_md5: bool) -> tuple[int, str, str | None]:
+    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            size += len(chunk)
+            sha256.update(chunk)
+            if with_md5:
+                md5.update(chunk)
+    return size, sha256.hexdigest(), md5.hexdigest() if with_md5 else None
+
+
+def _require_archive(path: Path) -> None:
+    name = path.name.removesuffix(".partial").lower()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        begins = file.read(512)
+    if begins.lstrip().lower().startswith(_PAGES):
+        raise Wrong(f"{path}: found a web page of {size} bytes, expected an archive")
+    if size == 0:
+        raise Wrong(f"{path}: found an empty file")
+    if name.endswith(LOOSE) or PART.fullmatch(name):
+        return
+    try:
+        if name.endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                entries = len(archive.namelist())
+        elif name.endswith(".tar"):
+            with tarfile.open(path, "r:") as tar:
+                entries = 1 if tar.next() else 0
+        else:
+            magic = (b"\x1f\x8b", b"Rar!")
+            entries = begins.startswith(magic)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise Wrong(f"{path}: found {size} bytes that are no archive ({error})") from None
+    if not entries:
+        raise Wrong(f"{path}: found {size} bytes that hold no file, expected an archive")

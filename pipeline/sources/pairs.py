@@ -1,0 +1,137 @@
+"""Partners found by name, and what must hold of the photographs of a published data set."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pipeline.config.data import SPLITS, FetchedSource, Split
+from pipeline.errors import UserError
+from pipeline.sources.photographs import ImageFile, Photograph, Picture
+
+
+@dataclass(frozen=True)
+class Found:
+    """One image of a data set: what it is, as its name says."""
+
+    file: ImageFile
+    role: str
+    id: str
+    scene: str
+    split: Split
+    data_set: str
+
+
+def paired(found: Iterable[Found]) -> list[Photograph]:
+    """Return degraded and clean images of one id as photographs, sorted by id.
+
+    Unlabeled real photographs lose their truth, so that no method can see it by accident. A data
+    set may come with one of the two roles only; one that brings both must bring both of each.
+
+    Raises:
+        UserError: two images are the same photograph in the same role, or a partner is missing.
+    """
+    groups: dict[tuple[Split, str], dict[str, dict[str, Found]]] = {}
+    for item in found:
+        roles = groups.setdefault((item.split, item.data_set), {}).setdefault(item.id, {})
+        if item.role in roles:
+            raise UserError(
+                f"{item.data_set}: {roles[item.role].file.name!r} and {item.file.name!r} are both"
+                f" {item.role} images of {item.id!r}; keep one of the two"
+            )
+        roles[item.role] = item
+    listed = []
+    for (split, data_set), group in groups.items():
+        present = {role for roles in group.values() for role in roles}
+        for name, roles in group.items():
+            for lacking in sorted(present - roles.keys()):
+                raise UserError(
+                    f"{data_set}: {name!r} has no {lacking} partner; its archive is incomplete:"
+                    " delete it and fetch it anew"
+                )
+            degraded, clean = roles.get("degraded"), roles.get("clean")
+            scene = next(iter(roles.values())).scene
+            truth = clean.file if clean and split != "real" else None
+            shown = degraded.file if degraded else None
+            listed.append(Photograph(name, split, scene, data_set, shown, truth))
+    return sorted(listed, key=lambda photograph: (photograph.split, photograph.id))
+
+
+def chosen(settings: FetchedSource, name: str, listed: list[Photograph]) -> list[Photograph]:
+    """Return the photographs that the settings ask for, after checking all of their data sets.
+
+    Raises:
+        UserError: there are more or fewer than published, or a scene is in two splits.
+    """
+    kept = [photograph for photograph in listed if photograph.data_set in settings.data_sets]
+    if not kept:
+        present = sorted({photograph.data_set for photograph in listed})
+        raise UserError(
+            f"{name}: its archives hold no image of {', '.join(settings.data_sets)}"
+            f" (found: {', '.join(present) or 'nothing of a known layout'})"
+        )
+    _require_split_scenes(name, kept)
+    for split, expected in (settings.expected_images or {}).items():
+        count = sum(photograph.split == split for photograph in kept)
+        if count != expected:
+            raise UserError(
+                f"{name}: expected {expected} images of the split {split!r}, found {count}; an"
+                " archive is incomplete or another one. If this is what you want, set"
+                f" sources.{name}.expected_images=null"
+            )
+    by_split = (
+        [photograph for photograph in kept if photograph.split == split] for split in SPLITS
+    )
+    return [
+        photograph
+        for group in by_split
+        for photograph in _limited(group, settings.max_images, settings.max_gib)
+    ]
+
+
+def _limited(
+    group: list[Photograph], max_images: int | None, max_gib: float | None
+) -> list[Photograph]:
+    """Return as many photographs of a training split as the limits allow, from all of its scenes.
+
+    They are taken in the order of a hash of their names, so a larger limit only adds to them.
+    """
+    if not group or group[0].split == "test" or (max_images is None and max_gib is None):
+        return group
+    names = sorted((photograph.id for photograph in group), key=_mixed)[:max_images]
+    if max_gib is not None:
+        by_name, left = {photograph.id: photograph for photograph in group}, max_gib * 2**30
+        for count, name in enumerate(names):
+            left -= _packed_bytes(by_name[name])
+            if left < 0:
+                names = names[:count]
+                break
+    taken = set(names)
+    return [photograph for photograph in group if photograph.id in taken]
+
+
+def _mixed(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+def _packed_bytes(photograph: Photograph) -> int:
+    pictures: list[Picture] = [p for p in (photograph.degraded, photograph.clean) if p]
+    height, width = pictures[0].size()
+    return height * width * 3 * len(pictures)
+
+
+def _require_split_scenes(name: str, listed: list[Photograph]) -> None:
+    splits: dict[str, Split] = {}
+    for photograph in listed:
+        other = splits.setdefault(photograph.scene, photograph.split)
+        if other != photograph.split:
+            raise UserError(
+                f"{name}: scene {photograph.scene!r} is in the splits {other!r} and"
+                f" {photograph.split!r}; what is tested must not be seen in training"
+            )
+
+
+def named(
+    files: Iterable[ImageFile], find: Callable[[ImageFile], Found | None]
+) -> list[Photograph]:
+    """Return ``paired`` of what ``find`` knows by name; it gives None for other files."""
+    return paired(item for file in files if (item := find(file)) is not None)

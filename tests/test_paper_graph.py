@@ -1,0 +1,137 @@
+"""preset=paper from addresses to a report: miniature archives on a server, small networks."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import miniatures as mini
+from tests.file_server import Fault, FileServer, serving
+from tests.workspace import Workspace, clone, make_origin, stages_run
+
+pytestmark = pytest.mark.graph
+
+TASKS = ("denoise", "derain", "deblur")
+
+
+@dataclasses.dataclass(frozen=True)
+class Miniature:
+    """The archives of one source, and how many images they hold in each split."""
+
+    archives: dict[str, tuple[str, bytes]]
+    images: dict[str, int]
+
+
+def miniatures() -> dict[str, Miniature]:
+    """Return a miniature of every source that preset=paper names."""
+    keys = {"DIV2K.zip": "div2k", "Flickr2K.zip": "flickr2k", "WaterlooED.zip": "waterloo",
+            "BSD400.zip": "bsd400"}  # fmt: skip
+    dfwb = {keys[name]: (name, mini.as_zip(mini.images(names, 64, 80)))
+            for name, names in mini.DFWB.items()}  # fmt: skip
+    sidd = {
+        "train": ("train.zip", mini.sidd_medium(size=(64, 80))),
+        "validation": ("test1.zip", mini.sidd_validation()),
+    }
+    return {
+        "dfwb": Miniature(dfwb, {"synthetic": 6}),
+        "sidd": Miniature(sidd, {"real": 4, "test": 6}),
+        "rain13k": Miniature({"train": ("train.zip", mini.rain13k())}, {"synthetic": 3}),
+        "spa": Miniature({"all": ("spadata.zip", mini.spa_kaggle())}, {"real": 4, "test": 3}),
+        "gopro": Miniature({"train": ("train.zip", mini.gopro_restormer())}, {"synthetic": 2}),
+        "realblur": Miniature(
+            {"all": ("RealBlur.tar.gz", mini.as_tar_gz(mini.realblur()))}, {"real": 4, "test": 2}
+        ),
+    }
+
+
+REDUCED = [
+    "preset=paper", "noise_space@methods.noise_space=tiny", "restorer=unet_tiny", "seeds=[0]",
+    "train.steps=4", "train.batch=2", "train.devices=1", "train.patch=32", "train.threads=1",
+    "train.workers=0", "train.log_every_steps=1", "train.checkpoint_every_steps=2",
+    "evaluate.threads=1", "evaluate.kept_images=1", "report.examples=1",
+    "report.bootstrap_samples=100", "resources.gpu=0",
+    "sources.dfwb.crops.synthetic={size:48,step:16,only_above:60}",
+    "sources.sidd.crops.real={size:48,step:40,only_above:0}",
+    "sources.gopro.crops.synthetic={size:32,step:16,only_above:0}",
+]  # fmt: skip
+
+
+def overrides(server: FileServer) -> list[str]:
+    """Serve every miniature; return preset=paper with their addresses and small sizes."""
+    found = list(REDUCED)
+    for source, miniature in miniatures().items():
+        for key, (name, content) in miniature.archives.items():
+            url = server.add(f"{source}/{name}", content)
+            version = f"{{urls:['{url}'],size_bytes:null,sha256:null,md5:null}}"
+            found.append(f"sources.{source}.archives.{key}.versions=[{version}]")
+        counts = ",".join(f"{split}:{count}" for split, count in miniature.images.items())
+        found.append(f"sources.{source}.expected_images={{{counts}}}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FileServer]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, server: FileServer) -> Workspace:
+    """A clone in which preset=paper has run on the miniatures."""
+    origin = make_origin(tmp_path_factory.mktemp("paper"))
+    found = clone(origin, origin.parent / "clone")
+    found.succeed("python", "-m", "pipeline.compose", *overrides(server))
+    # the way is not smooth: the run must manage by itself
+    server.fail("sidd/train.zip", Fault("cut", 20_000), Fault("status", 503))
+    server.fail("realblur/RealBlur.tar.gz", Fault("cut", 10_000), Fault("no range"))
+    assert "report" in stages_run(found.succeed("dvc", "repro"))
+    return found
+
+
+def test_every_task_is_scored_on_its_own_test_images(workspace: Workspace) -> None:
+    rows = json.loads((workspace.folder / "reports" / "summary.json").read_text())
+    scored = {(row["task"], row["data_set"], row["protocol"], row["images"]) for row in rows}
+    assert scored == {
+        ("denoise", "SIDD validation", "sidd", 6),
+        ("derain", "SPA test", "y", 3),
+        ("deblur", "RealBlur-J", "rgb", 2),
+    }
+    assert not any(row["simulated"] for row in rows)
+    methods = {(row["task"], row["method"]) for row in rows}
+    assert methods == {
+        (task, method) for task in TASKS for method in ("degraded", "vanilla", "noise_space")
+    }
+
+
+def test_the_lock_holds_what_was_fetched(workspace: Workspace) -> None:
+    raw = workspace.folder / "data" / "raw"
+    for source, miniature in miniatures().items():
+        names = {path.name for path in (raw / source).iterdir()}
+        assert len(names) == len(miniature.archives) + 1 and "checksums.txt" in names
+    assert {f"data/raw/{source}" for source in miniatures()} <= set(workspace.hashes())
+    assert stages_run(workspace.succeed("dvc", "repro")) == set()
+
+
+def test_another_crop_size_fetches_nothing_anew(workspace: Workspace, server: FileServer) -> None:
+    before = len(server.requests)
+    changed = "sources.sidd.crops.real={size:40,step:40,only_above:0}"
+    workspace.succeed("python", "-m", "pipeline.compose", *overrides(server), changed)
+    output = workspace.succeed("dvc", "repro", "prepare@sidd")
+    assert stages_run(output) == {"download@sidd", "prepare@sidd"}
+    assert len(server.requests) == before
+
+
+def test_a_local_folder_in_place_of_the_addresses(workspace: Workspace, tmp_path: Path) -> None:
+    with serving() as other:
+        local = tmp_path / "sidd"
+        local.mkdir()
+        for name, content in miniatures()["sidd"].archives.values():
+            (local / name).write_bytes(content)
+        changed = [*overrides(other), f"sources.sidd.location={local}"]
+        workspace.succeed("python", "-m", "pipeline.compose", *changed)
+        before = workspace.hashes()["data/prepared/sidd"]
+        workspace.succeed("dvc", "repro", "prepare@sidd")
+        assert not other.requests
+        assert workspace.hashes()["data/prepared/sidd"] != before, "back at the first crop size"
