@@ -1,12 +1,13 @@
 # make reproduce   set up, then rebuild every result of the demo
 # make test        set up, then run everything that must pass
+# make test-slurm  the graph on a real Slurm on this machine: Debian, as root, minutes
 
 PYTHON ?= python3.11
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test lint clean
+.PHONY: setup reproduce test test-slurm lint clean
 
 setup: $(READY)
 
@@ -27,6 +28,10 @@ lint: setup
 
 test: lint
 	$(RUN) pytest
+
+test-slurm: setup
+	tests/slurm/cluster.sh install
+	$(RUN) pytest tests/slurm
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -84,8 +84,14 @@ def _write_cost(arguments: dict[str, int | str], wall_s: float) -> None:
     write_text(COSTS / f"{record['stage']}.json", json.dumps(record, indent=2) + "\n")
 
 
-def _die_with_parent() -> None:
-    """Under DVC, end when DVC is killed: an orphan would go on writing beside its successor."""
-    if "DVC_ROOT" in os.environ and sys.platform == "linux":
+def end_with_parent() -> None:
+    """End this process when the one that started it is killed."""
+    if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def _die_with_parent() -> None:
+    """Under DVC, end when DVC is killed: an orphan would go on writing beside its successor."""
+    if "DVC_ROOT" in os.environ:
+        end_with_parent()

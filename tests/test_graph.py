@@ -251,6 +251,8 @@ def test_every_stage_says_what_it_does_and_needs(stages: dict[str, Any]) -> None
         ("pipeline.training.loop", "diffusers skimage matplotlib dvc hydra"),
         ("pipeline.compose", "torch dvc hydra matplotlib"),
         ("pipeline.mend_lock", "torch dvc hydra matplotlib"),
+        ("pipeline.workflow", "torch dvc hydra matplotlib h5py"),
+        ("pipeline.vary", "torch dvc hydra matplotlib h5py snakemake"),
     ],
 )
 def test_nothing_heavier_than_needed_is_imported(module: str, heavy: str) -> None:

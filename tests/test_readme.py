@@ -1,4 +1,4 @@
-"""README.md: its overrides compose, its files and targets exist, it stays short."""
+"""README.md and docs: overrides compose, files, targets and links exist, README stays short."""
 
 import re
 import shlex
@@ -7,17 +7,21 @@ from pathlib import Path
 import pytest
 
 from pipeline.compose import CONF, compose
+from pipeline.vary import arguments
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"(?:^    .+\n)+", README, re.MULTILINE)
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").iterdir())]
+TEXT = "\n".join(page.read_text() for page in PAGES)
+BLOCKS = re.findall(r"(?:^    .+\n)+", TEXT, re.MULTILINE)
 COMMANDS = [
     line.strip()
     for block in BLOCKS
     for line in block.replace("\\\n", " ").splitlines()
-    if line.strip().startswith(("dvc", "make", "git", "python", "source"))
+    if line.strip().startswith(("dvc", "make", "git", "python", "source", "OMP"))
 ]
 VARIATIONS = [command for command in COMMANDS if command.startswith("dvc exp run")]
+KEPT = [command for command in COMMANDS if command.startswith("python -m pipeline.vary")]
 
 
 def test_commands_are_found() -> None:
@@ -31,10 +35,23 @@ def test_variations_compose(command: str, tmp_path: Path) -> None:
     compose([word for word in words[3:] if word != "-S"], tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python -m pipeline.")])
+@pytest.mark.parametrize("command", KEPT)
+def test_kept_variations_compose(command: str, tmp_path: Path) -> None:
+    name, overrides, options = arguments(shlex.split(command, comments=True)[3:])
+    assert name == "wider" and all(option for option in options)
+    compose(overrides, tmp_path / "params.yaml")
+
+
+def test_profiles_that_are_named_exist() -> None:
+    named = set(re.findall(r"profiles/(\w+)", TEXT))
+    assert named == {"default", "slurm"}
+    assert all((ROOT / "profiles" / name / "config.yaml").is_file() for name in named)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "python -m " in c])
 def test_modules_and_their_options_exist(command: str) -> None:
-    words = shlex.split(command, comments=True)
-    module = ROOT / f"{words[2].replace('.', '/')}.py"
+    words = shlex.split(command.partition(" -- ")[0], comments=True)
+    module = ROOT / f"{words[words.index('-m') + 1].replace('.', '/')}.py"
     assert module.is_file()
     for option in (word for word in words if word.startswith("--")):
         assert f'"{option}"' in module.read_text(), option
@@ -59,6 +76,12 @@ def test_places_exist() -> None:
             base = folder if line.startswith("      ") else ROOT
             if re.fullmatch(r"[a-z_]+(/|\.py|\.yaml)", name):
                 assert (base / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
 
 
 def test_groups_name_every_choice() -> None:

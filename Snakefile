@@ -1,0 +1,56 @@
+# The graph of dvc.yaml, for several jobs at once: nothing is defined here a second time.
+#
+#   snakemake                                        on this machine (profiles/default)
+#   snakemake --workflow-profile profiles/slurm      on a Slurm cluster
+#
+# DVC says what is out of date, Snakemake when and where it runs. Snakemake never sees the data:
+# DVC replaces it as it likes (checkout, pull), so its file times mean nothing. In its place stand
+# empty marks in .snakemake/dvc, which plan() sets and removes as DVC judges.
+
+from pipeline.workflow import plan, planned
+
+several_nodes = config.get("nodes") == "several"
+if not several_nodes and workflow.remote_exec:
+    raise WorkflowError("jobs on other nodes need --config nodes=several, as in profiles/slurm")
+stages = plan() if workflow.is_main_process else planned()
+
+
+rule all:
+    default_target: True
+    input:
+        [stage.done for stage in stages],
+
+
+for stage in stages:
+
+    rule:
+        name:
+            stage.rule
+        input:
+            [ancient(path) for path in stage.needs_done],
+        output:
+            stage.computed if several_nodes else touch(stage.done),
+        params:
+            stage=stage.name,
+            action="compute" if several_nodes else "repro",
+        threads: stage.threads
+        retries: stage.retries
+        resources:
+            **stage.resources,
+        shell:
+            "exec python -m pipeline.workflow {params.action} {params.stage}"
+
+    if several_nodes:
+
+        rule:
+            name:
+                f"commit__{stage.rule}"
+            localrule: True
+            input:
+                ancient(stage.computed),
+            output:
+                touch(stage.done),
+            params:
+                stage=stage.name,
+            shell:
+                "exec python -m pipeline.workflow commit {params.stage}"

@@ -1,0 +1,54 @@
+"""Run a variation through Snakemake and keep it as an experiment of DVC.
+
+Usage: python -m pipeline.vary NAME [override ...] [-- snakemake options]
+
+The same as ``dvc exp run -n NAME -S override ...``, for trainings side by side or on a cluster:
+composes params.yaml, runs snakemake, then ``dvc exp save``. A run that was stopped goes on with the
+same command.
+"""
+
+import subprocess
+import sys
+
+from pipeline.compose import compose
+from pipeline.errors import UserError
+from pipeline.stage import USER_ERROR_STATUS
+
+
+def vary(name: str, overrides: list[str], options: list[str]) -> int:
+    """Run one variation; return the exit status of the command that failed, or 0.
+
+    Raises:
+        UserError: the name is taken or not allowed, or an override is wrong.
+    """
+    listed = subprocess.run(
+        ["dvc", "exp", "list", "--name-only"], check=True, capture_output=True, text=True
+    )
+    if name in listed.stdout.split():
+        raise UserError(
+            f"experiment {name!r} exists; choose another name or: dvc exp remove {name}"
+        )
+    if not name or name.startswith("-") or _status("git", "check-ref-format", f"refs/exps/{name}"):
+        raise UserError(f"{name!r} cannot name an experiment: letters, digits, '-' and '_' can")
+    compose(overrides)
+    return _status("snakemake", *options) or _status("dvc", "exp", "save", "--name", name)
+
+
+def _status(*command: str) -> int:
+    return subprocess.run(command).returncode
+
+
+def arguments(words: list[str]) -> tuple[str, list[str], list[str]]:
+    """Return name, overrides and Snakemake's options of a command line."""
+    if not words or words[0] in ("-h", "--help"):
+        sys.exit(__doc__)
+    end = words.index("--") if "--" in words else len(words)
+    return words[0], words[1:end], words[end + 1 :]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(vary(*arguments(sys.argv[1:])))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR_STATUS)

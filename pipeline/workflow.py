@@ -1,0 +1,262 @@
+"""What the Snakefile and its jobs need: DVC's graph, its judgement of staleness, jobs without DVC.
+
+On one node a job is ``dvc repro --single-item``. On several nodes DVC must not run inside jobs: it
+takes a lock holder of another node for dead. There a job runs the stage's bare command and leaves
+a note of what it read and wrote; a second job beside Snakemake commits the result to DVC if
+nothing has changed since.
+
+Usage: python -m pipeline.workflow {repro,compute,commit} STAGE     (what jobs call)
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import PARAMS_FILE
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.mend_lock import mend
+from pipeline.stage import USER_ERROR_STATUS, end_with_parent
+
+FOLDER = Path(".snakemake/dvc")
+"""Marks that Snakemake looks at in place of the data, which DVC replaces as it likes."""
+GRAPH_VARIABLE = "PIPELINE_GRAPH"
+"""Environment variable: the graph as Snakemake found it at its start, for its jobs."""
+VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+PATIENCE_S = 60
+"""How long network file systems keep what they know of a file, by default."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of dvc.yaml with everything that a scheduler has to know."""
+
+    name: str
+    cmd: str
+    needs: list[str]
+    deps: list[str]
+    params: list[str]
+    outs: list[str]
+    resources: dict[str, int | str]
+    threads: int = 1
+    retries: int = 0
+
+    @property
+    def rule(self) -> str:
+        """Name of its rule: ``train@denoise-vanilla-0`` is ``train__denoise__vanilla__0``."""
+        return re.sub(r"\W", "_", re.sub("[@-]", "__", self.name))
+
+    @property
+    def done(self) -> str:
+        """File that stands for the outputs being in DVC."""
+        return str(FOLDER / "done" / self.name)
+
+    @property
+    def needs_done(self) -> list[str]:
+        """The same of the stages that it reads from."""
+        return [str(FOLDER / "done" / name) for name in self.needs]
+
+    @property
+    def computed(self) -> str:
+        """Note of a job that ran without DVC: what it read and wrote."""
+        return str(FOLDER / "computed" / self.name)
+
+
+def plan() -> list[Stage]:
+    """Return the graph; make the marks in ``.snakemake/dvc`` say what is up to date for DVC."""
+    from dvc.repo import Repo
+
+    repo = Repo(_wait_for_lock=True)
+    with repo.lock:  # DVC rewrites dvc.lock in place: while it does, half a file is no damage
+        mend()
+    stages = read_graph(repo)
+    renew_marks(stages, repo.status())
+    text = json.dumps([asdict(stage) for stage in stages])
+    path = FOLDER / "graphs" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    write_text(path, text)
+    os.environ[GRAPH_VARIABLE] = str(path)
+    return stages
+
+
+def planned() -> list[Stage]:
+    """Return the graph that Snakemake started with, in its jobs: neither DVC nor params.yaml."""
+    path = os.environ.get(GRAPH_VARIABLE)
+    if path is None:
+        raise UserError(f"{GRAPH_VARIABLE} is not set: this runs only inside a job of Snakemake")
+    return [Stage(**values) for values in json.loads(Path(path).read_text(encoding="utf-8"))]
+
+
+def read_graph(repo: Any) -> list[Stage]:
+    """Return the stages of a ``dvc.repo.Repo``."""
+    found = []
+    for stage in repo.index.stages:
+        resources = {k: v for k, v in (stage.meta or {}).get("resources", {}).items() if v}
+        found.append(
+            Stage(
+                name=stage.addressing,
+                cmd=stage.cmd,
+                needs=sorted(other.addressing for other in repo.index.graph.successors(stage)),
+                deps=[dep.def_path for dep in stage.deps if dep not in stage.params],
+                params=sorted(key for dep in stage.params for key in dep.params),
+                outs=[out.def_path for out in stage.outs],
+                threads=resources.pop("threads", 1),
+                resources=resources,
+                retries=(stage.meta or {}).get("retries", 0),
+            )
+        )
+    return sorted(found, key=lambda stage: stage.name)
+
+
+def renew_marks(stages: list[Stage], changed: Iterable[str]) -> None:
+    """Mark as done what is neither changed nor depends on what is; unmark the rest.
+
+    A job's note outlives that, if all it tells is still so: then only the commit is missing.
+    """
+    stale = set(changed)
+    while more := {s.name for s in stages if stale.intersection(s.needs)} - stale:
+        stale |= more
+    for stage in stages:
+        done, computed = Path(stage.done), Path(stage.computed)
+        for mark in (done, computed):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+        if stage.name not in stale:
+            done.touch()
+            computed.touch()
+            continue
+        done.unlink(missing_ok=True)
+        if not is_computed(stage):
+            computed.unlink(missing_ok=True)
+
+
+def is_computed(stage: Stage) -> bool:
+    """Return whether a job made the present outputs from the present inputs."""
+    try:
+        note = json.loads(Path(stage.computed).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return bool(note == {"inputs": _inputs(stage), "outputs": _files(stage.outs)})
+
+
+def compute(stage: Stage) -> int:
+    """Run a stage's command as DVC would, but without it; return the command's exit status.
+
+    Signals are handed on, so that a training saves itself before the job ends.
+    """
+    inputs = _inputs(stage)
+    for out in map(Path, stage.outs):
+        if out.is_dir():
+            shutil.rmtree(out)
+        else:
+            out.unlink(missing_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"DVC_ROOT": str(Path.cwd()), "DVC_STAGE": stage.name}
+    process = subprocess.Popen(stage.cmd, shell=True, env=environment)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, lambda received, frame: process.send_signal(received))
+    status = process.wait()
+    if status == 0:
+        note = {"inputs": inputs, "outputs": _files(stage.outs)}
+        write_text(Path(stage.computed), json.dumps(note))
+    return status if status >= 0 else 128 - status
+
+
+def commit(stage: Stage, patience_s: int) -> int:
+    """Hand a job's outputs to DVC; return DVC's exit status.
+
+    A shared file system may take ``patience_s`` seconds to show here what another node wrote.
+
+    Raises:
+        UserError: what the job read or wrote has changed, so DVC would record a wrong origin.
+    """
+    deadline = time.monotonic() + patience_s
+    while not (whole := is_computed(stage)) and time.monotonic() < deadline:
+        time.sleep(1)
+    if not whole:
+        raise UserError(
+            f"{stage.name}: code, settings, data or results changed while its job ran;"
+            " start snakemake again to have it computed anew"
+        )
+    command = ["dvc", "--wait-for-lock", "commit", "--quiet", "--force", stage.name]
+    return subprocess.run(command).returncode
+
+
+def take_gpus(count: int) -> None:
+    """Reserve GPUs of this machine until this process ends, and let it see no others.
+
+    Snakemake counts GPUs but does not tell jobs which; without this all would use the first.
+
+    Raises:
+        UserError: too few are free.
+    """
+    devices = sorted(Path("/dev").glob("nvidia[0-9]*"))
+    given = os.environ.get(VISIBLE_VARIABLE, ",".join(path.name[6:] for path in devices))
+    names = [name for name in given.split(",") if name]
+    wanted = min(count, len(names))
+    folder = FOLDER / "gpus"
+    folder.mkdir(parents=True, exist_ok=True)
+    taken: list[str] = []
+    for name in names:
+        if len(taken) == wanted:
+            break
+        lock = os.open(folder / name, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        os.set_inheritable(lock, True)  # held by what this process becomes, until its end
+        taken.append(name)
+    if len(taken) < wanted:
+        raise UserError(
+            f"{wanted} GPUs wanted, {len(taken)} of {len(names)} free; start snakemake with"
+            f" --resources gpu={len(names)} or less"
+        )
+    if taken:
+        os.environ[VISIBLE_VARIABLE] = ",".join(taken)
+
+
+def _inputs(stage: Stage) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    params = OmegaConf.load(PARAMS_FILE)
+    values = {key: OmegaConf.select(params, key) for key in stage.params}
+    plain = OmegaConf.to_container(OmegaConf.create(values))
+    return {"cmd": stage.cmd, "params": plain, "deps": _files(stage.deps)}
+
+
+def _files(paths: list[str]) -> list[list[str | int]]:
+    """Return name, size and time of change of every file at or below the paths."""
+    found: set[Path] = set()
+    for path in map(Path, paths):
+        found |= set(path.rglob("*")) if path.is_dir() else {path}
+    kept = sorted(f for f in found if f.is_file() and f.parent.name != "__pycache__")
+    return [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in kept]
+
+
+def _run(action: str, name: str) -> int:
+    end_with_parent()  # a Snakemake that was killed leaves no job behind to write beside the next
+    (stage,) = (stage for stage in planned() if stage.name == name)
+    if action == "repro":
+        take_gpus(int(stage.resources.get("gpu", 0)))
+        # in front of the command: behind it DVC gives up after three seconds, and with it a day
+        os.execvp("dvc", ["dvc", "--wait-for-lock", "repro", "--single-item", name])
+    return compute(stage) if action == "compute" else commit(stage, PATIENCE_S)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(_run(*sys.argv[1:]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR_STATUS)

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# A real Slurm on this machine alone, for tests: Debian's packages, two false GPUs, no database.
+#
+#   tests/slurm/cluster.sh install           needs root and apt
+#   tests/slurm/cluster.sh start FOLDER      prints nothing; 'sinfo' works when it returns
+#   tests/slurm/cluster.sh stop FOLDER
+#
+# Everything lies in FOLDER, but for a link /etc/slurm/slurm.conf: Snakemake's plugin strips
+# SLURM_CONF from a job's environment. Where that file exists already, nothing is touched.
+set -euo pipefail
+
+LINK=/etc/slurm/slurm.conf
+
+install() {
+    # the packages must not start services of their own
+    local policy=/usr/sbin/policy-rc.d made=
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' > "$policy"
+        chmod +x "$policy"
+        made=yes
+    fi
+    apt-get install --yes --quiet --no-install-recommends munge slurmctld slurmd slurm-client
+    if [ "$made" ]; then rm "$policy"; fi
+}
+
+configure() {
+    local folder=$1 host processors memory
+    host=$(hostname -s)
+    processors=$(nproc)
+    memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
+    mkdir -p "$folder"/{run,log,state,spool}
+    chmod 755 "$folder" "$folder/run"
+    dd if=/dev/urandom of="$folder/munge.key" bs=1024 count=1 status=none
+    chmod 400 "$folder/munge.key"
+    for gpu in 0 1; do
+        [ -e "$folder/gpu$gpu" ] || mknod "$folder/gpu$gpu" c 1 3
+    done
+    cat > "$folder/gres.conf" <<EOF
+NodeName=$host Name=gpu Type=fake File=$folder/gpu[0-1]
+EOF
+    cat > "$folder/slurm.conf" <<EOF
+ClusterName=test
+SlurmctldHost=$host(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket=$folder/run/munge.sock
+SlurmctldPort=16817
+SlurmdPort=16818
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool
+SlurmctldPidFile=$folder/run/slurmctld.pid
+SlurmdPidFile=$folder/run/slurmd.pid
+SlurmctldLogFile=$folder/log/slurmctld.log
+SlurmdLogFile=$folder/log/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+SlurmdParameters=config_overrides
+JobAcctGatherType=jobacct_gather/linux
+ReturnToService=2
+MinJobAge=3600
+KillWait=30
+GresTypes=gpu
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$((processors * 2)) RealMemory=$memory Gres=gpu:fake:2
+PartitionName=gpu Nodes=$host Default=YES DefMemPerCPU=200 MaxTime=INFINITE State=UP
+EOF
+}
+
+start() {
+    local folder
+    folder=$(realpath -m "$1")
+    if [ -e "$LINK" ] || [ -L "$LINK" ]; then
+        echo "error: $LINK exists: this machine has a Slurm, or a test was not stopped" >&2
+        exit 2
+    fi
+    configure "$folder"
+    mkdir -p "$(dirname "$LINK")"
+    ln -s "$folder/slurm.conf" "$LINK"
+    munged --force --key-file="$folder/munge.key" --socket="$folder/run/munge.sock" \
+        --pid-file="$folder/run/munged.pid" --log-file="$folder/log/munged.log" \
+        --seed-file="$folder/run/munged.seed"
+    slurmctld -f "$folder/slurm.conf"
+    slurmd -f "$folder/slurm.conf"  # gres.conf is looked for beside it
+    for _ in $(seq 100); do
+        if sinfo --noheader --format=%T 2> "$folder/log/sinfo.log" | grep -q '^idle$'; then
+            return
+        fi
+        sleep 0.1
+    done
+    tail -n 20 "$folder"/log/*.log >&2
+    stop "$folder"
+    exit 1
+}
+
+stop() {
+    local folder pid
+    folder=$(realpath -m "$1")
+    [ "$(readlink "$LINK" || true)" = "$folder/slurm.conf" ] || return 0
+    scancel --state=PENDING,RUNNING --user=root 2> "$folder/log/scancel.log" || true
+    for daemon in slurmd slurmctld munged; do
+        pid=$(cat "$folder/run/$daemon.pid" 2> "$folder/log/stop.log" || true)
+        [ -z "$pid" ] || kill "$pid" || true
+    done
+    rm -f "$LINK"
+    rmdir --ignore-fail-on-non-empty "$(dirname "$LINK")"
+}
+
+case ${1:-} in
+    install) install ;;
+    start | stop) "$1" "$2" ;;
+    *) sed -n '2,9p' "$0"; exit 2 ;;
+esac

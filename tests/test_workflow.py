@@ -1,0 +1,216 @@
+"""What jobs on other nodes do without DVC, and what Snakemake is told: on a graph of two files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from pipeline.errors import UserError
+from pipeline.workflow import (
+    GRAPH_VARIABLE,
+    Stage,
+    commit,
+    compute,
+    is_computed,
+    planned,
+    read_graph,
+    renew_marks,
+)
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """Copies a file, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("a: {b: 1e-05}\nother: 1\n")
+    Path("in").mkdir()
+    Path("in", "x").write_text("data")
+    return Stage(
+        name="copy@x-0", cmd="cp in/x out/y", needs=[], deps=["in"], params=["a"],
+        outs=["out/y"], resources={},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def computed(stage: Stage) -> Stage:
+    renew_marks([stage], [stage.name])
+    assert compute(stage) == 0
+    assert is_computed(stage)
+    return stage
+
+
+def test_the_graph_is_dvcs() -> None:
+    repo = Repo(str(ROOT))
+    stages = {stage.name: stage for stage in read_graph(repo)}
+    assert len({stage.rule for stage in stages.values()}) == len(stages), "rules of the same name"
+    assert set(stages) == {stage.addressing for stage in repo.index.stages}
+    train = stages["train@denoise-noise_space-0"]
+    assert train.rule == "train__denoise__noise_space__0"
+    assert train.needs == ["pretrain@denoise-0", "synthesize@denoise"]
+    assert train.retries == 3 and stages["report"].retries == 0
+    assert "methods.noise_space" in train.params
+    assert "params.yaml" not in train.deps and "pipeline/training" in train.deps
+    assert "gpu" not in train.resources, "none of the demo's"
+    assert train.resources["mem_mb"] == 4000 and train.threads == 2
+
+
+def test_a_job_reads_the_graph_that_snakemake_started_with(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("graph.json").write_text(json.dumps([asdict(stage)]))
+    monkeypatch.setenv(GRAPH_VARIABLE, "graph.json")
+    assert planned() == [stage]
+    monkeypatch.delenv(GRAPH_VARIABLE)
+    with pytest.raises(UserError, match="only inside a job"):
+        planned()
+
+
+def test_what_depends_on_a_change_is_not_done(stage: Stage) -> None:
+    others = [replace(stage, name=name, needs=needs) for name, needs in
+              [("d", ["c"]), ("c", ["b"]), ("b", []), ("e", [])]]  # fmt: skip
+    renew_marks(others, [])
+    assert all(Path(other.done).exists() and Path(other.computed).exists() for other in others)
+    renew_marks(others, ["b"])
+    assert [other.name for other in others if Path(other.done).exists()] == ["e"]
+    assert [other.name for other in others if Path(other.computed).exists()] == ["e"]
+
+
+def test_outputs_are_removed_first_and_a_failure_leaves_no_note(computed: Stage) -> None:
+    failing = replace(computed, name="failing", cmd="test ! -e out/y && exit 75")
+    assert compute(failing) == 75
+    assert not Path(failing.computed).exists()
+
+
+def test_a_note_outlives_snakemake_as_long_as_it_is_true(computed: Stage) -> None:
+    renew_marks([computed], [computed.name])
+    assert Path(computed.computed).exists(), "only the commit is missing"
+    Path("out", "y").write_text("other")
+    renew_marks([computed], [computed.name])
+    assert not Path(computed.computed).exists()
+
+
+CHANGES: dict[str, Callable[[], object]] = {
+    "data": lambda: Path("in", "x").write_text("more"),
+    "a new file": lambda: Path("in", "z").write_text("more"),
+    "a setting": lambda: Path("params.yaml").write_text("a: {b: 1e-04}\nother: 1\n"),
+    "an output": lambda: Path("out", "y").write_text("none"),
+    "no output": lambda: Path("out", "y").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changed_while_a_job_ran_is_not_committed(computed: Stage, change: str) -> None:
+    CHANGES[change]()
+    assert not is_computed(computed)
+    with pytest.raises(UserError, match="changed while its job ran"):
+        commit(computed, patience_s=0)
+
+
+def test_a_commit_waits_for_a_slow_file_system(
+    computed: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[list[str]] = []
+
+    def dvc(command: list[str]) -> subprocess.CompletedProcess[str]:
+        called.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    kept = Path("out", "y").rename("late")
+    later = threading.Timer(0.5, lambda: kept.rename(Path("out", "y")))
+    later.start()
+    monkeypatch.setattr(subprocess, "run", dvc)
+    assert commit(computed, patience_s=20) == 0
+    later.join()
+    assert called == [["dvc", "--wait-for-lock", "commit", "--quiet", "--force", "copy@x-0"]]
+
+
+def test_what_a_stage_does_not_read_may_change(computed: Stage) -> None:
+    Path("params.yaml").write_text("# comment\na: {b: 0.00001}\nother: 2\n")
+    Path("in", "__pycache__").mkdir()
+    Path("in", "__pycache__", "x.pyc").touch()
+    assert is_computed(computed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_job_hands_signals_on_and_waits(stage: Stage, number: signal.Signals) -> None:
+    script = (
+        "import signal, sys, time\n"
+        "def save(*_):\n    time.sleep(0.3); print('saved', flush=True); sys.exit(75)\n"
+        f"signal.signal({number}, save)\nprint('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    Path("train.py").write_text(script)
+    stage = replace(stage, cmd=f"exec {sys.executable} train.py")
+    Path("graph.json").write_text(json.dumps([asdict(stage)]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.workflow", "compute", stage.name],
+        env=os.environ | {"PYTHONPATH": str(ROOT), GRAPH_VARIABLE: "graph.json"},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    assert process.stdout.readline() == "saved\n"
+    assert process.wait() == 75
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
+def test_a_killed_job_takes_its_stage_along(stage: Stage) -> None:
+    code = "from pipeline.stage import end_with_parent as e; e(); print(1, flush=True); input()"
+    stage = replace(stage, cmd=f'exec {sys.executable} -c "{code}"')
+    Path("graph.json").write_text(json.dumps([asdict(stage)]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.workflow", "compute", stage.name],
+        env=os.environ | {"PYTHONPATH": str(ROOT), GRAPH_VARIABLE: "graph.json"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    started = time.monotonic()
+    process.kill()
+    assert process.stdout.read() == "", "closed at its end"
+    assert time.monotonic() - started < 10
+    process.wait()
+
+
+def test_every_job_has_gpus_of_its_own(stage: Stage) -> None:
+    code = (
+        "import os, sys; from pipeline.workflow import take_gpus; take_gpus(int(sys.argv[1]));"
+        "print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); os.execvp('cat', ['cat'])"
+    )
+
+    def take(count: int) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", code, str(count)], text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "4,5,7"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def seen(process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+    first = take(1)
+    assert seen(first) == "4"
+    second = take(2)
+    assert seen(second) == "5,7"
+    _, told = take(1).communicate()
+    assert "1 GPUs wanted, 0 of 3 free; start snakemake with --resources gpu=3 or less" in told
+    second.communicate()
+    third = take(1)
+    assert seen(third) == "5"
+    for process in (first, third):
+        process.communicate()
+    everything = take(8)
+    assert seen(everything) == "4,5,7", "Snakemake lowers what is asked to what it may give"
+    everything.communicate()
