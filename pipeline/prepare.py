@@ -136,9 +136,9 @@ def _records(item: _Sized, crop: Crop | None, decoder: _Decoder) -> Iterator[Rec
     cut = crop is not None and min(height, width) > crop.only_above
     if crop is not None and cut:
         boxes = [
-            (top, left, min(crop.size, height), min(crop.size, width))
-            for top in starts(height, crop.size, crop.step)
-            for left in starts(width, crop.size, crop.step)
+            (top, left, min(crop.side, height), min(crop.side, width))
+            for top in starts(height, crop.side, crop.step)
+            for left in starts(width, crop.side, crop.step)
         ]
     for box in boxes:
         place = f"_{box[0]:04d}_{box[1]:04d}" if cut else ""

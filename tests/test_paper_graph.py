@@ -52,9 +52,9 @@ REDUCED = [
     "train.workers=0", "train.log_every_steps=1", "train.checkpoint_every_steps=2",
     "evaluate.threads=1", "evaluate.kept_images=1", "report.examples=1",
     "report.bootstrap_samples=100", "resources.gpu=0",
-    "sources.dfwb.crops.synthetic={size:48,step:16,only_above:60}",
-    "sources.sidd.crops.real={size:48,step:40,only_above:0}",
-    "sources.gopro.crops.synthetic={size:32,step:16,only_above:0}",
+    "sources.dfwb.crops.synthetic={side:48,step:16,only_above:60}",
+    "sources.sidd.crops.real={side:48,step:40,only_above:0}",
+    "sources.gopro.crops.synthetic={side:32,step:16,only_above:0}",
 ]  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_the_lock_holds_what_was_fetched(workspace: Workspace) -> None:
 
 def test_another_crop_size_fetches_nothing_anew(workspace: Workspace, server: FileServer) -> None:
     before = len(server.requests)
-    changed = "sources.sidd.crops.real={size:40,step:40,only_above:0}"
+    changed = "sources.sidd.crops.real={side:40,step:40,only_above:0}"
     workspace.succeed("python", "-m", "pipeline.compose", *overrides(server), changed)
     output = workspace.succeed("dvc", "repro", "prepare@sidd")
     assert stages_run(output) == {"download@sidd", "prepare@sidd"}

@@ -54,6 +54,9 @@ class Setting:
 
 
 ANY = Setting()
+INVISIBLE = frozenset({"size", "nfiles"})
+"""Keys that DVC's run cache leaves out of a stage's signature, at any depth (issue 10296 of DVC):
+a change of such a value would bring back the results of the old one."""
 
 
 def build(cls: Any, value: Any, key: str, limits: Setting = ANY) -> Any:
@@ -174,6 +177,10 @@ def _build_scalar(cls: type, value: Any, key: str, limits: Setting) -> Any:
 def _require_mapping(value: Any, key: str) -> None:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{key or 'params.yaml'}: found {_show(value)}, expected keys and values")
+    for name in INVISIBLE.intersection(value):
+        raise ConfigError(
+            f"{key}.{name}: found {name!r} as a name, expected another: DVC's run cache does not see it"
+        )
 
 
 def _nearest(name: Any, names: list[str]) -> str:

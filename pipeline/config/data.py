@@ -17,7 +17,7 @@ class Crop:
     Images with a side of up to ``only_above`` stay whole.
     """
 
-    size: Annotated[int, Setting(low=8, unit="pixels")]
+    side: Annotated[int, Setting(low=8, unit="pixels")]
     step: Annotated[int, Setting(low=1, unit="pixels")]
     only_above: Annotated[int, Setting(low=0, unit="pixels")]
 
