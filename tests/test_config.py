@@ -410,7 +410,7 @@ def test_a_wrong_type_is_told(
         (SIGMA, [0, 256], "256.0", "from 0 to 255"),
         (SIGMA, [math.nan, 1], "nan", "from 0 to 255"),
         ("restorer.levels", 1, "1", "from 2 to 6"),
-        ("sources.skimage.crops.test.size", 7, "7", "of at least 8 (pixels)"),
+        ("sources.skimage.crops.test.side", 7, "7", "of at least 8 (pixels)"),
         (f"{DENOISER}.channels", [32, 4], "4", "from 8 to 4096"),
     ],
 )

@@ -179,7 +179,8 @@ def _require_mapping(value: Any, key: str) -> None:
         raise ConfigError(f"{key or 'params.yaml'}: found {_show(value)}, expected keys and values")
     for name in INVISIBLE.intersection(value):
         raise ConfigError(
-            f"{key}.{name}: found {name!r} as a name, expected another: DVC's run cache does not see it"
+            f"{key}.{name}: found {name!r} as a name, expected another:"
+            " DVC's run cache does not see it"
         )
 
 
