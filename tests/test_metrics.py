@@ -188,6 +188,14 @@ def test_only_sidd_keeps_fractions_of_a_level() -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_order_in_memory_changes_no_digit(protocol: str) -> None:
+    restored, clean = random_pair(250, 330)
+    planes = np.moveaxis(np.ascontiguousarray(np.moveaxis(restored, -1, 0)), 0, -1)
+    assert score(planes, clean, protocol) == score(restored, clean, protocol)
+    assert score(np.asfortranarray(restored), clean, protocol) == score(restored, clean, protocol)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_leaves_its_arguments_alone_and_repeats(protocol: str) -> None:
     restored, clean = random_pair(16, 17)
     before = restored.copy(), clean.copy()
