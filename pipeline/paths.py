@@ -19,6 +19,7 @@ MODEL_FILE = "model.safetensors"
 LOG_FILE = "log.csv"
 TABLE_FILE = "per_image.csv"
 IMAGES_FILE = "restored.h5"
+RESTORER_FILE = "restorer.json"
 
 DEGRADED = "degraded"
 """Stands in place of a method's name for the unrestored input."""
@@ -72,7 +73,7 @@ class Run:
 
     @property
     def evaluation(self) -> Path:
-        """Folder of TABLE_FILE and IMAGES_FILE."""
+        """Folder of TABLE_FILE, IMAGES_FILE and RESTORER_FILE."""
         return DATA / "evaluations" / self.task / self.name
 
     @property

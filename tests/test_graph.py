@@ -226,7 +226,7 @@ def test_outputs_lie_where_paths_says(stages: dict[str, Any], params: Params) ->
                 run = paths.Run(task, method, seed)
                 expected |= {run.training / "model.safetensors", run.training / "log.csv"}
                 expected |= {run.evaluation, run.metrics}
-    reports = ("report.md", "report.html", "figures", "summary.json")
+    reports = ("report.md", "report.html", "tables", "figures", "summary.json")
     expected |= {paths.REPORTS / name for name in reports}
     assert declared == {path.as_posix() for path in expected}
 

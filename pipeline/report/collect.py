@@ -15,7 +15,15 @@ from safetensors import SafetensorError, safe_open
 from pipeline.config import Params
 from pipeline.errors import UserError
 from pipeline.evaluation import ImageScore, read_table
-from pipeline.paths import DEGRADED, LOG_FILE, MODEL_FILE, SIMULATED, TABLE_FILE, Run
+from pipeline.paths import (
+    DEGRADED,
+    LOG_FILE,
+    MODEL_FILE,
+    RESTORER_FILE,
+    SIMULATED,
+    TABLE_FILE,
+    Run,
+)
 
 Values = NDArray[np.float64]
 Log = dict[str, Values]
@@ -24,11 +32,15 @@ Log = dict[str, Values]
 
 @dataclass(frozen=True)
 class Model:
-    """What is known of one trained restorer besides its weights."""
+    """What is known of one trained restorer besides its weights.
+
+    ``giga_macs`` are its multiplications for 128x128 pixels, in 1e9; None if not recorded.
+    """
 
     run: Run
     facts: dict[str, Any]
     log: Log
+    giga_macs: float | None
 
     @property
     def restorer(self) -> str:
@@ -143,7 +155,15 @@ def _model(params: Params, run: Run) -> Model:
                 f"{path}: trained with {name} = {facts.get(name)!r}, expected {value!r};"
                 " run 'dvc repro'"
             )
-    return Model(run, facts, read_log(run.training / LOG_FILE))
+    log = read_log(run.training / LOG_FILE)
+    return Model(run, facts, log, _giga_macs(run.evaluation / RESTORER_FILE))
+
+
+def _giga_macs(path: Path) -> float | None:
+    if not path.is_file():
+        return None
+    recorded: float = json.loads(path.read_text(encoding="utf-8"))["giga_macs_128"]
+    return recorded
 
 
 def _require_same_images(tables: dict[Path, list[ImageScore]]) -> None:

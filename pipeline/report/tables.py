@@ -1,5 +1,6 @@
 """Scores and paired differences as people read them."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,20 +28,36 @@ FEW_SCENES = 10
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table; ``best`` marks the highest score of its column."""
+    """One cell of a table.
+
+    ``best`` marks the best score of its column, ``theirs`` a number that was not measured here.
+    """
 
     text: str
     best: bool = False
+    theirs: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names the rows; ``numeric`` sets the others flush right."""
+    """A table whose first column names the rows.
+
+    ``numeric`` sets the columns after the first ``words`` flush right.
+    """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: bool = True
+    words: int = 1
+
+    def span(self, index: int) -> int:
+        """Return how many rows from here on bear the same name, 0 if the row above does too."""
+        names = [row[0].text for row in self.rows]
+        if index and names[index - 1] == names[index]:
+            return 0
+        same = itertools.takewhile(lambda name: name == names[index], names[index:])
+        return len(list(same))
 
 
 def text_table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -73,8 +90,7 @@ def score_table(params: Params, data_set: DataSet) -> Table:
     interval is of the images' scores averaged over the seeds.
     """
     restorers = [DEGRADED, *params.methods]
-    psnr = _score_cells(params, data_set, data_set.psnr, restorers, PSNR_DECIMALS)
-    ssim = _score_cells(params, data_set, data_set.ssim, restorers, SSIM_DECIMALS)
+    cells = score_cells(params, data_set, restorers)
     spread = f", mean ± std over {len(params.seeds)} seeds" if len(params.seeds) > 1 else ""
     return Table(
         caption=f"{data_set.name}: {images_text(data_set)}, protocol {data_set.protocol}",
@@ -85,8 +101,21 @@ def score_table(params: Params, data_set: DataSet) -> Table:
             f"SSIM{spread}",
             "95 % interval of SSIM",
         ),
-        rows=tuple((Cell(restorer_label(name)), *psnr[name], *ssim[name]) for name in restorers),
+        rows=tuple(
+            (Cell(restorer_label(name)), *cells["psnr"][name], *cells["ssim"][name])
+            for name in restorers
+        ),
     )
+
+
+def score_cells(
+    params: Params, data_set: DataSet, restorers: list[str]
+) -> dict[str, dict[str, tuple[Cell, Cell]]]:
+    """Return for psnr and ssim, and each restorer, the cells of its score and its interval."""
+    return {
+        "psnr": _score_cells(params, data_set, data_set.psnr, restorers, PSNR_DECIMALS),
+        "ssim": _score_cells(params, data_set, data_set.ssim, restorers, SSIM_DECIMALS),
+    }
 
 
 def difference_table(params: Params, data_set: DataSet) -> Table | None:
