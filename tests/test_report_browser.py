@@ -1,6 +1,7 @@
 """The report in a real browser: the slider moves, nothing is fetched, nothing is complained of."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ def test_everything_can_be_reached_and_is_named(page: Browser) -> None:
     assert page.run("document.querySelectorAll('[tabindex]:not([tabindex=\"0\"])').length") == 0
     levels = page.run("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1])")
     assert levels[0] == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_on_paper_all_versions_are_there(page: Browser, tmp_path: Path) -> None:

@@ -108,7 +108,8 @@ def _task_part(params: Params, task: TaskResults) -> TaskPart:
         parts.append(_data_set_part(params, data_set, f"_{number}" if several else ""))
     training = [curves(params, task), condition_quality(params, task)]
     pictures = [picture for picture in training if picture]
-    return TaskPart(task.name, pictures, parts, published_table(task.name))
+    scored = any(part.tables for part in parts)
+    return TaskPart(task.name, pictures, parts, published_table(task.name) if scored else None)
 
 
 def _data_set_part(params: Params, data_set: DataSet, suffix: str) -> DataSetPart:
