@@ -9,6 +9,8 @@ DATA = Path("data")
 MODELS = DATA / "models"
 REPORTS = Path("reports")
 METRICS = REPORTS / "metrics"
+TABLES = "tables"
+"""Folder of the report's tables, below REPORTS."""
 COSTS = Path("logs/costs")
 """Durations and memory: they differ from run to run, so they are no DVC outputs."""
 TIMINGS = Path("logs/timings")
@@ -20,6 +22,8 @@ LOG_FILE = "log.csv"
 TABLE_FILE = "per_image.csv"
 IMAGES_FILE = "restored.h5"
 RESTORER_FILE = "restorer.json"
+PER_IMAGE_FILE = "per_image.csv"
+"""All scores of all images, among the report's tables."""
 
 DEGRADED = "degraded"
 """Stands in place of a method's name for the unrestored input."""

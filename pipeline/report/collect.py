@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from pipeline.config import Params
 from pipeline.errors import UserError
 from pipeline.evaluation import ImageScore, read_table
+from pipeline.metrics import one_protocol
 from pipeline.paths import (
     DEGRADED,
     LOG_FILE,
@@ -188,18 +189,14 @@ def _data_set(task: str, name: str, tables: dict[str, list[list[ImageScore]]]) -
         restorer: [[row for row in table if row.data_set == name] for table in seeds]
         for restorer, seeds in tables.items()
     }
-    protocols = _distinct(row.protocol for seeds in chosen.values() for s in seeds for row in s)
-    if len(protocols) > 1:
-        raise UserError(
-            f"task {task}, data set {name!r}: scored under the protocols {' and '.join(protocols)},"
-            " which cannot be compared; run 'dvc repro'"
-        )
+    protocols = (row.protocol for seeds in chosen.values() for table in seeds for row in table)
+    protocol = one_protocol(protocols, f"task {task}, data set {name!r}")
     images = chosen[DEGRADED][0]
     scored = [row for row in images if row.psnr is not None]
     return DataSet(
         task=task,
         name=name,
-        protocol=protocols[0],
+        protocol=protocol,
         ids=tuple(row.id for row in scored),
         scenes=tuple(row.scene for row in scored),
         unscored=len(images) - len(scored),

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.config import Params
 from pipeline.files import replacing, write_text
+from pipeline.paths import PER_IMAGE_FILE, TABLES
 from pipeline.report.collect import DataSet, TaskResults, collect, released
 from pipeline.report.conditions import condition_quality
 from pipeline.report.cost import cost_record, cost_tables, method_costs, read_costs
@@ -39,8 +40,6 @@ from pipeline.report.writing import escape_markdown, to_csv, to_latex, to_markdo
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"
-TABLES = "tables"
-PER_IMAGE = "per_image.csv"
 WITH_COST = "report_with_cost"
 
 
@@ -182,7 +181,7 @@ def _write_figures(folder: Path, parts: list[TaskPart]) -> None:
 
 
 def _write_tables(folder: Path, tables: dict[str, Table], per_image: str) -> None:
-    texts = {PER_IMAGE: per_image}
+    texts = {PER_IMAGE_FILE: per_image}
     for name, table in tables.items():
         texts[f"{name}.csv"] = to_csv(table)
         texts[f"{name}.tex"] = to_latex(table, name)

@@ -130,7 +130,7 @@ def difference_table(params: Params, data_set: DataSet) -> Table | None:
         return None
     differences = {name: _difference(params, data_set, name, base) for name in others}
     rows: list[tuple[str, ...]] = [
-        (name, f"{found.mean:+.{PSNR_DECIMALS}f}", _difference_bounds(found), _p_value(found))
+        (name, f"{found.mean:+.{PSNR_DECIMALS}f}", difference_bounds(found), p_value_text(found))
         for name, found in differences.items()
     ]
     columns = ["Method", "Mean difference (dB)", "95 % interval", "p (Wilcoxon, over scenes)"]
@@ -232,7 +232,8 @@ def _score_cells(
     }
 
 
-def _difference_bounds(found: PairedDifference) -> str:
+def difference_bounds(found: PairedDifference) -> str:
+    """Return the interval of a difference in PSNR."""
     bounds = None if found.low is None or found.high is None else (found.low, found.high)
     return _bounds(bounds, PSNR_DECIMALS, "+")
 
@@ -243,7 +244,8 @@ def _bounds(bounds: tuple[float, float] | None, decimals: int, sign: str = "") -
     return f"{bounds[0]:{sign}.{decimals}f} to {bounds[1]:{sign}.{decimals}f}"
 
 
-def _p_value(found: PairedDifference) -> str:
+def p_value_text(found: PairedDifference) -> str:
+    """Return the p-value of a difference, or why there is none."""
     if found.p_value is not None:
         return f"{found.p_value:.3g}"
     few = found.scenes is None or found.scenes < FEWEST_PAIRS
