@@ -21,7 +21,7 @@ MODEL_FILE = "model.safetensors"
 LOG_FILE = "log.csv"
 TABLE_FILE = "per_image.csv"
 IMAGES_FILE = "restored.h5"
-RESTORER_FILE = "restorer.json"
+FACTS_FILE = "facts.json"
 PER_IMAGE_FILE = "per_image.csv"
 """All scores of all images, among the report's tables."""
 
@@ -77,7 +77,7 @@ class Run:
 
     @property
     def evaluation(self) -> Path:
-        """Folder of TABLE_FILE, IMAGES_FILE and RESTORER_FILE."""
+        """Folder of TABLE_FILE, IMAGES_FILE and FACTS_FILE."""
         return DATA / "evaluations" / self.task / self.name
 
     @property

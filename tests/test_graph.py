@@ -248,7 +248,8 @@ def test_every_stage_says_what_it_does_and_needs(stages: dict[str, Any]) -> None
         ("stages.report", "torch diffusers lightning_fabric"),
         ("stages.pretrain", "torch"),
         ("stages.train", "torch"),
-        ("pipeline.training.loop", "diffusers skimage matplotlib dvc hydra"),
+        # lightning_fabric asks torchmetrics for its version, and that brings matplotlib: 0.7 s
+        ("pipeline.training.loop", "diffusers skimage dvc hydra"),
         ("pipeline.compose", "torch dvc hydra matplotlib"),
         ("pipeline.mend_lock", "torch dvc hydra matplotlib"),
         ("pipeline.workflow", "torch dvc hydra matplotlib h5py"),

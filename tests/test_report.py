@@ -676,7 +676,7 @@ def test_names_are_escaped(composed: Params, tmp_path: Path, monkeypatch: Any) -
     assert len(page.named("script")) == 1 and not page.named("i")
     assert "&lt;script&gt;" in (OUT / "report.html").read_text()
     row = next(line for line in text.splitlines() if line.startswith("| a"))
-    assert len(re.findall(r"(?<!\\)\|", row)) == 6, "as many cells as the table has columns"
+    assert len(re.findall(r"(?<!\\)\|", row)) == 8, "as many cells as the table has columns"
     assert r"\<script\>alert(1)\</script\> \| \_odd\_" in text
 
 

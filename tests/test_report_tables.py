@@ -69,11 +69,13 @@ def test_the_headline_keeps_the_papers_numbers_apart(params: Params) -> None:
     degraded, vanilla, adapted = texts(table)
     assert degraded[:4] == [f"{TASK}: {DATA_SET}, sidd", "degraded input", "23.00",
                             "21.00 to 26.00"]  # fmt: skip
-    assert degraded[6:] == ["-", "-", "-"]
-    assert vanilla[2] == "24.00" and vanilla[6:] == ["26.58", "0.6132", "SIDD, Table 1"]
-    assert adapted[2] == "25.25" and adapted[6:] == ["34.71", "0.9202", "SIDD, Table 1"]
+    assert degraded[6:] == ["not measured", "-", "-", "-", "-"]
+    assert vanilla[2] == "24.00"
+    assert vanilla[7:] == ["26.58", "0.6132", "0.3171", "SIDD, Table 1"]
+    assert adapted[2] == "25.25"
+    assert adapted[7:] == ["34.71", "0.9202", "0.0903", "SIDD, Table 1"]
     assert table is not None and "other data, other hardware" in table.caption
-    assert all(cell.theirs == (place >= 6) for row in table.rows for place, cell in enumerate(row))
+    assert all(cell.theirs == (place >= 7) for row in table.rows for place, cell in enumerate(row))
     assert [table.span(index) for index in range(3)] == [3, 0, 0]
     write_report(params, OUT)
     assert '<td class="theirs">34.71</td>' in (OUT / "report.html").read_text()
@@ -200,7 +202,7 @@ def test_every_number_has_its_command(params: Params) -> None:
 
 def test_what_restoring_takes(params: Params) -> None:
     folder = Run(TASK, "vanilla", 0).evaluation
-    (folder / "restorer.json").write_text('{"giga_macs_128": 12.4399}')
+    (folder / "facts.json").write_text('{"giga_macs_128": 12.4399, "lpips": "no"}')
     write_report(params, OUT)
     text = (OUT / "report.md").read_text()
     assert "| denoise, vanilla | unet (levels 2, channels 8) | 1,234 | 12.44 |" in text
@@ -242,3 +244,30 @@ def test_difference_by_hand() -> None:
     restored = np.array([[[10, 20, 0], [255, 5, 5]]], np.uint8)
     clean = np.array([[[10, 15, 40], [0, 5, 6]]], np.uint8)
     assert difference(restored, clean).tolist() == [[[128, 148, 0], [255, 128, 124]]]
+
+
+# LPIPS
+
+
+def test_lpips_by_hand_lower_is_better(params: Params) -> None:
+    for run, values in zip(test_report.runs(params), ("0.4", "0.3", "0.1"), strict=True):
+        path = run.evaluation / "per_image.csv"
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([lines[0], *(line + values for line in lines[1:])]) + "\n")
+        (run.evaluation / "facts.json").write_text('{"lpips": "measured"}')
+    write_report(params, OUT)
+    text = (OUT / "report.md").read_text()
+    assert re.search(r"\| noise_space \| .* \| \*\*0\.1000\*\* \| 0\.1000 to 0\.1000 \|", text)
+    assert "not measured" not in text
+    with (OUT / "tables" / "per_image.csv").open(newline="") as file:
+        assert {row["lpips"] for row in csv.DictReader(file)} == {"0.4", "0.3", "0.1"}
+
+
+def test_lpips_says_in_words_why_it_is_missing(params: Params) -> None:
+    for run in test_report.runs(params):
+        (run.evaluation / "facts.json").write_text('{"lpips": "x.pth was not found"}')
+    write_report(params, OUT)
+    for name in ("report.md", "report.html"):
+        text = (OUT / name).read_text()
+        assert "not measured" in text
+        assert "LPIPS was not measured: x.pth was not found." in text

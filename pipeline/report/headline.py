@@ -45,8 +45,10 @@ def headline_table(params: Params, results: list[TaskResults]) -> Table | None:
             "95 % interval",
             f"SSIM{spread}",
             "95 % interval",
+            "LPIPS",
             "Paper: PSNR (dB)",
             "Paper: SSIM",
+            "Paper: LPIPS",
             "Paper: data",
         ),
         rows=tuple(rows),
@@ -113,14 +115,18 @@ def _headline_rows(params: Params, data_set: DataSet) -> list[tuple[Cell, ...]]:
     for name in restorers:
         found = theirs.get(name)
         paper = (
-            (*_published_cells(found), Cell(f"{found.data_set}, Table {found.table}", theirs=True))
+            (
+                *_published_cells(found),
+                _lpips(found),
+                Cell(f"{found.data_set}, Table {found.table}", theirs=True),
+            )
             if found
-            else (Cell(NONE, theirs=True),) * 3
+            else (Cell(NONE, theirs=True),) * 4
         )
         label = f"{data_set.task}: {data_set.name}, {data_set.protocol}"
         rows.append((
             Cell(label), Cell(restorer_label(name)),
-            *cells["psnr"][name], *cells["ssim"][name], *paper,
+            *cells["psnr"][name], *cells["ssim"][name], cells["lpips"][name][0], *paper,
         ))  # fmt: skip
     return rows
 

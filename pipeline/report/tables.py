@@ -1,7 +1,7 @@
 """Scores and paired differences as people read them."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from pipeline.statistics import (
 )
 
 NONE = "-"
+NOT_MEASURED = "not measured"
 PSNR_DECIMALS = 2
 SSIM_DECIMALS = 4
 FEW_SCENES = 10
@@ -100,9 +101,16 @@ def score_table(params: Params, data_set: DataSet) -> Table:
             "95 % interval of PSNR",
             f"SSIM{spread}",
             "95 % interval of SSIM",
+            "LPIPS, lower is better",
+            "95 % interval of LPIPS",
         ),
         rows=tuple(
-            (Cell(restorer_label(name)), *cells["psnr"][name], *cells["ssim"][name])
+            (
+                Cell(restorer_label(name)),
+                *cells["psnr"][name],
+                *cells["ssim"][name],
+                *cells["lpips"][name],
+            )
             for name in restorers
         ),
     )
@@ -111,10 +119,14 @@ def score_table(params: Params, data_set: DataSet) -> Table:
 def score_cells(
     params: Params, data_set: DataSet, restorers: list[str]
 ) -> dict[str, dict[str, tuple[Cell, Cell]]]:
-    """Return for psnr and ssim, and each restorer, the cells of its score and its interval."""
+    """Return for psnr, ssim and lpips, and each restorer, the cells of score and interval."""
+    missing = dict.fromkeys(restorers, (Cell(NOT_MEASURED), Cell(NONE)))
     return {
         "psnr": _score_cells(params, data_set, data_set.psnr, restorers, PSNR_DECIMALS),
         "ssim": _score_cells(params, data_set, data_set.ssim, restorers, SSIM_DECIMALS),
+        "lpips": _score_cells(params, data_set, data_set.lpips, restorers, SSIM_DECIMALS, min)
+        if data_set.lpips
+        else missing,
     }
 
 
@@ -172,6 +184,8 @@ def notes(params: Params, data_set: DataSet) -> list[str]:
             f"{_count(data_set.unscored, 'more image')} of this data set without a clean"
             " counterpart: restored, not scored."
         )
+    if data_set.no_lpips:
+        found.append(f"LPIPS was not measured: {data_set.no_lpips}.")
     others = compared_methods(params)
     if len(others) > 1:
         found.append(
@@ -211,6 +225,7 @@ def _score_cells(
     scores: dict[str, Values],
     restorers: list[str],
     decimals: int,
+    best_of: Callable[..., str] = max,
 ) -> dict[str, tuple[Cell, Cell]]:
     texts, means = {}, {}
     for name in restorers:
@@ -222,7 +237,7 @@ def _score_cells(
         texts[name] = (
             means[name] if deviation is None else f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
         )
-    best = max(means.values(), key=float)
+    best = best_of(means.values(), key=float)
     return {
         name: (
             Cell(texts[name], best=means[name] == best),
