@@ -517,6 +517,10 @@ def test_each_data_set_has_its_own_tables(params: Params) -> None:
     assert [row["psnr"] for row in rows if row["method"] == "degraded"] == [21.0, 25.0]
     text = (OUT / "report.md").read_text()
     assert f"### {DATA_SET}\n" in text and "### polyu\n" in text
+    assert f"| Restorer | {DATA_SET} | polyu |\n| --- | ---: | ---: |\n" in text
+    assert "| degraded input | 21.00 | 25.00 |\n" in text
+    # adapted: (22 + 25) / 2 and (25 + 29) / 2
+    assert "| noise_space | **23.50** | **27.00** |\n" in text
 
 
 # Pages

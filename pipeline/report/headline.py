@@ -3,6 +3,7 @@
 import numpy as np
 
 from pipeline.config import Params
+from pipeline.metrics import one_protocol
 from pipeline.paths import DEGRADED
 from pipeline.report.collect import DataSet, TaskResults
 from pipeline.report.published import ABLATION, Published, ablation, of_task
@@ -30,7 +31,7 @@ def headline_table(params: Params, results: list[TaskResults]) -> Table | None:
         for task in results
         for data_set in task.data_sets
         if data_set.ids
-        for row in _headline_rows(params, data_set)
+        for row in _headline_rows(params, data_set, beside=data_set is task.data_sets[0])
     ]
     if not rows:
         return None
@@ -53,6 +54,27 @@ def headline_table(params: Params, results: list[TaskResults]) -> Table | None:
         ),
         rows=tuple(rows),
         words=2,
+    )
+
+
+def data_sets_table(params: Params, task: TaskResults) -> Table | None:
+    """Return the PSNR on every data set of a task, one column each.
+
+    None if fewer than two have clean images.
+    """
+    scored = [data_set for data_set in task.data_sets if data_set.ids]
+    if len(scored) < 2:
+        return None
+    protocol = one_protocol({data_set.protocol for data_set in scored}, f"task {task.name}")
+    restorers = [DEGRADED, *params.methods]
+    cells = [score_cells(params, data_set, restorers)["psnr"] for data_set in scored]
+    return Table(
+        caption=f"PSNR in dB on every data set, protocol {protocol}. The first goes with the"
+        " unlabeled photographs of the training; of the others nothing was seen in training.",
+        columns=("Restorer", *(data_set.name for data_set in scored)),
+        rows=tuple(
+            (Cell(restorer_label(name)), *(found[name][0] for found in cells)) for name in restorers
+        ),
     )
 
 
@@ -107,10 +129,11 @@ def published_table(task: str) -> Table | None:
     )
 
 
-def _headline_rows(params: Params, data_set: DataSet) -> list[tuple[Cell, ...]]:
+def _headline_rows(params: Params, data_set: DataSet, beside: bool) -> list[tuple[Cell, ...]]:
+    """Return the rows of one data set, with the paper's numbers ``beside`` them or not."""
     restorers = [DEGRADED, *params.methods]
     cells = score_cells(params, data_set, restorers)
-    theirs = {row.ours: row for row in of_task(data_set.task)}
+    theirs = {row.ours: row for row in of_task(data_set.task)} if beside else {}
     rows: list[tuple[Cell, ...]] = []
     for name in restorers:
         found = theirs.get(name)

@@ -21,7 +21,12 @@ from pipeline.report.drawing import Picture
 from pipeline.report.examples import examples
 from pipeline.report.failures import failures_table, harm_table
 from pipeline.report.grids import image_grid
-from pipeline.report.headline import ablation_table, headline_table, published_table
+from pipeline.report.headline import (
+    ablation_table,
+    data_sets_table,
+    headline_table,
+    published_table,
+)
 from pipeline.report.per_image import per_image_csv
 from pipeline.report.provenance import Code, code_state, protocols_used, provenance
 from pipeline.report.published import PAPER
@@ -65,6 +70,7 @@ class TaskPart:
     name: str
     training: list[Picture]
     data_sets: list[DataSetPart]
+    across: Table | None
     published: Table | None
 
 
@@ -108,7 +114,8 @@ def _task_part(params: Params, task: TaskResults) -> TaskPart:
     training = [curves(params, task), condition_quality(params, task)]
     pictures = [picture for picture in training if picture]
     scored = any(part.tables for part in parts)
-    return TaskPart(task.name, pictures, parts, published_table(task.name) if scored else None)
+    published = published_table(task.name) if scored else None
+    return TaskPart(task.name, pictures, parts, data_sets_table(params, task), published)
 
 
 def _data_set_part(params: Params, data_set: DataSet, suffix: str) -> DataSetPart:
@@ -137,6 +144,7 @@ def _all_tables(context: dict[str, Any]) -> dict[str, Table]:
     found = {name: context[name] for name in ("headline", "provenance", "restorers", "commands")}
     for task in context["tasks"]:
         found[f"published_{task.name}"] = task.published
+        found[f"data_sets_{task.name}"] = task.across
         for part in task.data_sets:
             for name, table in part.tables.items():
                 found[f"{name}_{task.name}{part.suffix}"] = table
