@@ -419,7 +419,7 @@ def test_a_model_of_other_settings_is_refused(params: Params, name: str, value: 
 
 def test_protocols_are_never_mixed(params: Params) -> None:
     write_scores(Run(TASK, "noise_space", 0), ADAPTED_PSNR, protocol="rgb")
-    with pytest.raises(UserError, match="protocols sidd and rgb, which cannot be compared"):
+    with pytest.raises(UserError, match="protocols rgb and sidd, which cannot be compared"):
         collect(params)
 
 
