@@ -23,7 +23,6 @@ from pipeline.evaluation import ImageScore, evaluate, read_table
 from pipeline.images import as_float
 from pipeline.metrics import score
 from pipeline.paths import TABLE_FILE, Run, find_model, task_images
-from pipeline.restoration import load_model
 from pipeline.store import ImageStore, Record, write_store
 
 PROTOCOL = "sidd"
@@ -77,6 +76,8 @@ def repeat_images(test: Path, copies: int, path: Path) -> None:
 
 
 def _one_by_one(model: Path, test: Path, settings: Evaluate) -> list[tuple[float, float]]:
+    from pipeline.restoration import load_model  # not for the processes that score
+
     restore = load_model(model, settings)
     store = ImageStore(test)
     scores = []
@@ -88,6 +89,8 @@ def _one_by_one(model: Path, test: Path, settings: Evaluate) -> list[tuple[float
 
 
 def _ours(model: Path, test: Path, settings: Evaluate) -> list[ImageScore]:
+    from pipeline.restoration import load_model
+
     run = Run("benchmark", "model", 0)
     loaded = load_model(model, settings)
     evaluate(loaded.restore_equal, test, PROTOCOL, settings, run, None)

@@ -24,7 +24,13 @@ def scoring(processes: int) -> Iterator[Submit]:
     # not forked: this process may hold threads and a GPU
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
+        for _ in range(processes):
+            pool.submit(_start)  # they import while the first images are restored
         yield lambda restored, clean, protocol: pool.submit(_score, restored, clean, protocol)
+
+
+def _start() -> None:
+    """Nothing: the process is there."""
 
 
 def _score(restored: Image, clean: Pixels, protocol: str) -> Score:

@@ -3,12 +3,14 @@
 from pipeline.config import Params
 from pipeline.evaluation import evaluate
 from pipeline.paths import MODEL_FILE, Run, task_images
-from pipeline.restoration import load_model
 from pipeline.stage import run
 
 
 def main(params: Params, task: str, method: str, seed: int) -> None:
     """Evaluate one method and seed."""
+    # the processes that score import this file, but need no torch
+    from pipeline.restoration import load_model
+
     which = Run(task, method, seed)
     model = load_model(which.training / MODEL_FILE, params.evaluate)
     test, protocol = task_images(task) / "test.h5", params.tasks[task].protocol

@@ -164,9 +164,11 @@ def keys_read(script: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> s
     read: set[str] = set()
     known = {"task": next(iter(params.tasks)), "method": "noise_space", "source": "skimage",
              "seed": params.seeds[0]}  # fmt: skip
-    for name in ("download", "prepare", "synthesize", "evaluate", "load_model"):
+    for name in ("download", "prepare", "synthesize", "evaluate"):
         if hasattr(module, name):
             monkeypatch.setattr(module, name, Swallow())
+    if script == "evaluate":
+        monkeypatch.setattr("pipeline.restoration.load_model", Swallow())
     if script in ("pretrain", "train"):
         monkeypatch.setattr("pipeline.training.loop.train", Swallow())
     names = module.main.__code__.co_varnames[1 : module.main.__code__.co_argcount]
@@ -244,7 +246,7 @@ def test_every_stage_says_what_it_does_and_needs(stages: dict[str, Any]) -> None
         ("stages.prepare", "torch scipy skimage matplotlib jinja2"),
         ("stages.synthesize", "torch skimage matplotlib jinja2"),
         ("stages.evaluate_degraded", "torch matplotlib jinja2"),
-        ("stages.evaluate", "lightning_fabric diffusers matplotlib jinja2"),
+        ("stages.evaluate", "torch lightning_fabric diffusers matplotlib jinja2"),
         ("stages.report", "torch diffusers lightning_fabric"),
         ("stages.pretrain", "torch"),
         ("stages.train", "torch"),
