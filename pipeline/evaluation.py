@@ -4,28 +4,45 @@ import csv
 import io
 import json
 import math
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.config.learning import Evaluate
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.images import Image, Pixels, as_float, to_uint8
-from pipeline.metrics import score
-from pipeline.paths import IMAGES_FILE, TABLE_FILE, Run
+from pipeline.metrics import Score
+from pipeline.paths import FACTS_FILE, IMAGES_FILE, TABLE_FILE, Run
+from pipeline.perceptual import SMALLEST_SIDE, Distances, load_lpips
+from pipeline.scoring import Submit, scoring
 from pipeline.store import ImageStore, Record, write_store
+
+SCORES = ("psnr", "ssim", "lpips")
+MEASURED = "measured"
+"""Stands in FACTS_FILE where LPIPS was measured; else the reason why not."""
+
 
 PERFECT_PSNR = 100.0
 """Written where the restored image equals the clean one, whose PSNR is infinite."""
 
-Restore = Callable[[Image], Image]
+WAITING = 4
+"""Batches whose scores may be outstanding; bounds the memory."""
+
+Restore = Callable[[list[Image]], list[Image]]
+"""Restores images of equal size, at once if it can."""
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One row of the per-image table; psnr and ssim are None where there is no clean image."""
+    """One row of the per-image table; scores are None where not measured.
+
+    psnr and ssim are None where there is no clean image, lpips also where there are no weights.
+    """
 
     data_set: str
     scene: str
@@ -33,38 +50,88 @@ class ImageScore:
     protocol: str
     psnr: float | None
     ssim: float | None
+    lpips: float | None = None
 
 
-def evaluate(restore: Restore, test: Path, protocol: str, kept_images: int, run: Run) -> None:
-    """Write the per-image table, some restored images, and the means.
+@dataclass(frozen=True)
+class Restored:
+    """One restored image and the promise of its score, None where there is no clean image."""
+
+    index: int
+    score: "Future[Score] | None"
+    lpips: float | None
+
+
+def evaluate(
+    restore: Restore,
+    test: Path,
+    protocol: str,
+    settings: Evaluate,
+    run: Run,
+    giga_macs: float | None,
+) -> None:
+    """Write the per-image table, some restored images, facts, and the means.
+
+    Images of equal size are restored ``settings.batch`` at a time, and scored in
+    ``settings.processes`` processes meanwhile. The order of the table is that of the store.
 
     Args:
         restore: the model, or the identity for the degraded input.
         test: store of the test images.
         protocol: name of the protocol, see ``pipeline/metrics.py``.
-        kept_images: how many restored images to store, spread evenly over the test images.
+        settings: ``settings.kept_images`` restored images are stored, spread evenly over the test
+            images.
         run: names the files to write.
+        giga_macs: multiplications of the restorer for 128x128 pixels in 1e9, None if it has none.
 
     Raises:
         UserError: the store is missing, an image is too small to be scored, or the model gives
             values that are not finite.
     """
     store = ImageStore(test)
-    kept = set(np.linspace(0, len(store) - 1, min(kept_images, len(store)), dtype=int).tolist())
-    rows, records = [], []
+    kept_count = min(settings.kept_images, len(store))
+    kept = set(np.linspace(0, len(store) - 1, kept_count, dtype=int).tolist())
+    lpips = load_lpips(settings.lpips_weights)
+    rows: dict[int, ImageScore] = {}
+    records: dict[int, Record] = {}
+    waiting: deque[list[Restored]] = deque()
+    with scoring(settings.processes) as submit:
+        for batch in batches(store, settings.batch):
+            images = restore([as_float(store.image("degraded", index)) for index in batch])
+            _require_finite(store, batch, images, run)
+            waiting.append(_submit(store, batch, images, protocol, submit, lpips))
+            records |= {
+                index: _record(store, index, to_uint8(image))
+                for index, image in zip(batch, images, strict=True)
+                if index in kept
+            }
+            while len(waiting) > WAITING:
+                rows |= _rows(store, waiting.popleft(), protocol)
+        while waiting:
+            rows |= _rows(store, waiting.popleft(), protocol)
+    listed = [rows[index] for index in range(len(store))]
+    facts = {
+        "giga_macs_128": giga_macs,
+        "precision": settings.precision,
+        "lpips": lpips if isinstance(lpips, str) else MEASURED,
+    }
+    write_store(run.evaluation / IMAGES_FILE, [records[index] for index in sorted(records)])
+    write_text(run.evaluation / TABLE_FILE, _table(listed))
+    write_text(run.evaluation / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
+    write_text(run.metrics, json.dumps(_means(listed), indent=2) + "\n")
+
+
+def batches(store: ImageStore, size: int) -> list[list[int]]:
+    """Return places of images of equal size in lists of at most ``size``, in the store's order."""
+    by_size: dict[tuple[int, int], list[int]] = {}
     for index in range(len(store)):
-        restored = restore(as_float(store.image("degraded", index)))
-        if not np.isfinite(restored).all():
-            raise UserError(
-                f"{run.training}: the model turns {store.ids[index]!r} into values that are not"
-                " finite; train it anew with a lower learning rate or weight"
-            )
-        rows.append(_score(store, index, restored, protocol))
-        if index in kept:
-            records.append(_record(store, index, to_uint8(restored)))
-    write_store(run.evaluation / IMAGES_FILE, records)
-    write_text(run.evaluation / TABLE_FILE, _table(rows))
-    write_text(run.metrics, json.dumps(_means(rows), indent=2) + "\n")
+        key = int(store.heights[index]), int(store.widths[index])
+        by_size.setdefault(key, []).append(index)
+    return [
+        places[start : start + size]
+        for places in by_size.values()
+        for start in range(0, len(places), size)
+    ]
 
 
 def read_table(path: Path) -> list[ImageScore]:
@@ -83,24 +150,63 @@ def read_table(path: Path) -> list[ImageScore]:
             scene=row["scene"],
             id=row["id"],
             protocol=row["protocol"],
-            psnr=float(row["psnr"]) if row["psnr"] else None,
-            ssim=float(row["ssim"]) if row["ssim"] else None,
+            **{name: float(row[name]) if row.get(name) else None for name in SCORES},
         )
         for row in rows
     ]
 
 
-def _score(store: ImageStore, index: int, restored: Image, protocol: str) -> ImageScore:
-    psnr = ssim = None
-    if store.has("clean", index):
-        try:
-            found = score(restored, as_float(store.image("clean", index)), protocol)
-        except UserError as error:
-            raise UserError(f"{store.path}: image {store.ids[index]!r}: {error}") from None
-        psnr, ssim = min(found.psnr, PERFECT_PSNR), found.ssim
-    return ImageScore(
-        store.data_sets[index], store.scenes[index], store.ids[index], protocol, psnr, ssim
-    )
+def _require_finite(store: ImageStore, batch: list[int], images: list[Image], run: Run) -> None:
+    for index, image in zip(batch, images, strict=True):
+        if not np.isfinite(image).all():
+            raise UserError(
+                f"{run.training}: the model turns {store.ids[index]!r} into values that are not"
+                " finite; train it anew with a lower learning rate or weight"
+            )
+
+
+def _submit(
+    store: ImageStore,
+    batch: list[int],
+    images: list[Image],
+    protocol: str,
+    submit: Submit,
+    lpips: Distances | str,
+) -> list[Restored]:
+    """Return the batch with promises of its scores; LPIPS is measured at once."""
+    clean = {index: store.image("clean", index) for index in batch if store.has("clean", index)}
+    scores = {index: submit(image, clean[index], protocol)
+              for index, image in zip(batch, images, strict=True) if index in clean}  # fmt: skip
+    distances: dict[int, float] = {}
+    large_enough = min(images[0].shape[:2]) >= SMALLEST_SIDE
+    if clean and large_enough and not isinstance(lpips, str):
+        restored = [image for index, image in zip(batch, images, strict=True) if index in clean]
+        found = lpips(restored, [as_float(image) for image in clean.values()])
+        distances = dict(zip(clean, found, strict=True))
+    return [Restored(index, scores.get(index), distances.get(index)) for index in batch]
+
+
+def _rows(store: ImageStore, batch: list[Restored], protocol: str) -> dict[int, ImageScore]:
+    rows = {}
+    for done in batch:
+        psnr = ssim = None
+        if done.score:
+            try:
+                found = done.score.result()
+            except UserError as error:
+                name = store.ids[done.index]
+                raise UserError(f"{store.path}: image {name!r}: {error}") from None
+            psnr, ssim = min(found.psnr, PERFECT_PSNR), found.ssim
+        rows[done.index] = ImageScore(
+            store.data_sets[done.index],
+            store.scenes[done.index],
+            store.ids[done.index],
+            protocol,
+            psnr,
+            ssim,
+            done.lpips,
+        )
+    return rows
 
 
 def _record(store: ImageStore, index: int, restored: Pixels) -> Record:
@@ -128,9 +234,9 @@ def _means(rows: list[ImageScore]) -> dict[str, dict[str, float | int | str]]:
     for data_set in dict.fromkeys(row.data_set for row in rows):
         scored = [asdict(row) for row in rows if row.data_set == data_set and row.psnr is not None]
         if scored:
+            measured = [name for name in SCORES if all(row[name] is not None for row in scored)]
             means[data_set] = {
-                "psnr": math.fsum(row["psnr"] for row in scored) / len(scored),
-                "ssim": math.fsum(row["ssim"] for row in scored) / len(scored),
+                **{name: math.fsum(row[name] for row in scored) / len(scored) for name in measured},
                 "images": len(scored),
                 "protocol": scored[0]["protocol"],
             }

@@ -13,7 +13,7 @@ rgb       8-bit RGB, peak 255                 uniform 7x7 per channel, only wher
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +104,21 @@ def score(restored: Image, clean: Image, protocol: str) -> Score:
     # in one memory order: sums of rounded numbers would follow it into the last digit
     values, reference = (rules.prepare(np.ascontiguousarray(image)) for image in (restored, clean))
     return Score(_psnr(values, reference, rules.peak), rules.ssim(values, reference))
+
+
+def one_protocol(names: Iterable[str], where: str) -> str:
+    """Return the protocol that all scores share.
+
+    Raises:
+        UserError: there are several, whose scores cannot be compared; ``where`` says of what.
+    """
+    found = sorted(set(names))
+    if len(found) != 1:
+        raise UserError(
+            f"{where}: scored under the protocols {' and '.join(found)}, which cannot be"
+            " compared; run 'dvc repro'"
+        )
+    return found[0]
 
 
 def _require_values(name: str, image: Image) -> None:

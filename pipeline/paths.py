@@ -9,6 +9,8 @@ DATA = Path("data")
 MODELS = DATA / "models"
 REPORTS = Path("reports")
 METRICS = REPORTS / "metrics"
+TABLES = "tables"
+"""Folder of the report's tables, below REPORTS."""
 COSTS = Path("logs/costs")
 """Durations and memory: they differ from run to run, so they are no DVC outputs."""
 TIMINGS = Path("logs/timings")
@@ -19,6 +21,9 @@ MODEL_FILE = "model.safetensors"
 LOG_FILE = "log.csv"
 TABLE_FILE = "per_image.csv"
 IMAGES_FILE = "restored.h5"
+FACTS_FILE = "facts.json"
+PER_IMAGE_FILE = "per_image.csv"
+"""All scores of all images, among the report's tables."""
 
 DEGRADED = "degraded"
 """Stands in place of a method's name for the unrestored input."""
@@ -72,7 +77,7 @@ class Run:
 
     @property
     def evaluation(self) -> Path:
-        """Folder of TABLE_FILE and IMAGES_FILE."""
+        """Folder of TABLE_FILE, IMAGES_FILE and FACTS_FILE."""
         return DATA / "evaluations" / self.task / self.name
 
     @property

@@ -1,5 +1,6 @@
 """Restore whole photographs: padding, overlapping tiles, bounded memory."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config.checks import Interval, build
 from pipeline.config.learning import Evaluate, Restorer
@@ -20,16 +22,42 @@ from pipeline.models.weights import load_tensors
 from pipeline.tiling import starts
 
 
-def load_model(path: Path, settings: Evaluate) -> Callable[[Image], Image]:
-    """Return a function that restores images with a trained model, on a GPU if there is one.
+def load_model(path: Path, settings: Evaluate) -> "Model":
+    """Return a trained model that restores images, on a GPU if there is one.
 
     Raises:
         UserError: the file is missing, damaged, or holds other weights than its facts say.
     """
     prepare_torch(settings.threads)
-    precision = choose_precision(settings.precision)
-    network = on_device(load_network(path)[0])
-    return lambda image: restore(network, image, settings.tile, settings.tile_overlap, precision)
+    return Model(on_device(load_network(path)[0]), settings)
+
+
+class Model:
+    """A restorer with the settings of how it restores: one image, or several of equal size."""
+
+    def __init__(self, network: nn.Module, settings: Evaluate) -> None:
+        self.network, self.settings = network, settings
+        self.precision = choose_precision(settings.precision)
+
+    def __call__(self, image: Image) -> Image:
+        """Return the restored image, see ``restore``."""
+        tile, overlap = self.settings.tile, self.settings.tile_overlap
+        return restore(self.network, image, tile, overlap, self.precision)
+
+    def restore_equal(self, images: list[Image]) -> list[Image]:
+        """Return restored images of one size: at once, or one by one in tiles if they are large."""
+        if max(images[0].shape[:2]) > self.settings.tile:
+            return [self(image) for image in images]
+        device = next(self.network.parameters()).device
+        return list(_restore_batch(self.network, np.stack(images), self.precision, device))
+
+    def giga_macs(self) -> float:
+        """Return the multiplications for an image of 128x128 pixels, in 1e9."""
+        # without values: shapes are all that counts
+        network = copy.deepcopy(self.network).to("meta")
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, 3, 128, 128, device="meta"))
+        return float(counter.get_total_flops() / 2e9)
 
 
 def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
@@ -164,16 +192,24 @@ def _restore_band(
     return total
 
 
-@torch.inference_mode()
 def _restore_tile(
     restorer: nn.Module, image: Image, precision: Precision, device: torch.device
 ) -> Image:
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)
+    restored: Image = _restore_batch(restorer, image[None], precision, device)[0]
+    return restored
+
+
+@torch.inference_mode()
+def _restore_batch(
+    restorer: nn.Module, images: Image, precision: Precision, device: torch.device
+) -> Image:
+    """Return (batch, height, width, 3) restored without tiles."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(device)
     padded = _pad(tensor, int(restorer.factor))  # type: ignore[arg-type]
     with autocast(device, precision):
         restored: Tensor = restorer(padded)
-    cropped = restored[0, :, : image.shape[0], : image.shape[1]]
-    result: Image = cropped.float().cpu().numpy().transpose(1, 2, 0)
+    cropped = restored[..., : images.shape[1], : images.shape[2]]
+    result: Image = cropped.float().cpu().numpy().transpose(0, 2, 3, 1)
     return result
 
 

@@ -39,7 +39,10 @@ from pipeline.pictures.listing import Order, list_photographs, orders, shown
 from pipeline.pictures.reading import Picture, Values, read_picture
 from pipeline.pictures.writing import STRIP_ROWS, write_picture
 
-FALLBACK = Evaluate(precision="fp32", threads=1, tile=512, tile_overlap=64, kept_images=0)
+FALLBACK = Evaluate(
+    precision="fp32", threads=1, batch=1, processes=0, lpips_weights=None,
+    tile=512, tile_overlap=64, kept_images=0,
+)  # fmt: skip
 """Where there is no params.yaml; threads: all processors instead."""
 MAX_MEGAPIXELS = 250
 """A header may claim any size; phones make 200 megapixels."""

@@ -6,6 +6,7 @@ that was degraded here is named *simulated real* wherever it appears.
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.data import Degradation, Split, Task
@@ -19,7 +20,12 @@ from pipeline.store import ImageStore, Record, write_store
 
 
 def synthesize(
-    task: Task, name: str, prepared: dict[Split, Path], unpaired: Path, folder: Path
+    task: Task,
+    name: str,
+    prepared: dict[Split, Path],
+    unpaired: Path,
+    unseen: list[Path],
+    folder: Path,
 ) -> None:
     """Write synthetic.h5, unpaired.h5, real.h5 and test.h5 of a task.
 
@@ -28,6 +34,7 @@ def synthesize(
         name: its name, from which the random draws are made.
         prepared: for each split, the folder of its source's packed images.
         unpaired: the folder of the source of clean images for the unpaired extension.
+        unseen: the folders of sources whose test images are added to the task's own.
         folder: where to write. unpaired.h5 is empty where its images are those of synthetic.h5.
 
     Raises:
@@ -49,6 +56,7 @@ def synthesize(
     _unpaired(name, unpaired, prepared["synthetic"], folder / "unpaired.h5")
     for split in ("real", "test"):
         _real(task, name, split, stores[split], folder / f"{split}.h5")
+    _add_unseen(task, name, stores["test"], unseen, folder / "test.h5")
 
 
 def _synthetic(task: Task, name: str, store: ImageStore, path: Path) -> None:
@@ -98,6 +106,51 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path) -> N
     write_store(path, list(records))
 
 
+def _add_unseen(task: Task, name: str, test: ImageStore, unseen: list[Path], path: Path) -> None:
+    """Add to the test images those of other cameras and of other sources."""
+    cameras = task.other_cameras or {}
+    if not cameras and not unseen:
+        return
+    own = ImageStore(path)
+    records = [_same(own, index) for index in range(len(own))]
+    for camera, settings in cameras.items():
+        if not all(test.has("clean", index) for index in range(len(test))):
+            raise UserError(
+                f"task {name}: tasks.{name}.other_cameras.{camera} degrades clean test images, but"
+                f" the source {test.path.parent.name!r} has some without; set other_cameras to null"
+            )
+        ending = f"{camera}, {SIMULATED}"
+        made = _degraded(test, settings, 1, (name, f"test {camera}"), ending)
+        records += [replace(record, id=f"{record.id} {camera}") for record in made]
+    for folder in unseen:
+        store = ImageStore(folder / "test.h5")
+        if len(store) == 0 or not store.has("degraded", 0):
+            raise UserError(
+                f"task {name}: source {folder.name!r} has no degraded test image; choose other"
+                f" sources with tasks.{name}.sources.unseen_a to unseen_c"
+            )
+        found = [_same(store, index) for index in range(len(store))]
+        records += [replace(record, id=f"{folder.name} {record.id}") for record in found]
+    write_store(path, records)
+
+
+def _same(store: ImageStore, index: int) -> Record:
+    """Return an image as it is in a store."""
+    loaders = {
+        role: _reader(store, index, role)
+        for role in ("degraded", "clean")
+        if store.has(role, index)
+    }
+    return Record(
+        id=store.ids[index],
+        scene=store.scenes[index],
+        data_set=store.data_sets[index],
+        height=int(store.heights[index]),
+        width=int(store.widths[index]),
+        **loaders,
+    )
+
+
 def _degraded(
     store: ImageStore, settings: Degradation, copies: int, draw: tuple[str, str], suffix: str
 ) -> Iterator[Record]:
@@ -112,7 +165,7 @@ def _degraded(
                 height=int(store.heights[index]),
                 width=int(store.widths[index]),
                 degraded=_degrader(store, index, settings, (*draw, name, copy)),
-                clean=_reader(store, index),
+                clean=_reader(store, index, "clean"),
             )
 
 
@@ -127,8 +180,8 @@ def _degrader(
     return load
 
 
-def _reader(store: ImageStore, index: int) -> Callable[[], Pixels]:
-    return lambda: store.image("clean", index)
+def _reader(store: ImageStore, index: int, role: str) -> Callable[[], Pixels]:
+    return lambda: store.image(role, index)
 
 
 def _without_truth(record: Record) -> Record:

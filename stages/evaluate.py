@@ -3,17 +3,18 @@
 from pipeline.config import Params
 from pipeline.evaluation import evaluate
 from pipeline.paths import MODEL_FILE, Run, task_images
-from pipeline.restoration import load_model
 from pipeline.stage import run
 
 
 def main(params: Params, task: str, method: str, seed: int) -> None:
     """Evaluate one method and seed."""
+    # the processes that score import this file, but need no torch
+    from pipeline.restoration import load_model
+
     which = Run(task, method, seed)
-    settings = params.evaluate
-    restore = load_model(which.training / MODEL_FILE, settings)
-    test = task_images(task) / "test.h5"
-    evaluate(restore, test, params.tasks[task].protocol, settings.kept_images, which)
+    model = load_model(which.training / MODEL_FILE, params.evaluate)
+    test, protocol = task_images(task) / "test.h5", params.tasks[task].protocol
+    evaluate(model.restore_equal, test, protocol, params.evaluate, which, model.giga_macs())
 
 
 if __name__ == "__main__":

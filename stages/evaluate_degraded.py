@@ -8,9 +8,8 @@ from pipeline.stage import run
 
 def main(params: Params, task: str) -> None:
     """Evaluate the degraded input of one task."""
-    test = task_images(task) / "test.h5"
-    protocol = params.tasks[task].protocol
-    evaluate(lambda image: image, test, protocol, params.evaluate.kept_images, Run(task, DEGRADED))
+    test, protocol = task_images(task) / "test.h5", params.tasks[task].protocol
+    evaluate(lambda images: images, test, protocol, params.evaluate, Run(task, DEGRADED), None)
 
 
 if __name__ == "__main__":

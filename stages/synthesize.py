@@ -12,7 +12,8 @@ def main(params: Params, task: str) -> None:
     settings = params.tasks[task]
     sources = {split: prepared(getattr(settings.sources, split)) for split in SPLITS}
     unpaired = prepared(settings.sources.unpaired)
-    synthesize(settings, task, sources, unpaired, task_images(task))
+    unseen = [prepared(name) for name in settings.sources.unseen]
+    synthesize(settings, task, sources, unpaired, unseen, task_images(task))
 
 
 if __name__ == "__main__":

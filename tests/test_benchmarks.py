@@ -6,12 +6,16 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import folder_source, joint_step, packing
+from benchmarks import evaluation, folder_source, joint_step, packing
 from benchmarks.crop_reading import measure
 from benchmarks.steps import SIZES, VARIANTS, build_step
+from pipeline.models.unet import UNet
+from pipeline.models.weights import save_tensors
+from pipeline.store import Record, write_store
 
 ARGUMENTS = argparse.Namespace(size="tiny", repeats=2, steps=1, threads=1, profile=True)
 
@@ -72,3 +76,22 @@ def test_the_folder_source_is_measured(tmp_path: Path) -> None:
         costs = folder_source.measure(tmp_path / folder)
         assert set(costs) == {"reading", "download", "prepare"}
         assert all(cost.seconds > 0 and cost.peak_mib >= cost.before_mib for cost in costs.values())
+
+
+def test_evaluation_gives_the_same_numbers_every_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    facts = {"restorer": {"name": "unet", "levels": 2, "channels": 4}, "image_range": [0.0, 1.0]}
+    save_tensors(Path("model"), UNet(levels=2, channels=4).state_dict(), facts)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 40, 3), np.uint8)
+    record = Record("a", "s", "d", 32, 40, lambda: pixels[0], lambda: pixels[1])
+    write_store(Path("one.h5"), [record])
+    evaluation.repeat_images(Path("one.h5"), 3, Path("test.h5"))
+    found = evaluation.measure(Path("model"), Path("test.h5"), threads=1, processes=1, repeats=1)
+    assert len(found) == 5
+    for name, values in found.items():
+        assert min(values["rates"]) > 0
+        if name not in ("one by one", "the same in bf16"):
+            assert values["psnr"] < 1e-4 and values["ssim"] < 1e-5

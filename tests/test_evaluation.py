@@ -11,12 +11,14 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
+from pipeline.config.learning import Evaluate
 from pipeline.errors import UserError
 from pipeline.evaluation import (
     IMAGES_FILE,
     PERFECT_PSNR,
     TABLE_FILE,
     ImageScore,
+    batches,
     evaluate,
     read_table,
 )
@@ -38,6 +40,22 @@ def flat(value: int, height: int = 12, width: int = 14) -> Pixels:
 
 def same(image: Any) -> Any:
     return image
+
+
+def settings(kept: int, **changes: Any) -> Evaluate:
+    values = {"batch": 1, "processes": 0, "lpips_weights": None, **changes}
+    return Evaluate("fp32", 1, tile=512, tile_overlap=64, kept_images=kept, **values)
+
+
+def score_all(
+    restore: Callable[[Any], Any], path: Path, protocol: str, kept: int, run: Run, **changes: Any
+) -> None:
+    """Evaluate a function of one image."""
+
+    def many(images: Any) -> Any:
+        return [restore(image) for image in images]
+
+    evaluate(many, path, protocol, settings(kept, **changes), run, None)
 
 
 def psnr(difference: float) -> float:
@@ -69,7 +87,7 @@ def test_images(tmp_path: Path, pack: Callable[..., Path]) -> Path:
 
 
 def test_the_means_by_hand(test_images: Path) -> None:
-    evaluate(same, test_images, "rgb", 0, RUN)
+    score_all(same, test_images, "rgb", 0, RUN)
     assert Path("reports/metrics/denoise/degraded.json") == RUN.metrics
     found = json.loads(RUN.metrics.read_text())
     assert list(found) == ["first", "second"]
@@ -84,18 +102,18 @@ def test_the_means_by_hand(test_images: Path) -> None:
 
 def test_the_protocol_is_the_one_named(test_images: Path) -> None:
     """The luma of a grey value x is 16 + 219 / 255 x, so differences shrink by 219 / 255."""
-    evaluate(same, test_images, "y", 0, RUN)
+    score_all(same, test_images, "y", 0, RUN)
     found = json.loads(RUN.metrics.read_text())["second"]
     assert found["protocol"] == "y"
     assert found["psnr"] == pytest.approx(psnr(20 * 219 / 255), rel=1e-9)
 
 
 def test_every_image_has_a_row(test_images: Path) -> None:
-    evaluate(same, test_images, "rgb", 0, RUN)
+    score_all(same, test_images, "rgb", 0, RUN)
     path = Path("data/evaluations/denoise/degraded/per_image.csv")
     assert path == RUN.evaluation / TABLE_FILE
     lines = path.read_bytes().decode().split("\n")
-    assert lines[0] == "data_set,scene,id,protocol,psnr,ssim"
+    assert lines[0] == "data_set,scene,id,protocol,psnr,ssim,lpips"
     assert [line.split(",")[:4] for line in lines[1:4]] == [
         ["first", "scene a", "a", "rgb"],
         ["second", "scene b", "b", "rgb"],
@@ -107,10 +125,10 @@ def test_every_image_has_a_row(test_images: Path) -> None:
 
 def test_what_the_model_returns_is_scored(test_images: Path) -> None:
     """Adding 5 / 255 leaves differences of 15, 25 and 35; values beyond 1 are clamped."""
-    evaluate(lambda image: image + np.float32(5 / 255), test_images, "rgb", 3, RUN)
+    score_all(lambda image: image + np.float32(5 / 255), test_images, "rgb", 3, RUN)
     rows = read_table(RUN.evaluation / TABLE_FILE)
     assert [row.psnr for row in rows] == pytest.approx([psnr(15), psnr(25), psnr(35)], rel=1e-9)
-    evaluate(lambda image: image + np.float32(1), test_images, "sidd", 3, RUN)
+    score_all(lambda image: image + np.float32(1), test_images, "sidd", 3, RUN)
     rows = read_table(RUN.evaluation / TABLE_FILE)
     assert [row.psnr for row in rows] == pytest.approx([psnr(155)] * 3, rel=1e-6)
     store = ImageStore(RUN.evaluation / IMAGES_FILE)
@@ -119,7 +137,7 @@ def test_what_the_model_returns_is_scored(test_images: Path) -> None:
 
 def test_the_model_gets_float_images_in_0_to_1(test_images: Path) -> None:
     seen = []
-    evaluate(lambda image: (seen.append(image), image)[1], test_images, "rgb", 0, RUN)
+    score_all(lambda image: (seen.append(image), image)[1], test_images, "rgb", 0, RUN)
     assert [image.dtype for image in seen] == [np.float32] * 3
     assert [image.shape for image in seen] == [(12, 14, 3)] * 3
     assert [float(image.max()) for image in seen] == pytest.approx([110 / 255, 120 / 255, 60 / 255])
@@ -142,7 +160,7 @@ def test_kept_images_are_spread_evenly(
         }
         for n, width in enumerate(widths)
     ]
-    evaluate(same, pack(tmp_path / "test.h5", *images), "rgb", kept, RUN)
+    score_all(same, pack(tmp_path / "test.h5", *images), "rgb", kept, RUN)
     store = ImageStore(RUN.evaluation / IMAGES_FILE)
     assert store.ids == [f"i{number}" for number in expected]
     assert store.scenes == [f"s{number}" for number in expected]
@@ -157,7 +175,7 @@ def test_as_many_are_kept_as_asked_for(
     tmp_path: Path, pack: Callable[..., Path], images: int, kept: int
 ) -> None:
     listed = [{"id": str(number), "degraded": flat(1, 2, 2)} for number in range(images)]
-    evaluate(same, pack(tmp_path / "test.h5", *listed), "rgb", kept, RUN)
+    score_all(same, pack(tmp_path / "test.h5", *listed), "rgb", kept, RUN)
     numbers = [int(name) for name in ImageStore(RUN.evaluation / IMAGES_FILE).ids]
     assert len(numbers) == kept
     assert numbers[0] == 0 and numbers[-1] == images - 1
@@ -170,14 +188,14 @@ def test_images_without_truth_are_restored_but_not_scored(
 ) -> None:
     scored = {"id": "a", "data_set": "pairs", "degraded": flat(20), "clean": flat(30)}
     unscored = {"id": "b", "data_set": "own", "degraded": flat(40)}
-    evaluate(same, pack(tmp_path / "test.h5", unscored, scored), "rgb", 2, RUN)
+    score_all(same, pack(tmp_path / "test.h5", unscored, scored), "rgb", 2, RUN)
     rows = read_table(RUN.evaluation / TABLE_FILE)
     assert rows[0] == ImageScore("own", "scene", "b", "rgb", None, None)
     assert rows[1].psnr == pytest.approx(psnr(10), rel=1e-9)
     assert list(json.loads(RUN.metrics.read_text())) == ["pairs"]
     assert ImageStore(RUN.evaluation / IMAGES_FILE).ids == ["b", "a"]
 
-    evaluate(same, pack(tmp_path / "test.h5", unscored), "rgb", 2, RUN)
+    score_all(same, pack(tmp_path / "test.h5", unscored), "rgb", 2, RUN)
     assert json.loads(RUN.metrics.read_text()) == {}
 
 
@@ -187,7 +205,7 @@ def test_a_perfect_image_has_a_finite_score(
 ) -> None:
     image = pixels(1)
     path = pack(tmp_path / "test.h5", {"id": "a", "degraded": image, "clean": image})
-    evaluate(same, path, protocol, 1, RUN)
+    score_all(same, path, protocol, 1, RUN)
     (row,) = read_table(RUN.evaluation / TABLE_FILE)
     assert row.psnr == PERFECT_PSNR == 100
     assert row.ssim == pytest.approx(1, abs=1e-9)
@@ -198,7 +216,7 @@ def test_the_table_comes_back_as_it_was(tmp_path: Path, pack: Callable[..., Path
     odd = 'comma, "quote", Größe 写真\nsecond line'
     image = {"id": odd, "scene": f"s {odd}", "data_set": f"d {odd}"}
     path = pack(tmp_path / "test.h5", {**image, "degraded": flat(20), "clean": flat(27)})
-    evaluate(same, path, "rgb", 0, RUN)
+    score_all(same, path, "rgb", 0, RUN)
     (row,) = read_table(RUN.evaluation / TABLE_FILE)
     assert (row.id, row.scene, row.data_set) == (odd, f"s {odd}", f"d {odd}")
     means = json.loads(RUN.metrics.read_text())[f"d {odd}"]
@@ -206,7 +224,7 @@ def test_the_table_comes_back_as_it_was(tmp_path: Path, pack: Callable[..., Path
 
 
 def test_seed_and_method_name_the_files(test_images: Path) -> None:
-    evaluate(same, test_images, "rgb", 0, Run("derain", "noise_space", 3))
+    score_all(same, test_images, "rgb", 0, Run("derain", "noise_space", 3))
     assert Path("data/evaluations/derain/noise_space-3/per_image.csv").is_file()
     assert Path("data/evaluations/derain/noise_space-3/restored.h5").is_file()
     assert Path("reports/metrics/derain/noise_space-3.json").is_file()
@@ -214,9 +232,9 @@ def test_seed_and_method_name_the_files(test_images: Path) -> None:
 
 def test_twice_gives_the_same_bytes(test_images: Path) -> None:
     files = [RUN.evaluation / TABLE_FILE, RUN.evaluation / IMAGES_FILE, RUN.metrics]
-    evaluate(same, test_images, "sidd", 2, RUN)
+    score_all(same, test_images, "sidd", 2, RUN)
     first = [path.read_bytes() for path in files]
-    evaluate(same, test_images, "sidd", 2, RUN)
+    score_all(same, test_images, "sidd", 2, RUN)
     assert [path.read_bytes() for path in files] == first
 
 
@@ -224,18 +242,72 @@ def test_an_image_too_small_to_score_is_named(tmp_path: Path, pack: Callable[...
     small = {"id": "tiny", "degraded": flat(1, 10, 30), "clean": flat(2, 10, 30)}
     path = pack(tmp_path / "test.h5", small)
     with pytest.raises(UserError, match=r"test.h5: image 'tiny': image of 30x10 pixels: .*'y'"):
-        evaluate(same, path, "y", 0, RUN)
+        score_all(same, path, "y", 0, RUN)
     assert not RUN.metrics.exists()
 
 
 def test_missing_files_are_told() -> None:
     with pytest.raises(UserError, match=r"test.h5: not found; 'dvc repro'"):
-        evaluate(same, Path("test.h5"), "rgb", 0, RUN)
+        score_all(same, Path("test.h5"), "rgb", 0, RUN)
     with pytest.raises(UserError, match=r"per_image.csv: not found; 'dvc repro'"):
         read_table(Path("per_image.csv"))
 
 
 def test_a_model_that_gives_nonsense_is_told(test_images: Path) -> None:
     with pytest.raises(UserError, match="turns 'a' into values that are not finite"):
-        evaluate(lambda image: image * math.nan, test_images, "rgb", 0, RUN)
+        score_all(lambda image: image * math.nan, test_images, "rgb", 0, RUN)
     assert not RUN.metrics.exists()
+
+
+# Batches, processes, facts
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, pack: Callable[..., Path], pixels: Callable[..., Pixels]) -> Path:
+    """Seven random pairs of two sizes, in no order."""
+    images = [
+        {
+            "id": str(number),
+            "degraded": pixels(number, 24, width),
+            "clean": pixels(99, 24, width),
+        }
+        for number, width in enumerate([20, 24, 20, 20, 24, 20, 20])
+    ]
+    return pack(tmp_path / "mixed.h5", *images)
+
+
+def test_batches_are_of_equal_size_and_no_image_is_lost(mixed: Path) -> None:
+    assert batches(ImageStore(mixed), 2) == [[0, 2], [3, 5], [6], [1, 4]]
+    assert batches(ImageStore(mixed), 100) == [[0, 2, 3, 5, 6], [1, 4]]
+
+
+@pytest.mark.parametrize(("batch", "processes"), [(2, 0), (5, 0), (1, 1), (3, 2)])
+def test_batches_and_processes_change_no_byte(mixed: Path, batch: int, processes: int) -> None:
+    files = [RUN.evaluation / TABLE_FILE, RUN.evaluation / IMAGES_FILE, RUN.metrics]
+    score_all(same, mixed, "rgb", 7, RUN)
+    one_by_one = [path.read_bytes() for path in files]
+    assert [row.id for row in read_table(files[0])] == list("0123456")
+    score_all(same, mixed, "rgb", 7, RUN, batch=batch, processes=processes)
+    assert [path.read_bytes() for path in files] == one_by_one
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_an_error_in_a_process_is_told_all_the_same(
+    tmp_path: Path, pack: Callable[..., Path], processes: int
+) -> None:
+    small = {"id": "tiny", "degraded": flat(1, 10, 30), "clean": flat(2, 10, 30)}
+    path = pack(tmp_path / "test.h5", small)
+    with pytest.raises(UserError, match=r"test.h5: image 'tiny': image of 30x10 pixels: .*'y'"):
+        score_all(same, path, "y", 0, RUN, processes=processes)
+
+
+def test_facts_say_what_was_not_measured_and_why(test_images: Path) -> None:
+    score_all(same, test_images, "rgb", 0, RUN)
+    facts = json.loads((RUN.evaluation / "facts.json").read_text())
+    assert facts == {
+        "giga_macs_128": None, "precision": "fp32",
+        "lpips": "evaluate.lpips_weights names no file of weights",
+    }  # fmt: skip
+    score_all(same, test_images, "rgb", 0, RUN, lpips_weights="nowhere.pth")
+    facts = json.loads((RUN.evaluation / "facts.json").read_text())
+    assert facts["lpips"] == "nowhere.pth was not found"

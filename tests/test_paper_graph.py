@@ -50,7 +50,7 @@ REDUCED = [
     "preset=paper", "noise_space@methods.noise_space=tiny", "restorer=unet_tiny", "seeds=[0]",
     "train.steps=4", "train.batch=2", "train.devices=1", "train.patch=32", "train.threads=1",
     "train.workers=0", "train.log_every_steps=1", "train.checkpoint_every_steps=2",
-    "evaluate.threads=1", "evaluate.kept_images=1", "report.examples=1",
+    "evaluate.threads=1", "evaluate.processes=1", "evaluate.kept_images=1", "report.examples=1",
     "report.bootstrap_samples=100", "resources.gpu=0",
     "sources.dfwb.crops.synthetic={side:48,step:16,only_above:60}",
     "sources.sidd.crops.real={side:48,step:40,only_above:0}",

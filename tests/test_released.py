@@ -45,7 +45,7 @@ def test_it_restores_as_the_authors_code_does(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     take_over(weights(file), RUN, (0.0, 1.0), SMALL)
-    settings = Evaluate("fp32", threads=1, tile=512, tile_overlap=64, kept_images=0)
+    settings = Evaluate("fp32", 1, 1, 0, None, tile=512, tile_overlap=64, kept_images=0)
     restore = load_model(RUN.training / MODEL_FILE, settings)
     with np.load(GOLDEN) as golden:
         for given, expected in zip(golden["input"], golden["restored"], strict=True):

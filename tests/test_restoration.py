@@ -13,10 +13,10 @@ from pipeline.errors import UserError
 from pipeline.images import Image
 from pipeline.models.unet import UNet
 from pipeline.models.weights import save_tensors
-from pipeline.restoration import load_model, restore
+from pipeline.restoration import InRange, Model, load_model, restore
 from pipeline.tiling import starts
 
-SETTINGS = Evaluate(precision="fp32", threads=1, tile=64, tile_overlap=16, kept_images=0)
+SETTINGS = Evaluate("fp32", 1, 2, 0, None, tile=64, tile_overlap=16, kept_images=0)
 
 
 class Blur(nn.Module):
@@ -118,3 +118,23 @@ def test_a_network_of_another_range_restores_images_all_the_same(
     image = np.random.default_rng(0).random((16, 16, 3), dtype=np.float32)
     restored = load_model(tmp_path / "model", SETTINGS)(image)
     np.testing.assert_allclose(restored, image + 0.25, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [48, 100])
+def test_several_images_are_restored_as_one_by_one(tmp_path: Path, side: int) -> None:
+    """Also those larger than a tile."""
+    torch.manual_seed(0)
+    path = tmp_path / "model.safetensors"
+    facts = {"restorer": {"name": "unet", "levels": 2, "channels": 4}, "image_range": [0.0, 1.0]}
+    save_tensors(path, UNet(levels=2, channels=4).state_dict(), facts)
+    model = load_model(path, SETTINGS)
+    given = [image(side, side + 3) * share for share in (0.2, 0.6, 1.0)]
+    together = model.restore_equal([one.astype(np.float32) for one in given])
+    for one, found in zip(given, together, strict=True):
+        np.testing.assert_allclose(found, model(one.astype(np.float32)), atol=1e-6)
+
+
+def test_multiplications_of_the_papers_restorer() -> None:
+    """The authors' own count is 12.44 for 128x128 pixels."""
+    network = InRange(UNet(levels=4, channels=64), (0.0, 1.0))
+    assert Model(network, SETTINGS).giga_macs() == pytest.approx(12.44, abs=0.005)

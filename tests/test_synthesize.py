@@ -36,9 +36,10 @@ def make_task(
     synthetic: SyntheticDomain | None = None, simulated_real: SimulatedReal | None = None
 ) -> Task:
     return Task(
-        sources=TaskSources("one", "one", "one", "one"),
+        sources=TaskSources(*["one"] * 7),
         synthetic=synthetic or SyntheticDomain(noise(20), "stored", 3),
         simulated_real=simulated_real,
+        other_cameras=None,
         image_range=(0.0, 1.0),
         learning_rate_factor=1.0,
         protocol="sidd",
@@ -79,7 +80,7 @@ def clean_source(prepared: dict[str, Path], pack: Pack) -> dict[str, list[Pixels
 def made(
     task: Task, prepared: dict[str, Path], folder: Path, name: str = "denoise"
 ) -> dict[str, ImageStore]:
-    synthesize(task, name, prepared, prepared["synthetic"], folder)
+    synthesize(task, name, prepared, prepared["synthetic"], [], folder)
     return {split: ImageStore(folder / f"{split}.h5") for split in SPLITS}
 
 
@@ -304,12 +305,12 @@ def test_unpaired_clean_images_are_those_of_their_source(
     image = np.full((30, 40, 3), 7, np.uint8)
     other = tmp_path / "prepared" / "other"
     pack(other / "synthetic.h5", {"id": "o", "clean": image})
-    synthesize(CLEAN_TASK, "denoise", prepared, other, tmp_path / "task")
+    synthesize(CLEAN_TASK, "denoise", prepared, other, [], tmp_path / "task")
     store = ImageStore(tmp_path / "task" / "unpaired.h5")
     assert store.ids == ["o"]
     assert np.array_equal(store.image("clean", 0), image)
     # the source of the pairs itself: nothing is stored twice
-    synthesize(CLEAN_TASK, "denoise", prepared, prepared["synthetic"], tmp_path / "same")
+    synthesize(CLEAN_TASK, "denoise", prepared, prepared["synthetic"], [], tmp_path / "same")
     assert len(ImageStore(tmp_path / "same" / "unpaired.h5")) == 0
 
 
@@ -319,7 +320,7 @@ def test_an_unpaired_source_without_clean_images_is_refused(
     other = tmp_path / "prepared" / "other"
     pack(other / "synthetic.h5")
     with pytest.raises(UserError, match=r"'other' has no clean image.*sources\.unpaired"):
-        synthesize(CLEAN_TASK, "denoise", prepared, other, tmp_path / "task")
+        synthesize(CLEAN_TASK, "denoise", prepared, other, [], tmp_path / "task")
 
 
 def test_no_degradation_and_no_pairs_is_refused(
@@ -327,4 +328,54 @@ def test_no_degradation_and_no_pairs_is_refused(
 ) -> None:
     task = make_task(SyntheticDomain(None, "stored", 1), SimulatedReal(noise(20), 2))
     with pytest.raises(UserError, match="degradation is null, but the source 'one' brings no"):
-        synthesize(task, "denoise", prepared, prepared["synthetic"], tmp_path / "task")
+        synthesize(task, "denoise", prepared, prepared["synthetic"], [], tmp_path / "task")
+
+
+# Never seen in training
+
+
+def test_other_cameras_and_sources_are_added_to_the_test_images_only(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path, pack: Pack
+) -> None:
+    other = tmp_path / "prepared" / "polyu"
+    pair = {"id": "test0", "scene": "s", "data_set": "PolyU",
+            "degraded": np.full((30, 40, 3), 90, np.uint8),
+            "clean": np.full((30, 40, 3), 80, np.uint8)}  # fmt: skip
+    alone = {"id": "test1", "scene": "t", "data_set": "DND", "degraded": pair["degraded"]}
+    pack(other / "test.h5", pair, alone)
+    before = made(CLEAN_TASK, prepared, tmp_path / "before")
+    wider = replace(CLEAN_TASK, other_cameras={"strong": noise(60), "weak": noise(2)})
+    folder = tmp_path / "task"
+    synthesize(wider, "denoise", prepared, prepared["synthetic"], [other], folder)
+    for split in ("synthetic", "real"):
+        name = f"{split}.h5"
+        assert (folder / name).read_bytes() == (tmp_path / "before" / name).read_bytes()
+    test = ImageStore(folder / "test.h5")
+    assert test.ids == ["test0", "test1", "test0 strong", "test1 strong", "test0 weak",
+                        "test1 weak", "polyu test0", "polyu test1"]  # fmt: skip
+    assert list(dict.fromkeys(test.data_sets)) == [
+        f"ours, {SIMULATED}", f"ours, strong, {SIMULATED}", f"ours, weak, {SIMULATED}",
+        "PolyU", "DND",
+    ]  # fmt: skip
+    assert_array_equal(test.image("degraded", 0), before["test"].image("degraded", 0))
+    errors = [
+        float(np.std(image_of(test, name).astype(int) - image_of(test, name, "clean")))
+        for name in ("test0 strong", "test0 weak")
+    ]
+    assert 40 < errors[0] < 70 and 1 < errors[1] < 3
+    assert_array_equal(image_of(test, "polyu test0"), pair["degraded"])
+    assert not test.has("clean", 7), "no truth is made up"
+
+
+def test_unseen_images_must_be_there(
+    clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path, pack: Pack
+) -> None:
+    other = tmp_path / "prepared" / "empty"
+    pack(other / "test.h5")
+    with pytest.raises(UserError, match=r"'empty' has no degraded test image.*unseen_a"):
+        synthesize(CLEAN_TASK, "denoise", prepared, prepared["synthetic"], [other], tmp_path / "t")
+
+
+def test_a_source_of_its_own_is_none() -> None:
+    names = ("s", "u", "r", "t", "polyu", "t", "polyu")
+    assert TaskSources(*names).unseen == ["polyu"]

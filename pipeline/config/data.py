@@ -252,24 +252,39 @@ class TaskSources:
 
     ``unpaired`` gives the clean images that the unpaired extension noises (its split
     ``synthetic``); where it is the source ``synthetic`` itself, other crops of the same images.
+    ``unseen_a`` to ``unseen_c`` give further test images (their split ``test``) of which nothing is
+    seen in training; where one is the source ``test`` itself, there is no such. They are three,
+    not a list, because each is a dependency that dvc.yaml must name.
     """
 
     synthetic: str
     unpaired: str
     real: str
     test: str
+    unseen_a: str
+    unseen_b: str
+    unseen_c: str
+
+    @property
+    def unseen(self) -> list[str]:
+        """The further sources of test images, each once."""
+        named = dict.fromkeys((self.unseen_a, self.unseen_b, self.unseen_c))
+        return [name for name in named if name != self.test]
 
 
 @dataclass(frozen=True)
 class Task:
     """One restoration task: where images come from, how they are degraded, how it is scored.
 
-    ``image_range``: the values of black and white inside the networks and the losses.
+    ``other_cameras``: by name, further degradations of the clean test images, of which nothing is
+    seen in training either; null for none. ``image_range``: the values of black and white inside
+    the networks and the losses.
     """
 
     sources: TaskSources
     synthetic: SyntheticDomain
     simulated_real: SimulatedReal | None
+    other_cameras: dict[str, Degradation] | None
     image_range: Annotated[Interval, Setting(low=-1, high=1)]
     learning_rate_factor: Annotated[float, Setting(low=0, high=1000, unit="of train.learning_rate")]
     protocol: Literal["sidd", "y", "rgb"]

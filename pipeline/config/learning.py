@@ -145,10 +145,19 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Restoration of the test images."""
+    """Restoration of the test images.
+
+    ``processes`` score images while the next ones are restored; with 0 this is done in between.
+    ``lpips_weights`` is torchvision's AlexNet file, without which LPIPS is not measured.
+    """
 
     precision: Literal["auto", "fp32", "bf16"]
     threads: Annotated[int, Setting(low=1, high=1024)]
+    batch: Annotated[
+        int, Setting(low=1, high=4096, unit="images of equal size restored at once, if no tiles")
+    ]
+    processes: Annotated[int, Setting(low=0, high=1024)]
+    lpips_weights: str | None
     tile: Annotated[
         int, Setting(low=32, unit="pixels; larger images are restored in overlapping tiles")
     ]

@@ -14,8 +14,20 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline.config import Params
 from pipeline.errors import UserError
-from pipeline.evaluation import ImageScore, read_table
-from pipeline.paths import DEGRADED, LOG_FILE, MODEL_FILE, SIMULATED, TABLE_FILE, Run
+from pipeline.evaluation import MEASURED, ImageScore, read_table
+from pipeline.metrics import one_protocol
+from pipeline.paths import (
+    DEGRADED,
+    FACTS_FILE,
+    LOG_FILE,
+    MODEL_FILE,
+    SIMULATED,
+    TABLE_FILE,
+    Run,
+)
+
+SMALL = "an image is too small for it"
+"""Why LPIPS may be missing though there are weights."""
 
 Values = NDArray[np.float64]
 Log = dict[str, Values]
@@ -24,11 +36,15 @@ Log = dict[str, Values]
 
 @dataclass(frozen=True)
 class Model:
-    """What is known of one trained restorer besides its weights."""
+    """What is known of one trained restorer besides its weights.
+
+    ``giga_macs`` are its multiplications for 128x128 pixels, in 1e9; None if not recorded.
+    """
 
     run: Run
     facts: dict[str, Any]
     log: Log
+    giga_macs: float | None
 
     @property
     def restorer(self) -> str:
@@ -43,7 +59,8 @@ class DataSet:
     """Scores of every restorer on the same images of one data set, under one protocol.
 
     ``ids`` and ``scenes`` are of the images that have a clean version; ``unscored`` counts the
-    others. ``psnr`` (dB) and ``ssim`` map a restorer, DEGRADED among them, to (seeds, images).
+    others. ``psnr`` (dB), ``ssim`` and ``lpips`` map a restorer, DEGRADED among them, to (seeds,
+    images). ``lpips`` is empty where it was not measured; ``no_lpips`` then says why.
     """
 
     task: str
@@ -54,6 +71,8 @@ class DataSet:
     unscored: int
     psnr: dict[str, Values]
     ssim: dict[str, Values]
+    lpips: dict[str, Values]
+    no_lpips: str
 
     @property
     def simulated(self) -> bool:
@@ -128,7 +147,9 @@ def _task(params: Params, task: str) -> TaskResults:
     tables = {path: read_table(path) for chosen in paths.values() for path in chosen}
     _require_same_images(tables)
     by_restorer = {name: [tables[path] for path in chosen] for name, chosen in paths.items()}
-    return TaskResults(task, _data_sets(task, by_restorer), models)
+    reasons = [_facts(run).get("lpips", "older evaluation") for one in runs.values() for run in one]
+    reason = next((reason for reason in reasons if reason != MEASURED), SMALL)
+    return TaskResults(task, _data_sets(task, by_restorer, reason), models)
 
 
 def _model(params: Params, run: Run) -> Model:
@@ -143,7 +164,17 @@ def _model(params: Params, run: Run) -> Model:
                 f"{path}: trained with {name} = {facts.get(name)!r}, expected {value!r};"
                 " run 'dvc repro'"
             )
-    return Model(run, facts, read_log(run.training / LOG_FILE))
+    log = read_log(run.training / LOG_FILE)
+    return Model(run, facts, log, _facts(run).get("giga_macs_128"))
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """Return what an evaluation says of itself, nothing where it is older than that file."""
+    path = run.evaluation / FACTS_FILE
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _require_same_images(tables: dict[Path, list[ImageScore]]) -> None:
@@ -158,39 +189,44 @@ def _identity(row: ImageScore) -> tuple[str, str, str, bool]:
     return row.data_set, row.scene, row.id, row.psnr is None
 
 
-def _data_sets(task: str, tables: dict[str, list[list[ImageScore]]]) -> tuple[DataSet, ...]:
+def _data_sets(
+    task: str, tables: dict[str, list[list[ImageScore]]], no_lpips: str
+) -> tuple[DataSet, ...]:
     rows = [row for chosen in tables.values() for table in chosen for row in table]
-    return tuple(_data_set(task, name, tables) for name in _distinct(row.data_set for row in rows))
+    names = _distinct(row.data_set for row in rows)
+    return tuple(_data_set(task, name, tables, no_lpips) for name in names)
 
 
-def _data_set(task: str, name: str, tables: dict[str, list[list[ImageScore]]]) -> DataSet:
+def _data_set(
+    task: str, name: str, tables: dict[str, list[list[ImageScore]]], no_lpips: str
+) -> DataSet:
     chosen = {
         restorer: [[row for row in table if row.data_set == name] for table in seeds]
         for restorer, seeds in tables.items()
     }
-    protocols = _distinct(row.protocol for seeds in chosen.values() for s in seeds for row in s)
-    if len(protocols) > 1:
-        raise UserError(
-            f"task {task}, data set {name!r}: scored under the protocols {' and '.join(protocols)},"
-            " which cannot be compared; run 'dvc repro'"
-        )
+    protocols = (row.protocol for seeds in chosen.values() for table in seeds for row in table)
+    protocol = one_protocol(protocols, f"task {task}, data set {name!r}")
     images = chosen[DEGRADED][0]
     scored = [row for row in images if row.psnr is not None]
+    lpips = {restorer: _matrix(seeds, "lpips") for restorer, seeds in chosen.items()}
+    measured = not any(np.isnan(values).any() for values in lpips.values())
     return DataSet(
         task=task,
         name=name,
-        protocol=protocols[0],
+        protocol=protocol,
         ids=tuple(row.id for row in scored),
         scenes=tuple(row.scene for row in scored),
         unscored=len(images) - len(scored),
         psnr={restorer: _matrix(seeds, "psnr") for restorer, seeds in chosen.items()},
         ssim={restorer: _matrix(seeds, "ssim") for restorer, seeds in chosen.items()},
+        lpips=lpips if measured else {},
+        no_lpips="" if measured else no_lpips,
     )
 
 
 def _matrix(seeds: list[list[ImageScore]], score: str) -> Values:
     rows = [[getattr(row, score) for row in table if row.psnr is not None] for table in seeds]
-    return np.array(rows, dtype=np.float64)
+    return np.array(rows, dtype=np.float64)  # None becomes NaN
 
 
 def _distinct(names: Iterable[str]) -> list[str]:

@@ -13,8 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from PIL import Image
 
 from pipeline.config import Params
+from pipeline.images import Pixels
 
 # M. Okabe, K. Ito: Color Universal Design, 2008; told apart with every kind of colour vision.
 # Its yellow is too pale for a line on white: the wine of P. Tol's Colour Schemes, 2021, instead.
@@ -122,3 +124,10 @@ def to_png(figure: Figure, dpi: int) -> tuple[bytes, int, int]:
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     width, height = (round(side * dpi) for side in figure.get_size_inches())
     return buffer.getvalue(), width, height
+
+
+def pixels_to_png(pixels: Pixels) -> bytes:
+    """Return (height, width, 3) uint8 as PNG, pixel by pixel."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="png", compress_level=9)
+    return buffer.getvalue()

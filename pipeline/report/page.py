@@ -3,7 +3,6 @@
 import base64
 import functools
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,25 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.config import Params
 from pipeline.files import replacing, write_text
+from pipeline.paths import PER_IMAGE_FILE, TABLES
 from pipeline.report.collect import DataSet, TaskResults, collect, released
 from pipeline.report.conditions import condition_quality
 from pipeline.report.cost import cost_record, cost_tables, method_costs, read_costs
 from pipeline.report.curves import curves
 from pipeline.report.drawing import Picture
 from pipeline.report.examples import examples
+from pipeline.report.failures import failures_table, harm_table
 from pipeline.report.grids import image_grid
+from pipeline.report.headline import (
+    ablation_table,
+    data_sets_table,
+    headline_table,
+    published_table,
+)
+from pipeline.report.per_image import per_image_csv
 from pipeline.report.provenance import Code, code_state, protocols_used, provenance
+from pipeline.report.published import PAPER
+from pipeline.report.restorers import commands_table, restorer_table
 from pipeline.report.summary import summary_rows
 from pipeline.report.tables import (
     Table,
@@ -30,21 +40,27 @@ from pipeline.report.tables import (
     score_table,
     text_table,
 )
+from pipeline.report.viewer import Comparison, comparisons
+from pipeline.report.writing import escape_markdown, to_csv, to_latex, to_markdown
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"
-PAPER = "Denoising as Adaptation, ICLR 2025, arXiv 2406.18516"
+WITH_COST = "report_with_cost"
 
 
 @dataclass(frozen=True)
 class DataSetPart:
-    """What is shown of one data set; without clean images there is no table."""
+    """What is shown of one data set; without clean images there is no table.
+
+    ``tables`` maps a name, which a file may bear, to a table: scores, differences and so on.
+    """
 
     data_set: DataSet
-    scores: Table | None
-    differences: Table | None
+    suffix: str
+    tables: dict[str, Table]
     notes: list[str]
     grid: Picture | None
+    comparisons: list[Comparison]
 
 
 @dataclass(frozen=True)
@@ -54,10 +70,12 @@ class TaskPart:
     name: str
     training: list[Picture]
     data_sets: list[DataSetPart]
+    across: Table | None
+    published: Table | None
 
 
 def write_report(params: Params, folder: Path) -> None:
-    """Write summary.json, report.md, report.html, figures and the cost files into ``folder``.
+    """Write summary.json, report.md, report.html, tables, figures and the cost files.
 
     Reads below the current folder what params.yaml's lists name.
 
@@ -67,41 +85,70 @@ def write_report(params: Params, folder: Path) -> None:
     results = collect(params)
     code = code_state()
     parts = [_task_part(params, task) for task in results]
+    context = _context(params, results, code, parts)
     _write_json(folder / "summary.json", summary_rows(params, results, code))
     _write_figures(folder / FIGURES, parts)
-    context = _context(params, results, code, parts)
-    _write_page(folder, "report", context)
-    write_cost(params, folder)
+    _write_tables(folder / TABLES, _all_tables(context), per_image_csv(params, results))
+    for ending in ("md", "html"):
+        _write_page(folder / f"report.{ending}", f"report.{ending}", context)
+    cost = write_cost(params, folder)
+    # a page of its own: it differs from run to run, the report does not
+    _write_page(folder / f"{WITH_COST}.html", "report.html", {**context, "cost": cost})
 
 
-def write_cost(params: Params, folder: Path) -> None:
-    """Write cost.json, cost.md and cost.html: what the last run of each stage took."""
+def write_cost(params: Params, folder: Path) -> list[Table]:
+    """Write cost.json and cost.md, what the last run of each stage took; return their tables."""
     costs = read_costs(params)
     methods = method_costs(params, costs)
+    tables = cost_tables(params, costs, methods)
     _write_json(folder / "cost.json", cost_record(costs, methods))
-    _write_page(folder, "cost", {"tables": cost_tables(params, costs, methods)})
+    _write_page(folder / "cost.md", "cost.md", {"tables": tables})
+    return tables
 
 
 def _task_part(params: Params, task: TaskResults) -> TaskPart:
     several = len(task.data_sets) > 1
     parts = []
     for number, data_set in enumerate(task.data_sets, start=1):
-        suffix = f"_{number}" if several else ""
-        parts.append(_data_set_part(params, data_set, f"images_{task.name}{suffix}.png"))
+        parts.append(_data_set_part(params, data_set, f"_{number}" if several else ""))
     training = [curves(params, task), condition_quality(params, task)]
-    return TaskPart(task.name, [picture for picture in training if picture], parts)
+    pictures = [picture for picture in training if picture]
+    scored = any(part.tables for part in parts)
+    published = published_table(task.name) if scored else None
+    return TaskPart(task.name, pictures, parts, data_sets_table(params, task), published)
 
 
-def _data_set_part(params: Params, data_set: DataSet, grid_name: str) -> DataSetPart:
+def _data_set_part(params: Params, data_set: DataSet, suffix: str) -> DataSetPart:
     chosen = examples(params, data_set)
     scored = bool(data_set.ids)
+    made = {
+        "scores": score_table(params, data_set),
+        "ablation": ablation_table(params, data_set),
+        "differences": difference_table(params, data_set),
+        "harm": harm_table(params, data_set),
+        "failures": failures_table(params, data_set),
+    } if scored else {}  # fmt: skip
+    grid_name = f"images_{data_set.task}{suffix}.png"
     return DataSetPart(
         data_set=data_set,
-        scores=score_table(params, data_set) if scored else None,
-        differences=difference_table(params, data_set) if scored else None,
+        suffix=suffix,
+        tables={name: table for name, table in made.items() if table},
         notes=notes(params, data_set) if scored else [],
         grid=image_grid(data_set.task, data_set.name, chosen, grid_name) if chosen.rows else None,
+        comparisons=comparisons(params, chosen),
     )
+
+
+def _all_tables(context: dict[str, Any]) -> dict[str, Table]:
+    """Return every table of the report by the name of its files."""
+    found = {name: context[name] for name in ("headline", "provenance", "restorers", "commands")}
+    for task in context["tasks"]:
+        found[f"published_{task.name}"] = task.published
+        found[f"data_sets_{task.name}"] = task.across
+        for part in task.data_sets:
+            for name, table in part.tables.items():
+                found[f"{name}_{task.name}{part.suffix}"] = table
+    return {name: table for name, table in found.items() if table}
 
 
 def _context(
@@ -118,6 +165,10 @@ def _context(
         "paper": PAPER,
         "tasks": parts,
         "preset": params.preset,
+        "headline": headline_table(params, results),
+        "restorers": restorer_table(params, results),
+        "commands": commands_table(params, results, code),
+        "cost": [],
         "baseline": baseline(params),
         "released": released(params),
         "simulated": simulated,
@@ -137,10 +188,20 @@ def _write_figures(folder: Path, parts: list[TaskPart]) -> None:
         stale.unlink()
 
 
-def _write_page(folder: Path, name: str, context: dict[str, Any]) -> None:
-    for ending in ("md", "html"):
-        text = _templates().get_template(f"{name}.{ending}").render(context)
-        write_text(folder / f"{name}.{ending}", text)
+def _write_tables(folder: Path, tables: dict[str, Table], per_image: str) -> None:
+    texts = {PER_IMAGE_FILE: per_image}
+    for name, table in tables.items():
+        texts[f"{name}.csv"] = to_csv(table)
+        texts[f"{name}.tex"] = to_latex(table, name)
+        texts[f"{name}.md"] = to_markdown(table)
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    for stale in {path for path in folder.iterdir() if path.name not in texts}:
+        stale.unlink()
+
+
+def _write_page(path: Path, template: str, context: dict[str, Any]) -> None:
+    write_text(path, _templates().get_template(template).render(context))
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -159,16 +220,10 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["md"] = escape_markdown
+    environment.filters["table_md"] = to_markdown
     environment.filters["quote"] = quote
     environment.filters["data_uri"] = _data_uri
     return environment
-
-
-def escape_markdown(text: str) -> str:
-    """Return text that Markdown shows as it stands, in a table as elsewhere."""
-    escaped = re.sub(r"([\\`*\[\]<>|&~$])", r"\\\1", " ".join(text.split()))
-    # between letters an underscore means nothing, at the rim of a word it means emphasis
-    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", escaped)
 
 
 def _data_uri(png: bytes) -> str:

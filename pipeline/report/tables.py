@@ -1,6 +1,7 @@
 """Scores and paired differences as people read them."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipeline.statistics import (
 )
 
 NONE = "-"
+NOT_MEASURED = "not measured"
 PSNR_DECIMALS = 2
 SSIM_DECIMALS = 4
 FEW_SCENES = 10
@@ -27,20 +29,36 @@ FEW_SCENES = 10
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table; ``best`` marks the highest score of its column."""
+    """One cell of a table.
+
+    ``best`` marks the best score of its column, ``theirs`` a number that was not measured here.
+    """
 
     text: str
     best: bool = False
+    theirs: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names the rows; ``numeric`` sets the others flush right."""
+    """A table whose first column names the rows.
+
+    ``numeric`` sets the columns after the first ``words`` flush right.
+    """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: bool = True
+    words: int = 1
+
+    def span(self, index: int) -> int:
+        """Return how many rows from here on bear the same name, 0 if the row above does too."""
+        names = [row[0].text for row in self.rows]
+        if index and names[index - 1] == names[index]:
+            return 0
+        same = itertools.takewhile(lambda name: name == names[index], names[index:])
+        return len(list(same))
 
 
 def text_table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -73,8 +91,7 @@ def score_table(params: Params, data_set: DataSet) -> Table:
     interval is of the images' scores averaged over the seeds.
     """
     restorers = [DEGRADED, *params.methods]
-    psnr = _score_cells(params, data_set, data_set.psnr, restorers, PSNR_DECIMALS)
-    ssim = _score_cells(params, data_set, data_set.ssim, restorers, SSIM_DECIMALS)
+    cells = score_cells(params, data_set, restorers)
     spread = f", mean ± std over {len(params.seeds)} seeds" if len(params.seeds) > 1 else ""
     return Table(
         caption=f"{data_set.name}: {images_text(data_set)}, protocol {data_set.protocol}",
@@ -84,9 +101,33 @@ def score_table(params: Params, data_set: DataSet) -> Table:
             "95 % interval of PSNR",
             f"SSIM{spread}",
             "95 % interval of SSIM",
+            "LPIPS, lower is better",
+            "95 % interval of LPIPS",
         ),
-        rows=tuple((Cell(restorer_label(name)), *psnr[name], *ssim[name]) for name in restorers),
+        rows=tuple(
+            (
+                Cell(restorer_label(name)),
+                *cells["psnr"][name],
+                *cells["ssim"][name],
+                *cells["lpips"][name],
+            )
+            for name in restorers
+        ),
     )
+
+
+def score_cells(
+    params: Params, data_set: DataSet, restorers: list[str]
+) -> dict[str, dict[str, tuple[Cell, Cell]]]:
+    """Return for psnr, ssim and lpips, and each restorer, the cells of score and interval."""
+    missing = dict.fromkeys(restorers, (Cell(NOT_MEASURED), Cell(NONE)))
+    return {
+        "psnr": _score_cells(params, data_set, data_set.psnr, restorers, PSNR_DECIMALS),
+        "ssim": _score_cells(params, data_set, data_set.ssim, restorers, SSIM_DECIMALS),
+        "lpips": _score_cells(params, data_set, data_set.lpips, restorers, SSIM_DECIMALS, min)
+        if data_set.lpips
+        else missing,
+    }
 
 
 def difference_table(params: Params, data_set: DataSet) -> Table | None:
@@ -101,7 +142,7 @@ def difference_table(params: Params, data_set: DataSet) -> Table | None:
         return None
     differences = {name: _difference(params, data_set, name, base) for name in others}
     rows: list[tuple[str, ...]] = [
-        (name, f"{found.mean:+.{PSNR_DECIMALS}f}", _difference_bounds(found), _p_value(found))
+        (name, f"{found.mean:+.{PSNR_DECIMALS}f}", difference_bounds(found), p_value_text(found))
         for name, found in differences.items()
     ]
     columns = ["Method", "Mean difference (dB)", "95 % interval", "p (Wilcoxon, over scenes)"]
@@ -143,6 +184,8 @@ def notes(params: Params, data_set: DataSet) -> list[str]:
             f"{_count(data_set.unscored, 'more image')} of this data set without a clean"
             " counterpart: restored, not scored."
         )
+    if data_set.no_lpips:
+        found.append(f"LPIPS was not measured: {data_set.no_lpips}.")
     others = compared_methods(params)
     if len(others) > 1:
         found.append(
@@ -182,6 +225,7 @@ def _score_cells(
     scores: dict[str, Values],
     restorers: list[str],
     decimals: int,
+    best_of: Callable[..., str] = max,
 ) -> dict[str, tuple[Cell, Cell]]:
     texts, means = {}, {}
     for name in restorers:
@@ -193,7 +237,7 @@ def _score_cells(
         texts[name] = (
             means[name] if deviation is None else f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
         )
-    best = max(means.values(), key=float)
+    best = best_of(means.values(), key=float)
     return {
         name: (
             Cell(texts[name], best=means[name] == best),
@@ -203,7 +247,8 @@ def _score_cells(
     }
 
 
-def _difference_bounds(found: PairedDifference) -> str:
+def difference_bounds(found: PairedDifference) -> str:
+    """Return the interval of a difference in PSNR."""
     bounds = None if found.low is None or found.high is None else (found.low, found.high)
     return _bounds(bounds, PSNR_DECIMALS, "+")
 
@@ -214,7 +259,8 @@ def _bounds(bounds: tuple[float, float] | None, decimals: int, sign: str = "") -
     return f"{bounds[0]:{sign}.{decimals}f} to {bounds[1]:{sign}.{decimals}f}"
 
 
-def _p_value(found: PairedDifference) -> str:
+def p_value_text(found: PairedDifference) -> str:
+    """Return the p-value of a difference, or why there is none."""
     if found.p_value is not None:
         return f"{found.p_value:.3g}"
     few = found.scenes is None or found.scenes < FEWEST_PAIRS

@@ -1,0 +1,271 @@
+"""Two states of the project side by side: which settings differ, and what that did to the scores.
+
+Usage: python -m pipeline.report.compare A B [--out FILE]
+
+A and B are git revisions, DVC experiments, or 'workspace' for the files as they lie here. Their
+tables of images come from DVC's cache, so nothing is checked out and nothing runs. FILE ends with
+.md, .csv or .tex (the scores alone, but for .md); without it Markdown is printed.
+"""
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import PARAMS_FILE
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.metrics import one_protocol
+from pipeline.paths import PER_IMAGE_FILE, REPORTS, TABLES
+from pipeline.randomness import numpy_generator
+from pipeline.report.collect import Values
+from pipeline.report.tables import (
+    NONE,
+    PSNR_DECIMALS,
+    SSIM_DECIMALS,
+    Cell,
+    Table,
+    difference_bounds,
+    p_value_text,
+    restorer_label,
+    text_table,
+)
+from pipeline.report.writing import to_csv, to_latex, to_markdown
+from pipeline.stage import USER_ERROR_STATUS
+from pipeline.statistics import PairedDifference, holm, paired_difference
+
+WORKSPACE = "workspace"
+BOOTSTRAP_SAMPLES = 10_000
+PER_IMAGE = REPORTS / TABLES / PER_IMAGE_FILE
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one restorer on one data set: averages over the seeds, image by image."""
+
+    protocol: str
+    scenes: tuple[str, ...]
+    ids: tuple[str, ...]
+    seeds: tuple[str, ...]
+    psnr: Values
+    ssim: Values
+
+
+Key = tuple[str, str, str]
+"""Task, data set, restorer."""
+
+
+@dataclass(frozen=True)
+class State:
+    """One side of the comparison: its name as given, its settings, and all its scores."""
+
+    name: str
+    settings: dict[str, Any]
+    scores: dict[Key, Scores]
+
+
+def read_state(name: str) -> State:
+    """Return settings and scores of a revision, an experiment, or the workspace.
+
+    Raises:
+        UserError: there is no such revision, or its table of images is neither in its tree nor in
+            DVC's cache.
+    """
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import RevError, resolve_rev
+    from omegaconf import OmegaConf
+
+    try:
+        revision = None if name == WORKSPACE else resolve_rev(Repo().scm, name)
+        files = DVCFileSystem(rev=revision)
+        texts = [files.read_text(path.as_posix(), encoding="utf-8")
+                 for path in (PARAMS_FILE, PER_IMAGE)]  # fmt: skip
+    except RevError:
+        raise UserError(
+            f"{name}: no such revision or experiment; 'dvc exp list' and 'git log' name them"
+        ) from None
+    except (OSError, DvcException) as error:
+        raise UserError(
+            f"{name}: cannot read {PARAMS_FILE} and {PER_IMAGE} ({error}); if it was made"
+            " elsewhere, 'dvc pull' or 'dvc exp pull' fetches them"
+        ) from None
+    settings = flat(OmegaConf.to_container(OmegaConf.create(texts[0])))
+    return State(name, settings, read_scores(texts[1]))
+
+
+def read_scores(text: str) -> dict[Key, Scores]:
+    """Return the scores in a table of images, see per_image.py.
+
+    Raises:
+        UserError: a restorer was scored under two protocols.
+    """
+    rows: dict[Key, list[dict[str, str]]] = {}
+    for row in csv.DictReader(io.StringIO(text)):
+        rows.setdefault((row["task"], row["data_set"], row["method"]), []).append(row)
+    return {key: _scores(key, found) for key, found in rows.items()}
+
+
+def flat(settings: Any, key: str = "") -> dict[str, Any]:
+    """Return nested settings by their dotted names; a list counts as one value."""
+    if not isinstance(settings, dict):
+        return {key: settings}
+    inner = (flat(value, f"{key}.{name}".lstrip(".")) for name, value in settings.items())
+    return {name: value for found in inner for name, value in found.items()}
+
+
+def settings_table(a: State, b: State) -> Table:
+    """Return the settings that differ."""
+    names = dict.fromkeys((*a.settings, *b.settings))
+    rows = [
+        (name, _shown(a.settings, name), _shown(b.settings, name))
+        for name in names
+        if _shown(a.settings, name) != _shown(b.settings, name)
+    ]
+    caption = "Settings that differ" if rows else "No setting differs"
+    return text_table(caption, ("Setting", a.name, b.name), rows)
+
+
+def scores_table(a: State, b: State) -> Table:
+    """Return the scores of both, and how much higher those of B are on the same images.
+
+    Raises:
+        UserError: a data set was scored under two protocols.
+    """
+    keys = list(dict.fromkeys((*a.scores, *b.scores)))
+    paired = {key: _paired(a.scores[key], b.scores[key], key) for key in keys
+              if key in a.scores and key in b.scores}  # fmt: skip
+    differences = {key: found for key, found in paired.items() if found}
+    corrected = dict(zip(differences, _corrected(differences.values()), strict=True))
+    rows = []
+    for key in keys:
+        first, second = a.scores.get(key), b.scores.get(key)
+        one_protocol({side.protocol for side in (first, second) if side}, f"{key[0]}, {key[1]}")
+        side = first or second
+        found = differences.get(key)
+        bounds = p_value = difference = NONE
+        if found:
+            difference = f"{found.mean:+.{PSNR_DECIMALS}f}"
+            bounds, p_value = difference_bounds(found), corrected[key]
+        elif first and second:
+            bounds = "other images: not compared"
+        rows.append((
+            f"{key[0]}: {key[1]}, {side.protocol if side else NONE}", restorer_label(key[2]),
+            _mean(first, "psnr"), _mean(second, "psnr"), difference, bounds, p_value,
+            _mean(first, "ssim"), _mean(second, "ssim"),
+        ))  # fmt: skip
+    return Table(
+        caption=f"A is {a.name}, B is {b.name}. Differences are of the same images, averaged over"
+        f" the seeds image by image{_seeds(a, b)}; the interval is over whole scenes, p of Wilcoxon"
+        " over scenes, corrected for the number of rows (Holm).",
+        columns=(
+            "Task, data set, protocol", "Restorer", "PSNR of A (dB)", "PSNR of B (dB)",
+            "B minus A (dB)", "95 % interval", "p, corrected", "SSIM of A", "SSIM of B",
+        ),
+        rows=tuple(tuple(Cell(text) for text in row) for row in rows),
+        words=2,
+    )  # fmt: skip
+
+
+def main(arguments: list[str]) -> None:
+    """Compare two states as the command line says.
+
+    Raises:
+        UserError: see ``read_state`` and ``scores_table``.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
+    parser.add_argument("a", help="a git revision, an experiment, or 'workspace'")
+    parser.add_argument("b", help="likewise")
+    parser.add_argument("--out", type=Path, help="a file: .md, .csv or .tex")
+    given = parser.parse_args(arguments)
+    a, b = read_state(given.a), read_state(given.b)
+    scores = scores_table(a, b)
+    forms = {
+        ".md": lambda: _page(settings_table(a, b), scores),
+        ".csv": lambda: to_csv(scores),
+        ".tex": lambda: to_latex(scores, "comparison"),
+    }
+    if given.out is None:
+        print(forms[".md"](), end="")
+    elif given.out.suffix in forms:
+        write_text(given.out, forms[given.out.suffix]())
+    else:
+        raise UserError(f"--out: found {given.out}, expected a name ending with {', '.join(forms)}")
+
+
+def _page(settings: Table, scores: Table) -> str:
+    told = to_markdown(settings) if settings.rows else f"{settings.caption}.\n"
+    return f"{told}\n{to_markdown(scores)}"
+
+
+def _scores(key: Key, rows: list[dict[str, str]]) -> Scores:
+    protocol = one_protocol({row["protocol"] for row in rows}, ", ".join(key))
+    seeds = tuple(dict.fromkeys(row["seed"] for row in rows))
+    first = [row for row in rows if row["seed"] == seeds[0]]
+    psnr, ssim = (
+        np.array([[float(row[name]) for row in rows if row["seed"] == seed] for seed in seeds])
+        for name in ("psnr", "ssim")
+    )
+    return Scores(
+        protocol=protocol,
+        scenes=tuple(row["scene"] for row in first),
+        ids=tuple(row["id"] for row in first),
+        seeds=seeds,
+        psnr=psnr.mean(axis=0),
+        ssim=ssim.mean(axis=0),
+    )
+
+
+def _paired(a: Scores, b: Scores, key: Key) -> PairedDifference | None:
+    one_protocol({a.protocol, b.protocol}, f"{key[0]}, {key[1]}")
+    if (a.ids, a.scenes) != (b.ids, b.scenes):
+        return None
+    generator = numpy_generator("compare", *key[:2])
+    return paired_difference(b.psnr, a.psnr, BOOTSTRAP_SAMPLES, generator, groups=a.scenes)
+
+
+def _corrected(differences: Iterable[PairedDifference]) -> list[str]:
+    listed = list(differences)
+    if not listed:
+        return []
+    # a test without p-value counts too: how many are compared is not for the data to decide
+    values = holm([1.0 if found.p_value is None else found.p_value for found in listed])
+    return [
+        p_value_text(found) if found.p_value is None else f"{value:.3g}"
+        for found, value in zip(listed, values, strict=True)
+    ]
+
+
+def _seeds(a: State, b: State) -> str:
+    def listed(state: State) -> str:
+        seeds = dict.fromkeys(seed for found in state.scores.values() for seed in found.seeds)
+        return ", ".join(seed for seed in seeds if seed)
+
+    return f" (A: {listed(a)}; B: {listed(b)})"
+
+
+def _mean(scores: Scores | None, name: str) -> str:
+    if scores is None:
+        return NONE
+    decimals = PSNR_DECIMALS if name == "psnr" else SSIM_DECIMALS
+    return f"{float(getattr(scores, name).mean()):.{decimals}f}"
+
+
+def _shown(settings: dict[str, Any], name: str) -> str:
+    return str(settings[name]) if name in settings else "(not there)"
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR_STATUS)

@@ -1,0 +1,62 @@
+"""The numbers that the paper published, as data beside the code: published.csv.
+
+They are its authors' own, of other data, other hardware and another number of updates: the report
+shows them apart and compares nothing with them.
+"""
+
+import csv
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+PAPER = "Denoising as Adaptation, ICLR 2025, arXiv 2406.18516"
+FILE = Path(__file__).parent / "published.csv"
+ABLATION = 4
+"""Number of the paper's table of ablations."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row of the paper's tables 1 to 4.
+
+    ``problem`` is contained in the names of our tasks of the same kind; ``ours`` is our name of the
+    method, None if there is none. PSNR in dB; ``lpips`` is None where the paper gives none.
+    """
+
+    table: int
+    data_set: str
+    problem: str
+    method: str
+    ours: str | None
+    psnr: float
+    ssim: float
+    lpips: float | None
+
+
+@functools.cache
+def published() -> tuple[Published, ...]:
+    """Return all rows, in the order of the paper."""
+    with FILE.open(newline="", encoding="utf-8") as file:
+        return tuple(
+            Published(
+                table=int(row["table"]),
+                data_set=row["data_set"],
+                problem=row["problem"],
+                method=row["method"],
+                ours=row["ours"] or None,
+                psnr=float(row["psnr"]),
+                ssim=float(row["ssim"]),
+                lpips=float(row["lpips"]) if row["lpips"] else None,
+            )
+            for row in csv.DictReader(file)
+        )
+
+
+def of_task(task: str) -> list[Published]:
+    """Return the rows of the tables of main results for the problem that a task is named after."""
+    return [row for row in published() if row.table != ABLATION and row.problem in task]
+
+
+def ablation() -> list[Published]:
+    """Return the rows of the paper's ablation, in its order."""
+    return [row for row in published() if row.table == ABLATION]

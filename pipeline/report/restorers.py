@@ -1,0 +1,44 @@
+"""What each restorer costs to use, and the command that makes its scores."""
+
+from pipeline.config import Params
+from pipeline.paths import DEGRADED
+from pipeline.report.collect import TaskResults
+from pipeline.report.provenance import Code
+from pipeline.report.tables import NONE, Cell, Table, text_table
+
+
+def restorer_table(params: Params, results: list[TaskResults]) -> Table:
+    """Return what restoring costs with each method: network, parameters, multiplications.
+
+    Nothing else of a method is there when a photograph is restored.
+    """
+    rows = []
+    for task in results:
+        for name, models in task.models.items():
+            model = models[0]
+            macs = NONE if model.giga_macs is None else f"{model.giga_macs:,.2f}"
+            rows.append((f"{task.name}, {name}", model.restorer,
+                         f"{model.facts['parameters']:,}", macs))  # fmt: skip
+    columns = ("Task, method", "Restorer", "Parameters", "GMACs at 128x128")
+    cells = tuple(tuple(Cell(text) for text in row) for row in rows)
+    caption = "What restoring takes: the denoiser of the training is not part of it"
+    return Table(caption, columns, cells, words=2)
+
+
+def commands_table(params: Params, results: list[TaskResults], code: Code) -> Table:
+    """Return the command that rebuilds the scores of each restorer and seed."""
+    start = f"git checkout {code.commit} && " if code.commit else ""
+    rows = []
+    for task in results:
+        degraded = f"{start}dvc repro evaluate_degraded@{task.name}"
+        rows.append((task.name, DEGRADED, NONE, degraded))
+        rows += [
+            (task.name, name, str(seed), f"{start}dvc repro evaluate@{task.name}-{name}-{seed}")
+            for name in params.methods
+            for seed in params.seeds
+        ]
+    return text_table(
+        "Each command makes the scores of one restorer anew, with all that they rest on",
+        ("Task", "Restorer", "Seed", "Command"),
+        rows,
+    )

@@ -1,0 +1,273 @@
+"""Tables of the report and their files: by hand, on the workspace of test_report."""
+
+import csv
+import dataclasses
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.config import Params
+from pipeline.paths import DEGRADED, Run
+from pipeline.report import write_report
+from pipeline.report.collect import collect
+from pipeline.report.failures import failures_table, harm_table
+from pipeline.report.headline import ablation_table, headline_table, published_table
+from pipeline.report.published import of_task, published
+from pipeline.report.tables import Cell, Table
+from pipeline.report.viewer import comparisons, difference
+from pipeline.report.writing import escape_latex, to_csv, to_latex, to_markdown
+from pipeline.statistics import mean_and_std
+from tests import test_report
+from tests.test_report import ADAPTED_PSNR, DATA_SET, OUT, TASK, VANILLA_PSNR
+
+composed = test_report.composed
+params = test_report.params
+
+TABLE = Table(
+    caption="50 % of a_b & c",
+    columns=("Name", "Kind", "x (dB)"),
+    rows=(
+        (Cell("a"), Cell("k|1"), Cell("1.0 ± 0.1", best=True)),
+        (Cell("b"), Cell("k,2"), Cell("2.0", theirs=True)),
+    ),
+    words=2,
+)
+
+
+def texts(table: Table | None) -> list[list[str]]:
+    assert table is not None
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+# The paper's numbers
+
+
+def test_the_papers_numbers_are_those_of_its_tables() -> None:
+    rows = {(row.table, row.method): row for row in published()}
+    assert len(rows) == 3 * 8 + 8
+    assert (rows[1, "Noise-DA"].psnr, rows[1, "Noise-DA"].ssim) == (34.71, 0.9202)
+    assert (rows[2, "Vanilla"].psnr, rows[2, "Vanilla"].lpips) == (33.04, 0.0477)
+    assert (rows[3, "CyCADA"].psnr, rows[3, "CyCADA"].data_set) == (26.36, "RealBlur-J")
+    assert rows[4, "steps 1 to 100 only"].lpips is None
+
+
+@pytest.mark.parametrize(
+    ("task", "data_set"),
+    [("denoise", "SIDD"), ("paper_derain", "SPA"), ("own_deblur", "RealBlur-J"), ("other", None)],
+)
+def test_a_task_finds_its_table_of_the_paper(task: str, data_set: str | None) -> None:
+    assert {row.data_set for row in of_task(task)} == ({data_set} if data_set else set())
+    assert (published_table(task) is None) == (data_set is None)
+
+
+def test_the_headline_keeps_the_papers_numbers_apart(params: Params) -> None:
+    table = headline_table(params, collect(params))
+    degraded, vanilla, adapted = texts(table)
+    assert degraded[:4] == [f"{TASK}: {DATA_SET}, sidd", "degraded input", "23.00",
+                            "21.00 to 26.00"]  # fmt: skip
+    assert degraded[6:] == ["not measured", "-", "-", "-", "-"]
+    assert vanilla[2] == "24.00"
+    assert vanilla[7:] == ["26.58", "0.6132", "0.3171", "SIDD, Table 1"]
+    assert adapted[2] == "25.25"
+    assert adapted[7:] == ["34.71", "0.9202", "0.0903", "SIDD, Table 1"]
+    assert table is not None and "other data, other hardware" in table.caption
+    assert all(cell.theirs == (place >= 7) for row in table.rows for place, cell in enumerate(row))
+    assert [table.span(index) for index in range(3)] == [3, 0, 0]
+    write_report(params, OUT)
+    assert '<td class="theirs">34.71</td>' in (OUT / "report.html").read_text()
+    assert "*34.71*" in (OUT / "report.md").read_text()
+
+
+def test_the_ablation_in_the_papers_order(params: Params) -> None:
+    (task,) = collect(params)
+    assert ablation_table(params, task.data_sets[0]) is None, "two rows are no ablation"
+    method = params.methods["noise_space"]
+    wider = dataclasses.replace(
+        params, methods={**params.methods, "shuffling": method, "steps_all": method}
+    )
+    for name, gain in (("shuffling", 0.5), ("steps_all", -1.0)):
+        scores = tuple(value + gain for value in VANILLA_PSNR)
+        test_report.write_run(wider, Run(TASK, name, 0), scores)
+    rows = texts(ablation_table(wider, collect(wider)[0].data_sets[0]))
+    assert [row[0] for row in rows] == ["vanilla", "steps_all", "shuffling", "noise_space"]
+    # ours: 24, 23, 24.5, 25.25; theirs: 26.58, 32.07, 32.91, 34.71
+    assert [row[2] for row in rows] == ["24.00", "23.00", "24.50", "25.25"]
+    assert [row[3] for row in rows] == ["+0.00", "-1.00", "+0.50", "+1.25"]
+    assert [row[6] for row in rows] == ["+0.00", "+5.49", "+6.33", "+8.13"]
+    write_report(wider, OUT)
+    assert (OUT / "tables" / f"ablation_{TASK}.tex").is_file()
+
+
+# Failures
+
+
+def test_failures_by_hand(params: Params) -> None:
+    data_set = collect(params)[0].data_sets[0]
+    # degraded 20 22 24 26; vanilla 21 22 26 27; adapted 22 25 25 29
+    assert texts(harm_table(params, data_set)) == [
+        ["vanilla", "0 of 4", "-", "+0.00 (attic_2)"],
+        ["noise_space", "0 of 4", "1 of 4", "+1.00 (beach_1)"],
+    ]
+    rows = texts(failures_table(params, data_set))
+    assert rows[0] == ["beach_1", "beach", "24.00", "26.00", "25.00", "-1.00"]
+    assert [row[-1] for row in rows] == ["-1.00", "+1.00", "+2.00", "+3.00"]
+
+
+def test_an_image_made_worse_is_counted(params: Params) -> None:
+    test_report.write_scores(Run(TASK, "noise_space", 0), (19.0, 25.0, 10.0, 29.0))
+    rows = texts(harm_table(params, collect(params)[0].data_sets[0]))
+    assert rows[1] == ["noise_space", "2 of 4", "2 of 4", "-14.00 (beach_1)"]
+
+
+# Files
+
+
+def test_csv_holds_the_cells() -> None:
+    assert list(csv.reader(io.StringIO(to_csv(TABLE)))) == [
+        ["Name", "Kind", "x (dB)"], ["a", "k|1", "1.0 ± 0.1"], ["b", "k,2", "2.0"],
+    ]  # fmt: skip
+
+
+def test_latex_is_a_booktabs_table() -> None:
+    lines = to_latex(TABLE, "label").splitlines()
+    assert lines[1:] == [
+        r"\begin{table}", r"\centering", r"\caption{50 \% of a\_b \& c}", r"\label{tab:label}",
+        r"\begin{tabular}{llr}", r"\toprule", r"Name & Kind & x (dB) \\", r"\midrule",
+        r"a & k\textbar{}1 & \textbf{1.0 $\pm$ 0.1} \\", r"b & k,2 & \textit{2.0} \\",
+        r"\bottomrule", r"\end{tabular}", r"\end{table}",
+    ]  # fmt: skip
+    assert escape_latex(r"\{~^$#<") == (
+        r"\textbackslash{}\{\textasciitilde{}\textasciicircum{}\$\#\textless{}"
+    )
+
+
+def test_markdown_is_a_table() -> None:
+    assert to_markdown(TABLE).splitlines() == [
+        r"*50 % of a_b \& c*", "", "| Name | Kind | x (dB) |", "| --- | --- | ---: |",
+        r"| a | k\|1 | **1.0 ± 0.1** |", "| b | k,2 | *2.0* |",
+    ]  # fmt: skip
+
+
+def test_every_table_is_there_in_three_forms(params: Params) -> None:
+    write_report(params, OUT)
+    (OUT / "tables" / "of_a_task_that_is_gone.csv").write_text("")
+    write_report(params, OUT)
+    names = {path.name for path in (OUT / "tables").iterdir()}
+    kinds = ("scores", "differences", "harm", "failures", "published")
+    tables = {f"{kind}_{TASK}" for kind in kinds}
+    tables |= {"headline", "provenance", "restorers", "commands"}
+    endings = ("csv", "tex", "md")
+    assert names == {f"{table}.{ending}" for table in tables for ending in endings} | {
+        "per_image.csv"
+    }
+
+
+def test_statistics_can_be_made_anew_from_the_table_of_images(
+    composed: Params, tmp_path: Path, monkeypatch: Any
+) -> None:
+    two = dataclasses.replace(composed, seeds=(0, 1))
+    test_report.enter(tmp_path, monkeypatch)
+    test_report.make_workspace(two)
+    odd = tuple(value + 1 / 3 for value in VANILLA_PSNR)
+    test_report.write_scores(Run(TASK, "vanilla", 1), odd)
+    write_report(two, OUT)
+    with (OUT / "tables" / "per_image.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * (1 + 2 * 2)
+    assert {row["seed"] for row in rows if row["method"] == DEGRADED} == {""}
+    assert {row["protocol"] for row in rows} == {"sidd"}
+    by_seed = [
+        [float(row["psnr"]) for row in rows if (row["method"], row["seed"]) == ("vanilla", seed)]
+        for seed in ("0", "1")
+    ]
+    assert by_seed == [list(VANILLA_PSNR), list(odd)], "to the last digit"
+    mean, deviation = mean_and_std([float(np.mean(scores)) for scores in by_seed])
+    assert f"| vanilla | {mean:.2f} ± {deviation:.2f} |" in (OUT / "report.md").read_text()
+
+
+def test_every_number_has_its_command(params: Params) -> None:
+    write_report(params, OUT)
+    with (OUT / "tables" / "commands.csv").open(newline="") as file:
+        commands = {(row["Restorer"], row["Seed"]): row["Command"] for row in csv.DictReader(file)}
+    assert commands == {
+        (DEGRADED, "-"): f"dvc repro evaluate_degraded@{TASK}",
+        ("vanilla", "0"): f"dvc repro evaluate@{TASK}-vanilla-0",
+        ("noise_space", "0"): f"dvc repro evaluate@{TASK}-noise_space-0",
+    }
+
+
+def test_what_restoring_takes(params: Params) -> None:
+    folder = Run(TASK, "vanilla", 0).evaluation
+    (folder / "facts.json").write_text('{"giga_macs_128": 12.4399, "lpips": "no"}')
+    write_report(params, OUT)
+    text = (OUT / "report.md").read_text()
+    assert "| denoise, vanilla | unet (levels 2, channels 8) | 1,234 | 12.44 |" in text
+    assert "| denoise, noise_space | unet (levels 2, channels 8) | 1,234 | - |" in text
+
+
+def test_cost_is_on_a_page_of_its_own(params: Params) -> None:
+    test_report.write_cost("train@denoise-vanilla-0", 20.0, 1000)
+    write_report(params, OUT)
+    plain, full = ((OUT / f"{name}.html").read_text() for name in ("report", "report_with_cost"))
+    assert "1,000" in full and "1,000" not in plain
+    assert "report_with_cost.html" in plain
+    assert re.sub(r'(?s)<h2 id="cost">.*?</section>', "", full) == (
+        re.sub(r'(?s)<h2 id="cost">.*?</section>', "", plain)
+    )
+
+
+# Before and after
+
+
+def test_versions_of_an_image(params: Params) -> None:
+    from pipeline.report.examples import examples
+
+    assert ADAPTED_PSNR[1] - VANILLA_PSNR[1] == 3
+    data_set = collect(params)[0].data_sets[0]
+    shown = comparisons(params, examples(params, data_set))
+    assert [one.title.split(",")[0] for one in shown] == [
+        "largest gain", "median gain", "smallest gain",
+    ]  # fmt: skip
+    assert [layer.label for layer in shown[0].layers] == [
+        "degraded input", "vanilla", "noise_space", "clean",
+        "vanilla minus clean, 4 times", "noise_space minus clean, 4 times",
+    ]  # fmt: skip
+    assert (shown[0].left, shown[0].right) == (0, 2)
+    assert shown[0].layers[1].alt == "attic_2, vanilla, PSNR 22.00 dB"
+
+
+def test_difference_by_hand() -> None:
+    restored = np.array([[[10, 20, 0], [255, 5, 5]]], np.uint8)
+    clean = np.array([[[10, 15, 40], [0, 5, 6]]], np.uint8)
+    assert difference(restored, clean).tolist() == [[[128, 148, 0], [255, 128, 124]]]
+
+
+# LPIPS
+
+
+def test_lpips_by_hand_lower_is_better(params: Params) -> None:
+    for run, values in zip(test_report.runs(params), ("0.4", "0.3", "0.1"), strict=True):
+        path = run.evaluation / "per_image.csv"
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([lines[0], *(line + values for line in lines[1:])]) + "\n")
+        (run.evaluation / "facts.json").write_text('{"lpips": "measured"}')
+    write_report(params, OUT)
+    text = (OUT / "report.md").read_text()
+    assert re.search(r"\| noise_space \| .* \| \*\*0\.1000\*\* \| 0\.1000 to 0\.1000 \|", text)
+    assert "not measured" not in text
+    with (OUT / "tables" / "per_image.csv").open(newline="") as file:
+        assert {row["lpips"] for row in csv.DictReader(file)} == {"0.4", "0.3", "0.1"}
+
+
+def test_lpips_says_in_words_why_it_is_missing(params: Params) -> None:
+    for run in test_report.runs(params):
+        (run.evaluation / "facts.json").write_text('{"lpips": "x.pth was not found"}')
+    write_report(params, OUT)
+    for name in ("report.md", "report.html"):
+        text = (OUT / name).read_text()
+        assert "not measured" in text
+        assert "LPIPS was not measured: x.pth was not found." in text
