@@ -72,8 +72,8 @@ class Generator(nn.Module):
     """Turn degraded images of one domain into such of another: x + R(x), at first x itself.
 
     Works at half the size (pixel unshuffle) with residual blocks of two 3x3 convolutions. It sees
-    about 10 pixels around a place with one block and 8 more with each other one: enough for noise,
-    streaks and blur, too little to move the content.
+    10 pixels and 8 more with each block: enough for noise, streaks and blur, too little to move
+    the content.
     """
 
     def __init__(self, channels: int, blocks: int, noise_channels: int = 0) -> None:
