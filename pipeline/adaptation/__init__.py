@@ -17,7 +17,7 @@ built from ``(restorer, settings)`` and
   the end; ``span`` is white minus black.
 
 Every child but the restorer is thrown away after training. A new method is one file here and its
-settings in ``pipeline/config/learning.py``; nothing that was trained before has to run again.
+settings in ``pipeline/config/methods.py``; ``docs/extending.md`` has an example.
 """
 
 import importlib
