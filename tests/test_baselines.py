@@ -19,6 +19,7 @@ from pipeline.adaptation.adversarial import (
     rising,
     told_apart,
 )
+from pipeline.adaptation.ap_bsn import AROUND, downsample, hide
 from pipeline.adaptation.bottleneck import Bottleneck
 from pipeline.adaptation.dsn import correlation
 from pipeline.adaptation.losses import charbonnier
@@ -321,13 +322,35 @@ def test_neighbor2neighbor_loss_by_hand() -> None:
     assert terms["regularization"].item() == pytest.approx(0, abs=1e-9)
 
 
-def test_neighbor2neighbor_removes_noise_it_never_saw_without() -> None:
+def test_downsampling_parts_neighbours() -> None:
+    places = torch.arange(2 * 8 * 12).view(2, 1, 8, 12)
+    parts = downsample(places, 4)
+    assert parts.shape == (2 * 16, 1, 2, 3)
+    for number in range(32):
+        image, row, column = number // 16, number % 16 // 4, number % 4
+        assert torch.equal(parts[number, 0], places[image, 0, row::4, column::4])
+
+
+def test_a_hidden_pixel_shows_a_neighbour() -> None:
+    images = torch.arange(25.0).view(1, 1, 5, 5).expand(1, 3, 5, 5)
+    masked = torch.zeros(1, 1, 5, 5, dtype=torch.bool)
+    masked[..., 2, 2] = True
+    seen = set()
+    for number in range(len(AROUND)):
+        shown = hide(images, masked, torch.full((1, 1, 5, 5), number))
+        assert torch.equal(torch.where(masked, images, shown), images), "the others stay"
+        seen.add(int(shown[0, 0, 2, 2]))
+    assert seen == {6, 7, 8, 11, 13, 16, 17, 18}
+
+
+@pytest.mark.parametrize("name", ["neighbor2neighbor", "ap_bsn"])
+def test_noise_is_removed_without_a_clean_image(name: str) -> None:
     def noisy() -> Batch:
         flat = torch.rand(8, 3, 1, 1).expand(-1, -1, SIZE, SIZE)
         images = flat + 0.1 * torch.randn(8, 3, SIZE, SIZE)
         return Batch(images, flat, images)
 
-    adaptation, _ = learn(BASELINES["neighbor2neighbor"], 400, noisy, 1e-2)
+    adaptation, _ = learn(BASELINES[name], 400, noisy, 1e-2)
     batch = noisy()
     left = F.mse_loss(adaptation.restorer(batch.real), batch.clean)
     assert left < 0.5 * F.mse_loss(batch.real, batch.clean)

@@ -169,6 +169,7 @@ def test_the_baselines_stand_beside_the_method(tmp_path: Path) -> None:
             ["train.patch=60"],
             "train.patch: found 60, expected a multiple of 8",
         ),
+        ("ap_bsn", ["methods.ap_bsn.stride=5"], "train.patch: found 64, expected a multiple of 20"),
         ("dann", ["train.compile=true"], "train.compile: found true, expected false: methods.dann"),
         ("cycada", ["train.compile=true"], "reads features inside the restorer"),
         ("dsn", ["methods.dsn.channels=0"], "methods.dsn.channels: found 0, expected a number"),

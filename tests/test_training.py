@@ -435,7 +435,7 @@ def test_of_a_baseline_the_restorer_alone_is_kept(
     train(job(images, tmp_path / name, BASELINES[name], start_from=pretrained))
     kept, facts = load_tensors(tmp_path / name / MODEL_FILE)
     assert kept.keys() == load_tensors(tmp_path / "vanilla" / MODEL_FILE)[0].keys()
-    alone = ("neighbor2neighbor", "target_supervised")
+    alone = ("neighbor2neighbor", "ap_bsn", "target_supervised")
     assert (facts["extra_parameters"] == 0) == (name in alone)
 
 

@@ -26,6 +26,7 @@ from pipeline.config.learning import (
     Vanilla,
 )
 from pipeline.config.methods import (
+    ApBsn,
     Baseline,
     CyCada,
     Dann,
@@ -65,6 +66,7 @@ BASELINES: dict[str, Baseline] = {
     "pixel_da": PixelDa("pixel_da", "pretrained", 0.1, 1.0, 1.0, 4, 1, 2.0),
     "cycada": CyCada("cycada", "pretrained", 1.0, 10.0, 5.0, 0.1, 4, 1, 2.0),
     "neighbor2neighbor": Neighbor2Neighbor("neighbor2neighbor", "pretrained", weight=2.0),
+    "ap_bsn": ApBsn("ap_bsn", "pretrained", stride=2),
     "target_supervised": TargetSupervised("target_supervised", "pretrained"),
 }
 TRAIN = Train(

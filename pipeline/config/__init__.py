@@ -134,7 +134,7 @@ def _check_methods(params: Params) -> None:
     for label, method in params.methods.items():
         if method.adaptation == "released":
             _check_released(params, label, method)
-        _check_baseline(params, label, method.adaptation)
+        _check_baseline(params, label, method)
         if method.adaptation != "noise_space":
             continue
         key = f"methods.{label}"
@@ -179,14 +179,16 @@ def _check_released(params: Params, label: str, method: Released) -> None:
             )
 
 
-def _check_baseline(params: Params, label: str, adaptation: str) -> None:
-    train = params.train
+def _check_baseline(params: Params, label: str, method: Method) -> None:
+    train, adaptation = params.train, method.adaptation
     smaller = {"neighbor2neighbor": 2 * _restorer_factor(params), "pixel_da": 2, "cycada": 2}
+    if method.adaptation == "ap_bsn":
+        smaller["ap_bsn"] = method.stride * _restorer_factor(params)
     factor = smaller.get(adaptation, 1)
     if train.patch % factor:
         raise ConfigError(
             f"train.patch: found {train.patch}, expected a multiple of {factor}"
-            f" (methods.{label} works at half the size)"
+            f" (methods.{label} works on smaller images)"
         )
     if train.compile and adaptation in ("dann", "dsn", "cycada"):
         raise ConfigError(

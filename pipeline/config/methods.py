@@ -75,6 +75,15 @@ class Neighbor2Neighbor:
 
 
 @dataclass(frozen=True)
+class ApBsn:
+    """Self-supervised denoising of the real images alone, with a blind spot."""
+
+    adaptation: Literal["ap_bsn"]
+    start: Start
+    stride: Annotated[int, Setting(low=1, high=64, unit="pixels between those left together")]
+
+
+@dataclass(frozen=True)
 class TargetSupervised:
     """The upper bound: trained on real pairs, where real photographs are simulated."""
 
@@ -82,5 +91,5 @@ class TargetSupervised:
     start: Start
 
 
-Baseline = Dann | Dsn | PixelDa | CyCada | Neighbor2Neighbor | TargetSupervised
+Baseline = Dann | Dsn | PixelDa | CyCada | Neighbor2Neighbor | ApBsn | TargetSupervised
 """All of them; a new one is named here."""
