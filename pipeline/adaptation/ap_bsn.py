@@ -93,7 +93,12 @@ class Adaptation(nn.Module):
 
 
 def downsample(values: Tensor, stride: int) -> Tensor:
-    """Return PD_s: (batch s^2, channels, height / s, width / s) of (batch, channels, height, width)."""
+    """Return PD_s, (batch s^2, channels, height / s, width / s).
+
+    Args:
+        values: (batch, channels, height, width); both sides multiples of the stride.
+        stride: s.
+    """
     batch, channels, height, width = values.shape
     size = (height // stride, width // stride)
     parts = F.pixel_unshuffle(values, stride).view(batch, channels, stride**2, *size)
