@@ -150,6 +150,19 @@ def test_what_is_played_against_has_a_bounded_slope(make: Callable[[], nn.Module
         assert slope.item() == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", BASELINES)
+def test_half_precision_reaches_every_network(name: str) -> None:
+    """In bfloat16 too every weight has a gradient, also where a pass without one came between."""
+    adaptation = build_adaptation(TwoLayers(), BASELINES[name])
+    batch = brighter()
+    draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = adaptation(batch, draws, HALFWAY)
+    terms["total"].backward()
+    assert all(value.grad is not None for value in adaptation.parameters())
+    assert all(value.dtype == torch.float32 for value in terms.values())
+
+
 def test_a_new_generator_changes_nothing() -> None:
     images = torch.rand(2, 3, SIZE, SIZE)
     assert torch.equal(Generator(4, 2)(images), images)

@@ -114,5 +114,6 @@ def correlation(shared: Tensor, private: Tensor) -> Tensor:
     for code in (shared.float(), private.float()):
         flat = code.flatten(2)
         rows.append(F.normalize(flat - flat.mean(2, keepdim=True), dim=1))
-    product = rows[0] @ rows[1].mT / shared[0, 0].numel()
+    with torch.autocast(shared.device.type, enabled=False):  # a sum over many small products
+        product = rows[0] @ rows[1].mT / shared[0, 0].numel()
     return product.square().sum((1, 2)).mean()

@@ -21,6 +21,13 @@ def _bounded(layer: nn.Conv2d) -> nn.Module:
     return bounded
 
 
+def _in_float32(layers: nn.Module, given: Tensor) -> Tensor:
+    # autocast would round a singular vector and not its partner, which torch then refuses
+    with torch.autocast(given.device.type, enabled=False):
+        logits: Tensor = layers(given.float())
+    return logits
+
+
 class Discriminator(nn.Module):
     """Tell images of a domain from generated ones: a logit for each patch of 18 pixels.
 
@@ -40,8 +47,7 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, 1, height / 4, width / 4) of (batch, 3, height, width)."""
-        logits: Tensor = self.layers(images)
-        return logits
+        return _in_float32(self.layers, images)
 
 
 class DomainClassifier(nn.Module):
@@ -64,8 +70,7 @@ class DomainClassifier(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (batch, 1, height, width) of (batch, channels, height, width)."""
-        logits: Tensor = self.layers(features)
-        return logits
+        return _in_float32(self.layers, features)
 
 
 class Generator(nn.Module):
