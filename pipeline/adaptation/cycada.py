@@ -18,7 +18,7 @@ Fitted to restoration: the task loss becomes L_res, with y_s as the truth of R(x
 restorer alone, as in the paper's stages, here all at once so that every method makes the same
 updates. The semantic consistency (equation 4) asks a fixed classifier whether the content was kept;
 its place takes the identity term L_idt (Zhu et al., section 5.2), and generators that only add
-a residual. The weights 1, 10 and 5 are those of Zhu et al.; the reversed gradient has DANN's.
+a residual. The weights 1, 10 and 5 are those of Zhu et al.; the reversed gradient has DANN's 0.01.
 """
 
 from typing import Any

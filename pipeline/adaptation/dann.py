@@ -16,8 +16,9 @@ turns its gradient round (*gradient reversal*).
 Fitted to restoration: the label predictor's loss becomes L_res. The features are those of the
 restorer's bottleneck, where a place stands for the largest part of the image; the classifier
 judges each place, since a degradation is everywhere and scenes differ anyway. The default weight
-is 0.1 where the paper's is 1, because L_res is near 0.03 and the cross-entropies, its and the
-paper's, near 0.7.
+is 0.01 where the paper's is 1: at the demo's pretrained restorer, whose features are small, the
+gradient of L_d by the encoder's weights is about 100 times that of L_res (norms 4 and 0.04).
+With 0.01 both pull alike.
 """
 
 from typing import Any
