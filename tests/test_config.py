@@ -171,7 +171,7 @@ def test_the_baselines_stand_beside_the_method(tmp_path: Path) -> None:
         ),
         ("ap_bsn", ["methods.ap_bsn.stride=5"], "train.patch: found 64, expected a multiple of 20"),
         ("dann", ["train.compile=true"], "train.compile: found true, expected false: methods.dann"),
-        ("cycada", ["train.compile=true"], "reads features inside the restorer"),
+        ("pixel_da", ["train.compile=true"], "methods.pixel_da reads or freezes parts of networks"),
         ("dsn", ["methods.dsn.channels=0"], "methods.dsn.channels: found 0, expected a number"),
         (
             "target_supervised",

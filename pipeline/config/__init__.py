@@ -190,10 +190,10 @@ def _check_baseline(params: Params, label: str, method: Method) -> None:
             f"train.patch: found {train.patch}, expected a multiple of {factor}"
             f" (methods.{label} works on smaller images)"
         )
-    if train.compile and adaptation in ("dann", "dsn", "cycada"):
+    if train.compile and adaptation in ("dann", "dsn", "pixel_da", "cycada"):
         raise ConfigError(
-            f"train.compile: found true, expected false: methods.{label} reads features inside the"
-            " restorer, which a compiled one does not show"
+            f"train.compile: found true, expected false: methods.{label} reads or freezes parts of"
+            " networks, which compiled ones hide"
         )
     if adaptation == "target_supervised":
         for name, task in params.tasks.items():
