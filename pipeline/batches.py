@@ -1,7 +1,7 @@
 """Synthetic pairs and real photographs as joint training batches."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,13 +29,15 @@ class Batch:
     """Crops of both domains, each (batch, 3, patch, patch) float32 in [0, 1].
 
     Gaussian noise drawn anew is not clipped, so ``synthetic`` may leave [0, 1]. ``unpaired`` are
-    clean crops of other images, for methods that want them, else None.
+    clean crops of other images, ``truth`` the clean versions of ``real``, each for methods that
+    want them, else None.
     """
 
     synthetic: Tensor
     clean: Tensor
     real: Tensor
     unpaired: Tensor | None = None
+    truth: Tensor | None = None
 
     def to(self, device: torch.device, image_range: tuple[float, float]) -> "Batch":
         """Return the batch on a device, in the memory order that convolutions like best.
@@ -64,24 +66,30 @@ class JointCrops(Dataset[tuple[Tensor, ...]]):
         patch: int,
         seed: int,
         unpaired: ImageStore | None = None,
+        truth: ImageStore | None = None,
     ) -> None:
-        """Hold the stores; ``unpaired`` only for methods that want its clean images.
+        """Hold the stores; ``unpaired`` and ``truth`` only for methods that want them.
 
         Raises:
-            UserError: an image is smaller than the patch.
+            UserError: an image is smaller than the patch, or ``truth`` is not that of ``real``.
         """
         for store in (synthetic, real, unpaired):
             if store is not None:
                 store.require_size(patch)
-        self.synthetic, self.real, self.unpaired = synthetic, real, unpaired
+        if truth is not None and truth.ids != real.ids:
+            raise UserError(
+                f"{truth.path}: found the truth of {len(truth)} images, expected that of all"
+                f" {len(real)} in {real.path}; only simulated real photographs have one"
+            )
+        self.synthetic, self.real, self.unpaired, self.truth = synthetic, real, unpaired, truth
         self.domain, self.patch, self.seed = domain, patch, seed
 
     def __getitem__(self, sample: int) -> tuple[Tensor, ...]:
-        """Return synthetic, clean, real and, if wanted, unpaired of sample n, (3, patch, patch)."""
+        """Return the images of sample n in the order of ``Batch``, each (3, patch, patch)."""
         generator = numpy_generator(self.seed, "synthetic crop", sample)
         index = self._index("synthetic", len(self.synthetic), sample)
         roles = ["clean", "degraded"] if self.synthetic.has("degraded", index) else ["clean"]
-        crops = self._crop(self.synthetic, index, roles, generator)
+        crops = self._crop([(self.synthetic, role) for role in roles], index, generator)
         clean = crops[0]
         degraded = crops[-1]
         if len(crops) == 1:
@@ -90,27 +98,40 @@ class JointCrops(Dataset[tuple[Tensor, ...]]):
             degraded = degrade(clean, self.domain.degradation, generator)
         generator = numpy_generator(self.seed, "real crop", sample)
         index = self._index("real", len(self.real), sample)
-        (real,) = self._crop(self.real, index, ["degraded"], generator)
+        wanted = [(self.real, "degraded")]
+        if self.truth is not None:
+            wanted.append((self.truth, "clean"))
+        real, *truth = self._crop(wanted, index, generator)
         images = [degraded, clean, real]
         if self.unpaired is not None:
             generator = numpy_generator(self.seed, "unpaired crop", sample)
             index = self._index("unpaired", len(self.unpaired), sample)
-            images += self._crop(self.unpaired, index, ["clean"], generator)
-        return tuple(_to_tensor(image) for image in images)
+            images += self._crop([(self.unpaired, "clean")], index, generator)
+        return tuple(_to_tensor(image) for image in [*images, *truth])
+
+    def batch(self, images: Sequence[Tensor]) -> Batch:
+        """Return stacked images, in the order in which a sample has them, by name."""
+        extra = {"unpaired": self.unpaired, "truth": self.truth}
+        held = [name for name, store in extra.items() if store is not None]
+        names = ["synthetic", "clean", "real", *held]
+        return Batch(**dict(zip(names, images, strict=True)))
 
     def _index(self, name: str, images: int, sample: int) -> int:
         epoch, place = divmod(sample, images)
         return int(_order(self.seed, name, images, epoch)[place])
 
     def _crop(
-        self, store: ImageStore, index: int, roles: list[str], generator: np.random.Generator
+        self, wanted: list[tuple[ImageStore, str]], index: int, generator: np.random.Generator
     ) -> list[Image]:
+        """Return the same random part of one image in several stores and roles."""
+        store = wanted[0][0]
         top = int(generator.integers(store.heights[index] - self.patch + 1))
         left = int(generator.integers(store.widths[index] - self.patch + 1))
         symmetry = int(generator.integers(SYMMETRIES))
         rows, columns = slice(top, top + self.patch), slice(left, left + self.patch)
         return [
-            transform(as_float(store.image(role, index)[rows, columns]), symmetry) for role in roles
+            transform(as_float(store.image(role, index)[rows, columns]), symmetry)
+            for store, role in wanted
         ]
 
 
@@ -171,7 +192,7 @@ def batches(crops: JointCrops, share: Share, first_step: int, last_step: int) ->
         pin_memory=torch.cuda.is_available(),
     )
     for images in loader:
-        yield Batch(*images)
+        yield crops.batch(images)
 
 
 @functools.lru_cache(maxsize=4)

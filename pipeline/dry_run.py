@@ -117,6 +117,7 @@ def write_stand_ins(folder: Path, patch: int) -> None:
     write_store(folder / "synthetic.h5", [record(clean=lambda: pixels, degraded=lambda: pixels)])
     write_store(folder / "unpaired.h5", [])
     write_store(folder / "real.h5", [record(degraded=lambda: pixels)])
+    write_store(folder / "truth.h5", [record(clean=lambda: pixels)])
 
 
 def extrapolate(few: tuple[int, int], costs: tuple[Cost, Cost], images: int) -> Cost:

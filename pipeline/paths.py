@@ -43,7 +43,7 @@ def prepared(source: str) -> Path:
 
 
 def task_images(task: str) -> Path:
-    """Return the folder of a task's packed images: synthetic, unpaired, real and test.h5."""
+    """Return the folder of a task's packed images: synthetic, unpaired, real, truth and test.h5."""
     return DATA / "tasks" / task
 
 

@@ -1,7 +1,8 @@
 """Make the images of one task: synthetic pairs, other clean ones, unlabeled real ones, test pairs.
 
 What a source brings is used as it is; what it lacks is made by a degradation model. A test image
-that was degraded here is named *simulated real* wherever it appears.
+that was degraded here is named *simulated real* wherever it appears. The truth of simulated real
+training images lies in a file of its own, which only a method that is an upper bound opens.
 """
 
 import shutil
@@ -27,7 +28,7 @@ def synthesize(
     unseen: list[Path],
     folder: Path,
 ) -> None:
-    """Write synthetic.h5, unpaired.h5, real.h5 and test.h5 of a task.
+    """Write synthetic.h5, unpaired.h5, real.h5, truth.h5 and test.h5 of a task.
 
     Args:
         task: its settings.
@@ -35,7 +36,8 @@ def synthesize(
         prepared: for each split, the folder of its source's packed images.
         unpaired: the folder of the source of clean images for the unpaired extension.
         unseen: the folders of sources whose test images are added to the task's own.
-        folder: where to write. unpaired.h5 is empty where its images are those of synthetic.h5.
+        folder: where to write. unpaired.h5 is empty where its images are those of synthetic.h5,
+            truth.h5 where real photographs are not simulated.
 
     Raises:
         UserError: a split has no image, or images and settings do not go together.
@@ -92,6 +94,8 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path) -> N
     brings_degraded = store.has("degraded", 0)
     if brings_degraded:
         _copy(store.path, path)
+        if split == "real":
+            write_store(path.with_name("truth.h5"), [])
         return
     if simulated is None:
         raise UserError(
@@ -99,11 +103,12 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path) -> N
             f" tasks.{name}.simulated_real, or choose another source"
         )
     copies = simulated.copies if split == "real" else 1
-    records = _degraded(store, simulated.degradation, copies, (name, split), SIMULATED)
+    records = list(_degraded(store, simulated.degradation, copies, (name, split), SIMULATED))
     if split == "real":
         # unlabeled: the clean image stays out, so that no method can see it by accident
-        records = (_without_truth(record) for record in records)
-    write_store(path, list(records))
+        write_store(path.with_name("truth.h5"), [replace(r, degraded=None) for r in records])
+        records = [replace(record, clean=None) for record in records]
+    write_store(path, records)
 
 
 def _add_unseen(task: Task, name: str, test: ImageStore, unseen: list[Path], path: Path) -> None:
@@ -182,10 +187,6 @@ def _degrader(
 
 def _reader(store: ImageStore, index: int, role: str) -> Callable[[], Pixels]:
     return lambda: store.image(role, index)
-
-
-def _without_truth(record: Record) -> Record:
-    return Record(**{**vars(record), "clean": None})
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -152,6 +152,43 @@ def test_every_ablation_row_changes_what_the_paper_changed_and_follows_the_rest(
     assert unpaired.channel_shuffling
 
 
+BASELINES = ("dann", "dsn", "pixel_da", "cycada", "neighbor2neighbor", "target_supervised")
+
+
+def test_the_baselines_stand_beside_the_method(tmp_path: Path) -> None:
+    params = composed(tmp_path, "+experiment=baselines")
+    assert list(params.methods) == ["vanilla", *BASELINES, "noise_space"]
+    assert list(params.tasks) == ["denoise", "derain", "deblur"]
+    assert params.train == composed(tmp_path).train
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides", "message"),
+    [
+        (
+            "neighbor2neighbor",
+            ["train.patch=60"],
+            "train.patch: found 60, expected a multiple of 8",
+        ),
+        ("ap_bsn", ["methods.ap_bsn.stride=5"], "train.patch: found 64, expected a multiple of 20"),
+        ("dann", ["train.compile=true"], "train.compile: found true, expected false: methods.dann"),
+        ("pixel_da", ["train.compile=true"], "methods.pixel_da reads or freezes parts of networks"),
+        ("dsn", ["methods.dsn.channels=0"], "methods.dsn.channels: found 0, expected a number"),
+        (
+            "target_supervised",
+            ["tasks.denoise.simulated_real=null"],
+            "methods.target_supervised: task denoise has no truth of its real training photographs",
+        ),
+    ],
+)
+def test_what_does_not_go_with_a_baseline_is_told(
+    method: str, overrides: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        composed(tmp_path, f"methods=[vanilla,{method}]", *overrides)
+    assert message in str(caught.value)
+
+
 @pytest.mark.parametrize("task", OWN_TASKS)
 def test_tasks_on_own_photographs_compose(task: str, tmp_path: Path) -> None:
     compose(["sources=[folder]", f"tasks=[{task}]"], tmp_path / "params.yaml")

@@ -24,7 +24,7 @@ from pipeline.diffusion import add_noise, alpha_bars, continuous_level
 
 GOLDEN = Path(__file__).parent / "golden" / "noise_da_loss.npz"
 TOLERANCE = 1e-6
-START = Progress(steps=1, epochs=0)
+START = Progress(steps=1, epochs=0, fraction=0.0)
 
 
 class LinearRestorer(nn.Module):
@@ -119,7 +119,7 @@ def test_vanilla_loss_and_gradient(golden: dict[str, Tensor]) -> None:
 def test_method_loss_and_gradients(golden: dict[str, Tensor]) -> None:
     adaptation = golden_adaptation(golden)
     batch = Batch(golden["synthetic"], golden["clean"], golden["real"])
-    terms = adaptation(batch, golden_draws(golden), Progress(10**9, 0))
+    terms = adaptation(batch, golden_draws(golden), Progress(10**9, 0, 1.0))
     close(terms["diffusion"], golden["loss_noise_1"])
     close(terms["restoration"], golden["loss_syn_1"])
     # the golden gradients are of L_res + 0.2 L_dif; the ramp ends a little lower
@@ -132,7 +132,7 @@ def test_method_loss_and_gradients(golden: dict[str, Tensor]) -> None:
 
 def test_unpaired_extension_loss_and_gradients(golden: dict[str, Tensor]) -> None:
     adaptation = golden_adaptation(golden, target="unpaired", residual_swapping=False)
-    assert adaptation.wants_unpaired
+    assert adaptation.wants == ("unpaired",)
     images = (golden[name] for name in ("synthetic", "clean", "real", "unpaired_clean"))
     terms = adaptation(Batch(*images), golden_draws(golden), START)
     close(terms["diffusion"], golden["loss_noise_2"])
@@ -155,7 +155,7 @@ def test_gradient_norms_are_those_of_the_two_terms(golden: dict[str, Tensor]) ->
         restored.append(output)
 
     adaptation.restorer.register_forward_hook(keep)
-    progress = Progress(10**6, 0)
+    progress = Progress(10**6, 0, 1.0)
     adaptation(batch, golden_draws(golden), progress)["total"].backward()
     found = dict(adaptation.gradient_norms)
     restored.clear()
@@ -172,7 +172,7 @@ def test_ramp_counts_steps_or_epochs(golden: dict[str, Tensor]) -> None:
     batch = Batch(golden["synthetic"], golden["clean"], golden["real"])
     for unit, done in (("steps", 6), ("epochs", 2)):
         adaptation = golden_adaptation(golden, ramp=10, ramp_unit=unit)
-        terms = adaptation(batch, golden_draws(golden), Progress(steps=6, epochs=2))
+        terms = adaptation(batch, golden_draws(golden), Progress(steps=6, epochs=2, fraction=0.5))
         expected = terms["restoration"] + ramped_weight(0.2, done, 10) * terms["diffusion"]
         torch.testing.assert_close(terms["total"], expected)
 
@@ -199,7 +199,7 @@ def test_measured_error_is_that_of_the_spoilt_condition(golden: dict[str, Tensor
 def test_total_is_restoration_plus_ramped_diffusion(golden: dict[str, Tensor]) -> None:
     adaptation = golden_adaptation(golden, weight=3.0, ramp=10)
     batch = Batch(golden["synthetic"], golden["clean"], golden["real"])
-    terms = adaptation(batch, golden_draws(golden), Progress(4, 0))
+    terms = adaptation(batch, golden_draws(golden), Progress(4, 0, 0.5))
     expected = terms["restoration"] + ramped_weight(3.0, 4, 10) * terms["diffusion"]
     torch.testing.assert_close(terms["total"], expected)
 

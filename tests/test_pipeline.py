@@ -213,6 +213,24 @@ def test_released_weights_and_the_unpaired_extension_stand_beside_the_others(
     assert "not trained here" in page
 
 
+def test_the_baselines_stand_side_by_side(again: Workspace) -> None:
+    output = again.succeed(
+        "dvc", "exp", "run", "-S", "preset=tiny", "-S", "tasks=[deblur]",
+        "-S", "+experiment=baselines",
+    )  # fmt: skip
+    names = ("dann", "dsn", "pixel_da", "cycada", "neighbor2neighbor", "target_supervised")
+    new = {f"{verb}@deblur-{method}-0" for verb in ("train", "evaluate") for method in names}
+    assert stages_run(output) == new | {"report"}, "vanilla and noise_space are there already"
+    rows = json.loads((again.folder / "reports" / "summary.json").read_text())
+    assert {row["method"]: row["steps"] for row in rows} == {
+        "degraded": None, **dict.fromkeys((*METHODS, *names), 8),
+    }  # fmt: skip
+    page = (again.folder / "reports" / "report.md").read_text()
+    assert "target_supervised: trained on the truth" in page
+    costs = (again.folder / "reports" / "cost.md").read_text()
+    assert "Parameters thrown away" in costs
+
+
 def test_own_photographs_by_overrides_alone(again: Workspace, tmp_path: Path) -> None:
     folders = ("clean", "snapshots/rain", "pairs/input", "pairs/target")
     generator = np.random.default_rng(0)

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from pipeline.compose import compose
 from pipeline.config import Params, read_params
 from pipeline.config.learning import Released, ReleasedWeights
+from pipeline.config.methods import TargetSupervised
 from pipeline.errors import UserError
 from pipeline.evaluation import ImageScore
 from pipeline.files import write_text
@@ -316,6 +317,16 @@ def test_p_values_of_several_methods_are_corrected(params: Params) -> None:
 
 def test_a_single_comparison_is_not_corrected(params: Params) -> None:
     assert "Holm" not in markdown(params)
+
+
+def test_the_upper_bound_is_shown_and_not_compared(params: Params) -> None:
+    bound = TargetSupervised("target_supervised", "pretrained")
+    wider = dataclasses.replace(params, methods={**params.methods, "bound": bound})
+    write_run(wider, Run(TASK, "bound", 0), (40.0,) * 4)
+    text = markdown(wider)
+    assert "| bound | 40.00 |" in text and "| noise_space | **25.25** |" in text
+    assert text.count("\n| bound |") == 1, "not among the differences"
+    assert "no competitor" in text and "Holm" not in text
 
 
 # Released weights

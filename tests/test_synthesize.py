@@ -137,6 +137,12 @@ def test_unlabeled_photographs_carry_no_truth(
     with h5py.File(tmp_path / "task" / "real.h5") as file:
         assert file["clean"].shape == (0,)
         assert file["degraded"].size == 2 * 3 * (40 * 50 + 40 * 51)
+    # it lies in a file of its own, in the same order, for the upper bound alone
+    truth = ImageStore(tmp_path / "task" / "truth.h5")
+    assert truth.ids == store.ids and not truth.has("degraded", 0)
+    for index, name in enumerate(truth.ids):
+        source = clean_source["real"][int(name.removeprefix("real")[0])]
+        assert_array_equal(truth.image("clean", index), source)
 
 
 def test_every_image_and_copy_has_noise_of_its_own(
@@ -163,7 +169,7 @@ def test_the_same_bytes_every_time(
     for split in SPLITS:
         first = (tmp_path / "first" / f"{split}.h5").read_bytes()
         assert (tmp_path / "second" / f"{split}.h5").read_bytes() == first
-    assert len(list((tmp_path / "first").iterdir())) == 4
+    assert len(list((tmp_path / "first").iterdir())) == 5
 
 
 def test_another_task_draws_other_noise(
@@ -295,6 +301,7 @@ def test_own_photographs_may_stand_beside_simulated_test_images(
     pack(prepared["real"] / "real.h5", {"id": "own", "degraded": own})
     made(CLEAN_TASK, prepared, tmp_path / "task")
     real = ImageStore(tmp_path / "task" / "real.h5")
+    assert len(ImageStore(tmp_path / "task" / "truth.h5")) == 0
     np.testing.assert_array_equal(real.image("degraded", 0), own)
     assert "simulated real" in ImageStore(tmp_path / "task" / "test.h5").data_sets[0]
 

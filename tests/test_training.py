@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from pipeline.training.log import ProgressDisplay, Stopwatch, TrainingLog
 from pipeline.training.loop import RETRY_STATUS, train
 from pipeline.training.state import Checkpoint
 from tests.training_job import (
+    BASELINES,
     NOISE_SPACE,
     PRETRAIN_STEPS,
     ROOT,
@@ -100,6 +102,21 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
     # another number of loader processes must change nothing either
     other = replace(TRAIN, workers=2, checkpoint_every_steps=1)
     train(job(images, tmp_path / "stopped", NOISE_SPACE, start_from=start, train=other))
+    assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_goes_on_to_the_same_bytes(
+    images: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Networks beside the restorer, their optimizers and what spectral normalization remembers."""
+    method = BASELINES[name]
+    train(job(images, tmp_path / "unbroken", method, start_from=pretrained))
+    with monkeypatch.context() as patch:
+        stop_at(5, patch, signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            train(job(images, tmp_path / "stopped", method, start_from=pretrained))
+    train(job(images, tmp_path / "stopped", method, start_from=pretrained))
     assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
 
 
@@ -193,6 +210,26 @@ def test_shares_add_up_to_the_whole_batch(images: Path, tmp_path: Path) -> None:
             for name in ("whole", "shares")]  # fmt: skip
     for column in ("total", "restoration", "positive_error", "negative_error"):
         np.testing.assert_allclose(logs[1][column], logs[0][column], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_shares_of_every_baseline_add_up(images: Path, tmp_path: Path, name: str) -> None:
+    """Nearly: spectral normalization takes a step nearer to its value with each share."""
+    whole = trained(images, tmp_path / "whole", WHOLE, BASELINES[name])
+    shares = trained(images, tmp_path / "shares", replace(WHOLE, accumulate=4), BASELINES[name])
+    for key, value in whole.items():
+        torch.testing.assert_close(shares[key], value, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cycada", "neighbor2neighbor"])
+def test_two_processes_train_a_baseline_as_one(images: Path, tmp_path: Path, name: str) -> None:
+    whole = trained(images, tmp_path / "one", WHOLE, BASELINES[name])
+    settings = {"batch": 4, "devices": 2}
+    done = run_training(images, tmp_path / "two", method=name, train=settings)
+    assert done.returncode == 0, done.stderr
+    found, _ = load_tensors(tmp_path / "two" / MODEL_FILE)
+    for key, value in whole.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-2, atol=1e-4)
 
 
 def test_two_processes_equal_one(images: Path, tmp_path: Path) -> None:
@@ -376,6 +413,47 @@ def test_vanilla_from_the_shared_pretraining_equals_unbroken_vanilla(
     train(job(images, tmp_path / "shared", VANILLA, start_from=pretrained))
     train(job(images, tmp_path / "scratch", VANILLA))
     assert results(tmp_path / "shared") == results(tmp_path / "scratch")
+
+
+def test_vanilla_is_the_same_whatever_else_was_trained(
+    images: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    train(job(images, tmp_path / "before", VANILLA, start_from=pretrained))
+    for name, method in BASELINES.items():
+        train(job(images, tmp_path / name, method, start_from=pretrained))
+    train(job(images, tmp_path / "after", VANILLA, start_from=pretrained))
+    assert results(tmp_path / "after") == results(tmp_path / "before")
+    models = {results(tmp_path / name)[0] for name in BASELINES}
+    assert len(models) == len(BASELINES), "and no two methods give the same"
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_of_a_baseline_the_restorer_alone_is_kept(
+    images: Path, pretrained: Path, tmp_path: Path, name: str
+) -> None:
+    train(job(images, tmp_path / "vanilla", VANILLA, start_from=pretrained))
+    train(job(images, tmp_path / name, BASELINES[name], start_from=pretrained))
+    kept, facts = load_tensors(tmp_path / name / MODEL_FILE)
+    assert kept.keys() == load_tensors(tmp_path / "vanilla" / MODEL_FILE)[0].keys()
+    alone = ("neighbor2neighbor", "ap_bsn", "target_supervised")
+    assert (facts["extra_parameters"] == 0) == (name in alone)
+
+
+def test_only_a_method_that_asks_for_the_truth_opens_it(
+    images: Path, tmp_path: Path, pixels: Any, pack: Any
+) -> None:
+    without = tmp_path / "images"
+    shutil.copytree(images, without)
+    (without / "truth.h5").unlink()
+    for name, method in BASELINES.items():
+        if name != "target_supervised":
+            train(job(without, tmp_path / name, method, last_step=1))
+    bound = job(without, tmp_path / "x", BASELINES["target_supervised"])
+    with pytest.raises(UserError, match=r"truth.h5: not found"):
+        train(bound)
+    pack(without / "truth.h5", {"id": "other", "clean": pixels(0, 24, 20)})
+    with pytest.raises(UserError, match=r"truth of 1 images, expected that of all 2"):
+        train(bound)
 
 
 def test_weight_zero_is_vanilla(images: Path, pretrained: Path, tmp_path: Path) -> None:

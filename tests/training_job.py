@@ -16,7 +16,25 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.data import GaussianNoise, SyntheticDomain
-from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace, Train, UNet, Vanilla
+from pipeline.config.learning import (
+    Denoiser,
+    NoiseSchedule,
+    NoiseSpace,
+    Train,
+    TrainedMethod,
+    UNet,
+    Vanilla,
+)
+from pipeline.config.methods import (
+    ApBsn,
+    Baseline,
+    CyCada,
+    Dann,
+    Dsn,
+    Neighbor2Neighbor,
+    PixelDa,
+    TargetSupervised,
+)
 from pipeline.paths import LOG_FILE, MODEL_FILE
 from pipeline.store import Record, write_store
 from pipeline.training.loop import Job, train
@@ -42,6 +60,15 @@ NOISE_SPACE = NoiseSpace(
     schedule=NoiseSchedule(1000, 1e-6, 0.01),
     denoiser=Denoiser((8, 16), 1, 1, 8, 4, dropout=0.2),
 )
+BASELINES: dict[str, Baseline] = {
+    "dann": Dann("dann", "pretrained", weight=0.1, channels=4, learning_rate_factor=2.0),
+    "dsn": Dsn("dsn", "pretrained", 0.01, 0.05, 0.025, channels=4, learning_rate_factor=2.0),
+    "pixel_da": PixelDa("pixel_da", "pretrained", 0.1, 1.0, 1.0, 4, 1, 2.0),
+    "cycada": CyCada("cycada", "pretrained", 1.0, 10.0, 5.0, 0.1, 4, 1, 2.0),
+    "neighbor2neighbor": Neighbor2Neighbor("neighbor2neighbor", "pretrained", weight=2.0),
+    "ap_bsn": ApBsn("ap_bsn", "pretrained", stride=2),
+    "target_supervised": TargetSupervised("target_supervised", "pretrained"),
+}
 TRAIN = Train(
     steps=STEPS,
     pretrain_steps=PRETRAIN_STEPS,
@@ -76,9 +103,11 @@ def write_images(folder: Path) -> None:
     write_store(folder / "synthetic.h5", clean)
     write_store(folder / "unpaired.h5", [])
     write_store(folder / "real.h5", real)
+    truth = [Record(f"r{i}", f"r{i}", "made", 24, 20, clean=noise) for i in range(2)]
+    write_store(folder / "truth.h5", truth)
 
 
-def job(images: Path, folder: Path, method: Vanilla | NoiseSpace, **changes: object) -> Job:
+def job(images: Path, folder: Path, method: TrainedMethod, **changes: object) -> Job:
     noise = GaussianNoise(model="gaussian_noise", sigma_255=(0.0, 75.0))
     made = Job(
         title="test",
@@ -134,8 +163,11 @@ def stop_at(step: int, number: int, where: str) -> None:
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     changes = given.pop("method", {})
-    changes["denoiser"] = replace(NOISE_SPACE.denoiser, **changes.get("denoiser", {}))
-    method = replace(NOISE_SPACE, **changes)
+    if isinstance(changes, str):
+        method: TrainedMethod = BASELINES[changes]
+    else:
+        changes["denoiser"] = replace(NOISE_SPACE.denoiser, **changes.get("denoiser", {}))
+        method = replace(NOISE_SPACE, **changes)
     settings = replace(TRAIN, **given.pop("train", {}))
     places = [Path(given.pop(name)) for name in ("images", "folder")]
     stop = given.pop("stop", None)

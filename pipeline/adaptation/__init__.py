@@ -6,7 +6,8 @@ built from ``(restorer, settings)`` and
 * holds its networks as children, the restorer as ``restorer``;
 * names the other children in ``learning_rate_factors()``, each with its learning rate as a multiple
   of the restorer's;
-* says in ``wants_unpaired`` whether batches must hold unpaired clean images;
+* names in ``wants`` what batches must hold besides both domains: ``unpaired`` clean images, or the
+  ``truth`` of the real ones (for upper bounds alone);
 * makes the random draws of one step in ``draw(generator, shape)``, an object with ``part(slice)``
   and ``to(device)``, or None;
 * returns the named terms of the loss in ``forward(batch, draws, progress)``, the one to be
@@ -16,7 +17,7 @@ built from ``(restorer, settings)`` and
   the end; ``span`` is white minus black.
 
 Every child but the restorer is thrown away after training. A new method is one file here and its
-settings in ``pipeline/config/learning.py``; nothing that was trained before has to run again.
+settings in ``pipeline/config/methods.py``; ``docs/extending.md`` has an example.
 """
 
 import importlib
@@ -32,11 +33,13 @@ from pipeline.config.learning import TrainedMethod
 class Progress:
     """How far a method has come: restorer updates and epochs since it started.
 
-    An epoch goes once through the synthetic images; its number is rounded down.
+    An epoch goes once through the synthetic images; its number is rounded down. ``fraction`` is the
+    part of the method's updates that is done, 0 to 1.
     """
 
     steps: int
     epochs: int
+    fraction: float
 
 
 def build_adaptation(restorer: nn.Module, settings: TrainedMethod) -> Any:

@@ -78,7 +78,7 @@ class Adaptation(nn.Module):
     def __init__(self, restorer: nn.Module, settings: NoiseSpace) -> None:
         super().__init__()
         self.settings = settings
-        self.wants_unpaired = settings.target == "unpaired"
+        self.wants = ("unpaired",) if settings.target == "unpaired" else ()
         self.restorer = restorer
         self.denoiser: nn.Module = Denoiser(
             settings.denoiser, conditions=2 if settings.conditions == "both" else 1

@@ -14,7 +14,7 @@ from pipeline.config.learning import Vanilla
 class Adaptation(nn.Module):
     """Minimize L_res on synthetic pairs."""
 
-    wants_unpaired = False
+    wants: tuple[str, ...] = ()
 
     def __init__(self, restorer: nn.Module, settings: Vanilla) -> None:
         super().__init__()

@@ -134,6 +134,7 @@ def _check_methods(params: Params) -> None:
     for label, method in params.methods.items():
         if method.adaptation == "released":
             _check_released(params, label, method)
+        _check_baseline(params, label, method)
         if method.adaptation != "noise_space":
             continue
         key = f"methods.{label}"
@@ -178,6 +179,36 @@ def _check_released(params: Params, label: str, method: Released) -> None:
             )
 
 
+def _check_baseline(params: Params, label: str, method: Method) -> None:
+    train, adaptation = params.train, method.adaptation
+    smaller = {"neighbor2neighbor": 2 * _restorer_factor(params), "pixel_da": 2, "cycada": 2}
+    if method.adaptation == "ap_bsn":
+        smaller["ap_bsn"] = method.stride * _restorer_factor(params)
+    factor = smaller.get(adaptation, 1)
+    if train.patch % factor:
+        raise ConfigError(
+            f"train.patch: found {train.patch}, expected a multiple of {factor}"
+            f" (methods.{label} works on smaller images)"
+        )
+    if train.compile and adaptation in ("dann", "dsn", "pixel_da", "cycada"):
+        raise ConfigError(
+            f"train.compile: found true, expected false: methods.{label} reads or freezes parts of"
+            " networks, which compiled ones hide"
+        )
+    if adaptation == "target_supervised":
+        for name, task in params.tasks.items():
+            if task.simulated_real is None:
+                raise ConfigError(
+                    f"methods.{label}: task {name} has no truth of its real training photographs"
+                    f" (tasks.{name}.simulated_real is null); leave this method out"
+                )
+
+
+def _restorer_factor(params: Params) -> int:
+    factor: int = 2 ** (params.restorer.levels - 1)
+    return factor
+
+
 def _check_train(params: Params) -> None:
     train = params.train
     shares = train.nodes * train.devices * train.accumulate
@@ -191,7 +222,7 @@ def _check_train(params: Params) -> None:
             f"train.pretrain_steps: found {train.pretrain_steps}, expected less than"
             f" train.steps = {train.steps}"
         )
-    factor = 2 ** (params.restorer.levels - 1)
+    factor = _restorer_factor(params)
     if train.patch % factor:
         raise ConfigError(
             f"train.patch: found {train.patch}, expected a multiple of {factor}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pipeline.config.checks import Setting
+from pipeline.config.methods import Baseline
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Released:
     weights: dict[str, ReleasedWeights]
 
 
-TrainedMethod = Vanilla | NoiseSpace
+TrainedMethod = Vanilla | NoiseSpace | Baseline
 Method = TrainedMethod | Released
 
 

@@ -94,6 +94,12 @@ def released(params: Params) -> list[str]:
     return [name for name, method in params.methods.items() if method.adaptation == "released"]
 
 
+def bounds(params: Params) -> list[str]:
+    """Return the methods that were given the truth of real photographs: no competitors."""
+    supervised = "target_supervised"
+    return [name for name, method in params.methods.items() if method.adaptation == supervised]
+
+
 def collect(params: Params) -> list[TaskResults]:
     """Return the results of every task, in the order of params.yaml.
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Params
-from pipeline.paths import COSTS, Run
-from pipeline.report.collect import read_log, released
+from pipeline.paths import COSTS, MODEL_FILE, Run
+from pipeline.report.collect import read_facts, read_log, released
 from pipeline.report.tables import NONE, Cell, Table, baseline
 
 
@@ -32,7 +32,8 @@ class MethodCost:
 
     ``step_s`` is the median of seconds a step and ``waiting_share`` the mean share of the time
     waiting for data, 0 to 1, over the logged intervals of all seeds. The ratios are against the
-    first method without adaptation; None where a record is missing.
+    first method without adaptation; None where a record is missing. ``extra_parameters`` are of the
+    networks that are thrown away after training.
     """
 
     task: str
@@ -44,6 +45,7 @@ class MethodCost:
     wall_ratio: float | None
     peak_memory_mib: int | None
     memory_ratio: float | None
+    extra_parameters: int | None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def method_costs(params: Params, costs: list[Cost]) -> list[MethodCost]:
                 wall_ratio=_ratio(wall[method], wall[base] if base else None),
                 peak_memory_mib=memory[method],
                 memory_ratio=_ratio(memory[method], memory[base] if base else None),
+                extra_parameters=_extra_parameters(Run(task, method, params.seeds[0])),
             )
             for method in methods
         ]
@@ -128,15 +131,15 @@ def cost_tables(params: Params, costs: list[Cost], methods: list[MethodCost]) ->
     of_methods = [
         (f"{c.task}, {c.method}", _step_seconds(c.step_s), _times(c.step_ratio),
          _percent(c.waiting_share), _seconds(c.wall_s), _times(c.wall_ratio),
-         _mib(c.peak_memory_mib), _times(c.memory_ratio))
+         _count(c.peak_memory_mib), _times(c.memory_ratio), _count(c.extra_parameters))
         for c in methods
     ]  # fmt: skip
-    of_stages = [(c.stage, _seconds(c.wall_s), _mib(c.peak_memory_mib)) for c in costs]
+    of_stages = [(c.stage, _seconds(c.wall_s), _count(c.peak_memory_mib)) for c in costs]
     known = sum(cost.wall_s is not None for cost in costs)
     total = (
         f"total of {known} of {len(costs)} stages",
         _seconds(record["total_wall_s"]),
-        _mib(record["peak_memory_mib"]),
+        _count(record["peak_memory_mib"]),
     )
     versus = f"against {base}" if base else "against no adaptation"
     return [
@@ -152,6 +155,7 @@ def cost_tables(params: Params, costs: list[Cost], methods: list[MethodCost]) ->
                 f"Time {versus}",
                 "Memory (MiB)",
                 f"Memory {versus}",
+                "Parameters thrown away",
             ),
             of_methods,
         ),
@@ -169,6 +173,11 @@ def _read(stage: str) -> Cost:
         return Cost(stage, None, None)
     record = json.loads(path.read_text(encoding="utf-8"))
     return Cost(stage, record["wall_s"], record["peak_memory_mib"])
+
+
+def _extra_parameters(run: Run) -> int | None:
+    path = run.training / MODEL_FILE
+    return read_facts(path).get("extra_parameters") if path.is_file() else None
 
 
 def _timing(runs: list[Run]) -> Timing:
@@ -206,7 +215,7 @@ def _percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.1f} %"
 
 
-def _mib(value: int | None) -> str:
+def _count(value: int | None) -> str:
     return NONE if value is None else f"{value:,}"
 
 

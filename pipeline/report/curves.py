@@ -29,6 +29,8 @@ from pipeline.report.drawing import (
 RESTORATION = "restoration"
 POSITIVE, NEGATIVE = "positive_error", "negative_error"
 """The denoiser's error with the right and the swapped conditions."""
+DOMAIN = "domain"
+"""Of a discriminator or domain classifier; ln 2 = 0.69 is guessing."""
 DIFFUSION_GRADIENT, RESTORATION_GRADIENT = "diffusion_gradient", "restoration_gradient"
 """L2 norms at the restored images of a batch, of w L_dif and of L_res."""
 
@@ -51,6 +53,7 @@ PANELS = (
         "Noise prediction error of the denoiser",
         ((POSITIVE, "-", "d_pos"), (NEGATIVE, "--", "d_neg")),
     ),
+    Curves("Cross-entropy of telling the domains apart", ((DOMAIN, "-", ""),)),
     Curves(
         "Norm of the gradient at the restored images",
         ((DIFFUSION_GRADIENT, "-", "of w L_dif"), (RESTORATION_GRADIENT, "--", "of L_res")),

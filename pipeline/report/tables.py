@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.config import Params
 from pipeline.paths import DEGRADED
 from pipeline.randomness import numpy_generator
-from pipeline.report.collect import DataSet, Values, released
+from pipeline.report.collect import DataSet, Values, bounds, released
 from pipeline.report.summary import interval
 from pipeline.statistics import (
     FEWEST_PAIRS,
@@ -79,9 +79,10 @@ def baseline(params: Params) -> str | None:
 
 
 def compared_methods(params: Params) -> list[str]:
-    """Return the methods that are held against the baseline."""
+    """Return the methods that are held against the baseline; upper bounds are not."""
     base = baseline(params)
-    return [name for name in params.methods if name != base] if base else []
+    apart = {base, *bounds(params)}
+    return [name for name in params.methods if name not in apart] if base else []
 
 
 def score_table(params: Params, data_set: DataSet) -> Table:
@@ -196,6 +197,11 @@ def notes(params: Params, data_set: DataSet) -> list[str]:
     found += [
         f"{name}: weights of the authors' release, not trained here." for name in released(params)
     ]
+    found += [
+        f"{name}: trained on the truth of the real photographs, which no other method is given. An"
+        " upper bound, no competitor: neither marked nor compared."
+        for name in bounds(params)
+    ]
     return found
 
 
@@ -237,10 +243,10 @@ def _score_cells(
         texts[name] = (
             means[name] if deviation is None else f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
         )
-    best = best_of(means.values(), key=float)
+    best = best_of((mean for name, mean in means.items() if name not in bounds(params)), key=float)
     return {
         name: (
-            Cell(texts[name], best=means[name] == best),
+            Cell(texts[name], best=means[name] == best and name not in bounds(params)),
             Cell(_bounds(interval(params, data_set, scores[name].mean(axis=0)), decimals)),
         )
         for name in restorers

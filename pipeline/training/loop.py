@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.adaptation import Progress, build_adaptation
-from pipeline.batches import Batch, JointCrops, Share, batches
+from pipeline.batches import JointCrops, Share, batches
 from pipeline.config.data import SyntheticDomain
 from pipeline.config.learning import Restorer, Train, TrainedMethod
 from pipeline.device import (
@@ -88,7 +88,7 @@ def train(job: Job) -> None:
         adaptation = build_adaptation(restorer, job.method)
 
     # Data: crops of both domains. Sizes are checked here, before any work.
-    stores = _open_stores(job, adaptation.wants_unpaired)
+    stores = _open_stores(job, adaptation.wants)
     crops = JointCrops(
         stores["synthetic"],
         stores["real"],
@@ -96,6 +96,7 @@ def train(job: Job) -> None:
         settings.patch,
         job.seed,
         stores.get("unpaired"),
+        stores.get("truth"),
     )
 
     # Processes: all do the same steps, each on its own part of every batch.
@@ -149,7 +150,12 @@ def train(job: Job) -> None:
 
             # Loss and gradients, share by share. The draws of a step are made for the whole batch
             # from (seed, step), so that an image's noise does not depend on who takes it.
-            progress = _progress(step - first_step, settings.batch, len(stores["synthetic"]))
+            done = step - first_step
+            progress = Progress(
+                steps=done,
+                epochs=done * settings.batch // len(stores["synthetic"]),
+                fraction=done / (job.last_step - first_step),
+            )
             shape = (settings.batch, 3, settings.patch, settings.patch)
             draws = adaptation.draw(torch_generator(job.seed, "draws", step), shape)
             shares: list[dict[str, Tensor]] = []
@@ -205,6 +211,7 @@ def train(job: Job) -> None:
                     **facts,
                     "steps": state.step,
                     "parameters": parameter_count(restorer),
+                    "extra_parameters": parameter_count(adaptation) - parameter_count(restorer),
                     "measured": _measure(job, crops, adaptation, fabric.device, precision),
                 }
                 save_tensors(job.folder / MODEL_FILE, average.module.state_dict(), model)
@@ -213,17 +220,16 @@ def train(job: Job) -> None:
         fabric.barrier()
 
 
-def _open_stores(job: Job, wants_unpaired: bool) -> dict[str, ImageStore]:
+def _open_stores(job: Job, wants: tuple[str, ...]) -> dict[str, ImageStore]:
     stores = {name: ImageStore(job.images / f"{name}.h5") for name in ("synthetic", "real")}
-    if wants_unpaired:
+    if "unpaired" in wants:
         others = ImageStore(job.images / "unpaired.h5")
         # empty: the clean images of the synthetic pairs serve, in an order of their own
         stores["unpaired"] = others if len(others) else stores["synthetic"]
+    if "truth" in wants:
+        # opened here and nowhere else: no other method can see it
+        stores["truth"] = ImageStore(job.images / "truth.h5")
     return stores
-
-
-def _progress(steps: int, batch: int, images: int) -> Progress:
-    return Progress(steps, steps * batch // images)
 
 
 def _measure(
@@ -231,7 +237,8 @@ def _measure(
 ) -> dict[str, Any]:
     """Return the method's own measurements on the first images, without dropout."""
     images = range(min(MEASURED_IMAGES, job.train.batch))
-    batch = Batch(*(torch.stack(role) for role in zip(*(crops[n] for n in images), strict=True)))
+    samples = [crops[number] for number in images]
+    batch = crops.batch([torch.stack(role) for role in zip(*samples, strict=True)])
     black, white = job.image_range
     adaptation.eval()
     with torch.inference_mode(), autocast(device, precision):

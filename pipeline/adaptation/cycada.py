@@ -1,0 +1,117 @@
+"""CyCADA, cycle-consistent adversarial domain adaptation (pixel and feature space).
+
+J. Hoffman et al., CyCADA: Cycle-Consistent Adversarial Domain Adaptation, ICML 2018, after J.-Y.
+Zhu et al., Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks, ICCV
+2017.
+
+Notation: synthetic pair (x_s, y_s), real image x_r, generators R (synthetic to real) and S (real
+to synthetic), discriminators D_r, D_s, features f of the restorer, domain classifier c; the sum of
+equation 5::
+
+    L_gan: R(x_s) shall pass for real before D_r, S(x_r) for synthetic before D_s   equation 2
+    L_cyc = mean |S(R(x_s)) - x_s| + mean |R(S(x_r)) - x_r|                         equation 3
+    L_idt = mean |R(x_r) - x_r| + mean |S(x_s) - x_s|
+    L_feat: DANN's cross-entropy on f(R(x_s)), f(x_r), its gradient reversed
+    L = (L_res(x_s) + L_res(R(x_s))) / 2 + adversarial L_gan + cycle L_cyc + identity L_idt + L_feat
+
+Fitted to restoration: the task loss becomes L_res, with y_s as the truth of R(x_s); it trains the
+restorer alone, as in the paper's stages, here all at once so that every method makes the same
+updates. The semantic consistency (equation 4) asks a fixed classifier whether the content was kept;
+its place takes the identity term L_idt (Zhu et al., section 5.2), and generators that only add
+a residual. The weights 1, 10 and 5 are those of Zhu et al.; the reversed gradient has DANN's 0.01.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.adaptation import Progress
+from pipeline.adaptation.adversarial import (
+    fooled,
+    frozen,
+    reverse_gradient,
+    rising,
+    told_apart,
+)
+from pipeline.adaptation.bottleneck import Bottleneck
+from pipeline.adaptation.losses import charbonnier
+from pipeline.batches import Batch
+from pipeline.config.methods import CyCada
+from pipeline.models.adversarial import Discriminator, DomainClassifier, Generator
+
+
+class Adaptation(nn.Module):
+    """Restorer, two generators, two discriminators, domain classifier."""
+
+    wants: tuple[str, ...] = ()
+
+    def __init__(self, restorer: nn.Module, settings: CyCada) -> None:
+        super().__init__()
+        self.settings = settings
+        self.restorer = restorer
+        self.bottleneck = Bottleneck(restorer)
+        self.to_real = Generator(settings.channels, settings.blocks)
+        self.to_synthetic = Generator(settings.channels, settings.blocks)
+        self.real_discriminator = Discriminator(settings.channels)
+        self.synthetic_discriminator = Discriminator(settings.channels)
+        self.classifier = DomainClassifier(self.bottleneck.channels, settings.channels)
+        self.gradient_norms: dict[str, Tensor] = {}
+
+    def learning_rate_factors(self) -> dict[str, float]:
+        """Return those of the five networks beside the restorer, all alike."""
+        names = [name for name, _ in self.named_children() if name != "restorer"]
+        return dict.fromkeys(names, self.settings.learning_rate_factor)
+
+    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> None:
+        """Draw nothing."""
+
+    def forward(self, batch: Batch, draws: None, progress: Progress) -> dict[str, Tensor]:
+        """Return the losses and their weighted sum, see the top of this file."""
+        settings = self.settings
+        synthetic, real = batch.synthetic, batch.real
+        made_real, kept_real = self.to_real(torch.cat([synthetic, real])).chunk(2)
+        made_synthetic, kept_synthetic = self.to_synthetic(torch.cat([real, synthetic])).chunk(2)
+        cycle = F.l1_loss(self.to_synthetic(made_real), synthetic)
+        cycle = cycle + F.l1_loss(self.to_real(made_synthetic), real)
+        identity = F.l1_loss(kept_real, real) + F.l1_loss(kept_synthetic, synthetic)
+
+        domain, deception = torch.zeros_like(cycle), torch.zeros_like(cycle)
+        for discriminator, taken, made in (
+            (self.real_discriminator, real, made_real),
+            (self.synthetic_discriminator, synthetic, made_synthetic),
+        ):
+            judged = discriminator(torch.cat([taken, made.detach()]))
+            domain = domain + told_apart(*judged.chunk(2))
+            deception = deception + fooled(frozen(discriminator, made))
+
+        restoration = charbonnier(self.restorer(synthetic), batch.clean)
+        restored, features = self.bottleneck.read(self.restorer, made_real.detach())
+        restoration_made = charbonnier(restored, batch.clean)
+        _, real_features = self.bottleneck.read(self.restorer, real)
+        reversal = settings.feature_weight * rising(progress.fraction)
+        judged = self.classifier(reverse_gradient(torch.cat([features, real_features]), reversal))
+        feature_domain = told_apart(*judged.chunk(2))
+        total = (
+            (restoration + restoration_made) / 2
+            + settings.adversarial_weight * deception
+            + settings.cycle_weight * cycle
+            + settings.identity_weight * identity
+            + domain
+            + feature_domain
+        )
+        return {
+            "total": total,
+            "restoration": restoration,
+            "restoration_made": restoration_made,
+            "domain": domain / 2,
+            "feature_domain": feature_domain,
+            "deception": deception / 2,
+            "cycle": cycle,
+            "identity": identity,
+        }
+
+    def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:
+        """Return nothing: the log has all that is to be known."""
+        return {}

@@ -1,0 +1,95 @@
+"""Settings of the baselines; each method's file in ``pipeline/adaptation`` has the equations."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pipeline.config.checks import Setting
+
+Start = Literal["pretrained", "scratch"]
+Weight = Annotated[float, Setting(low=0, high=1000, unit="factor of a loss")]
+Channels = Annotated[int, Setting(low=1, high=4096, unit="width of the extra networks")]
+Blocks = Annotated[int, Setting(low=1, high=64, unit="residual blocks of a generator")]
+RateFactor = Annotated[float, Setting(low=0, high=1000, unit="of the restorer's learning rate")]
+
+
+@dataclass(frozen=True)
+class Dann:
+    """Features that do not tell the domain; ``weight`` is the largest lambda of the reversal."""
+
+    adaptation: Literal["dann"]
+    start: Start
+    weight: Weight
+    channels: Channels
+    learning_rate_factor: RateFactor
+
+
+@dataclass(frozen=True)
+class Dsn:
+    """Shared and private features; the paper's alpha, beta and gamma in this order."""
+
+    adaptation: Literal["dsn"]
+    start: Start
+    reconstruction_weight: Weight
+    difference_weight: Weight
+    similarity_weight: Weight
+    channels: Channels
+    learning_rate_factor: RateFactor
+
+
+@dataclass(frozen=True)
+class PixelDa:
+    """A generator makes synthetic images look real."""
+
+    adaptation: Literal["pixel_da"]
+    start: Start
+    adversarial_weight: Weight
+    content_weight: Weight
+    identity_weight: Weight
+    channels: Channels
+    blocks: Blocks
+    learning_rate_factor: RateFactor
+
+
+@dataclass(frozen=True)
+class CyCada:
+    """Two generators that undo each other, and aligned features."""
+
+    adaptation: Literal["cycada"]
+    start: Start
+    adversarial_weight: Weight
+    cycle_weight: Weight
+    identity_weight: Weight
+    feature_weight: Weight
+    channels: Channels
+    blocks: Blocks
+    learning_rate_factor: RateFactor
+
+
+@dataclass(frozen=True)
+class Neighbor2Neighbor:
+    """Self-supervised denoising of the real images alone; ``weight`` is of the regularization."""
+
+    adaptation: Literal["neighbor2neighbor"]
+    start: Start
+    weight: Weight
+
+
+@dataclass(frozen=True)
+class ApBsn:
+    """Self-supervised denoising of the real images alone, with a blind spot."""
+
+    adaptation: Literal["ap_bsn"]
+    start: Start
+    stride: Annotated[int, Setting(low=1, high=64, unit="pixels between those left together")]
+
+
+@dataclass(frozen=True)
+class TargetSupervised:
+    """The upper bound: trained on real pairs, where real photographs are simulated."""
+
+    adaptation: Literal["target_supervised"]
+    start: Start
+
+
+Baseline = Dann | Dsn | PixelDa | CyCada | Neighbor2Neighbor | ApBsn | TargetSupervised
+"""All of them; a new one is named here."""

@@ -1,0 +1,380 @@
+"""The baselines' losses by hand, and each of them on a problem whose answer is known."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.adaptation import Progress, build_adaptation
+from pipeline.adaptation.adversarial import (
+    fooled,
+    frozen,
+    pairwise_squared_error,
+    reverse_gradient,
+    rising,
+    told_apart,
+)
+from pipeline.adaptation.ap_bsn import AROUND, downsample, hide
+from pipeline.adaptation.bottleneck import Bottleneck
+from pipeline.adaptation.dsn import correlation
+from pipeline.adaptation.losses import charbonnier
+from pipeline.adaptation.neighbor2neighbor import NEIGHBOURS, neighbours
+from pipeline.batches import Batch
+from pipeline.config.learning import TrainedMethod
+from pipeline.errors import UserError
+from pipeline.models.adversarial import Discriminator, DomainClassifier, Generator
+from pipeline.models.unet import UNet
+from tests.training_job import BASELINES
+
+SIZE = 16
+SHIFT = 0.2
+HALFWAY = Progress(steps=1, epochs=0, fraction=0.5)
+
+
+class TwoLayers(nn.Module):
+    """The smallest restorer with features: x + last(features(x))."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 4, 3, padding=1)
+        self.last = nn.Conv2d(4, 3, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        residual: Tensor = self.last(F.leaky_relu(self.features(images), 0.2))
+        return images + residual
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def brighter(count: int = 4) -> Batch:
+    """Grey noise; the real domain is brighter by SHIFT, and that is all that sets it apart."""
+    clean = 0.4 + 0.05 * torch.randn(count, 3, SIZE, SIZE)
+    other = 0.4 + 0.05 * torch.randn(count, 3, SIZE, SIZE)
+    return Batch(clean, clean, other + SHIFT, truth=other)
+
+
+def learn(
+    method: TrainedMethod,
+    steps: int,
+    make: Callable[[], Batch] = brighter,
+    rate: float = 3e-3,
+    restorer: nn.Module | None = None,
+) -> tuple[Any, list[dict[str, float]]]:
+    """Train as the engine does: one loss, one gradient, all networks at once."""
+    adaptation = build_adaptation(restorer or TwoLayers(), method)
+    optimizer = torch.optim.Adam(adaptation.parameters(), rate)
+    generator = torch.Generator().manual_seed(0)
+    log = []
+    for step in range(steps):
+        batch = make()
+        draws = adaptation.draw(generator, tuple(batch.real.shape))
+        terms = adaptation(batch, draws, Progress(step, 0, step / steps))
+        optimizer.zero_grad()
+        terms["total"].backward()
+        optimizer.step()
+        log.append({name: value.item() for name, value in terms.items()})
+    return adaptation, log
+
+
+def last(log: list[dict[str, float]], name: str) -> float:
+    """Return the mean of a term over the last steps."""
+    return sum(row[name] for row in log[-20:]) / 20
+
+
+# What they share
+
+
+def test_the_reversed_gradient_by_hand() -> None:
+    values = torch.tensor([1.0, -2.0], requires_grad=True)
+    seen = reverse_gradient(values, 0.5)
+    assert torch.equal(seen, values)
+    (3 * seen).sum().backward()
+    assert values.grad is not None and values.grad.tolist() == [-1.5, -1.5]
+
+
+def test_the_reversal_rises_from_nothing_to_one() -> None:
+    assert rising(0) == 0
+    assert rising(0.1) == pytest.approx((1 - math.exp(-1)) / (1 + math.exp(-1)))
+    assert 0.999 < rising(1) < 1
+
+
+def test_cross_entropies_are_torchs() -> None:
+    first, second = torch.randn(5), torch.randn(5)
+    ones, zeros = torch.ones(5), torch.zeros(5)
+    entropy = F.binary_cross_entropy_with_logits
+    expected = (entropy(first, ones) + entropy(second, zeros)) / 2
+    torch.testing.assert_close(told_apart(first, second), expected)
+    torch.testing.assert_close(fooled(first), entropy(first, ones))
+    assert told_apart(zeros, zeros).item() == pytest.approx(math.log(2))
+
+
+def test_a_frozen_network_says_the_same_and_does_not_learn() -> None:
+    discriminator = Discriminator(4).eval()
+    images = torch.rand(2, 3, SIZE, SIZE, requires_grad=True)
+    said = frozen(discriminator, images)
+    assert torch.equal(said, discriminator(images))
+    fooled(said).backward()
+    assert images.grad is not None and images.grad.abs().sum() > 0
+    assert all(value.grad is None for value in discriminator.parameters())
+
+
+def test_a_change_of_all_pixels_by_one_value_is_free() -> None:
+    images = torch.rand(2, 3, 4, 4)
+    assert pairwise_squared_error(images + 0.3, images).item() == pytest.approx(0, abs=1e-6)
+    # half of the pixels by 1: mean square 1/2, squared mean 1/4
+    half = torch.cat([torch.ones(1, 3, 1, 2), torch.zeros(1, 3, 1, 2)], dim=3)
+    assert pairwise_squared_error(half, 0 * half).item() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("make", [lambda: Discriminator(8), lambda: DomainClassifier(3, 8)])
+def test_what_is_played_against_has_a_bounded_slope(make: Callable[[], nn.Module]) -> None:
+    """The largest singular value of every layer is 1, however large its weights have grown."""
+    network = make()
+    with torch.no_grad():
+        for value in network.parameters():
+            value.mul_(100)
+    for _ in range(100):  # one step of the power iteration each
+        network(torch.rand(1, 3, SIZE, SIZE))
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert len(layers) == 3
+    for layer in layers:
+        slope = torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2)
+        assert slope.item() == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_half_precision_reaches_every_network(name: str) -> None:
+    """In bfloat16 too every weight has a gradient, also where a pass without one came between."""
+    adaptation = build_adaptation(TwoLayers(), BASELINES[name])
+    batch = brighter()
+    draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = adaptation(batch, draws, HALFWAY)
+    terms["total"].backward()
+    assert all(value.grad is not None for value in adaptation.parameters())
+    assert all(value.dtype == torch.float32 for value in terms.values())
+
+
+def test_a_new_generator_changes_nothing() -> None:
+    images = torch.rand(2, 3, SIZE, SIZE)
+    assert torch.equal(Generator(4, 2)(images), images)
+    assert torch.equal(Generator(4, 2, 3)(images, torch.randn(2, 3, SIZE, SIZE)), images)
+
+
+# The place of the features
+
+
+def test_the_bottleneck_of_the_unet_is_its_lowest_level() -> None:
+    restorer = UNet(levels=3, channels=4)
+    place = Bottleneck(restorer)
+    assert (place.name, place.channels, place.factor) == ("down_path.2", 16, 4)
+    images = torch.rand(2, 3, SIZE, SIZE)
+    restored, features = place.read(restorer, images)
+    assert torch.equal(restored, restorer(images))
+    assert features.shape == (2, 16, SIZE // 4, SIZE // 4)
+    assert restorer.training
+    assert not any(module._forward_hooks for module in restorer.modules())
+
+
+def test_a_restorer_of_one_size_gives_its_last_features() -> None:
+    layers = [nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, 6, 3, padding=1), nn.ReLU()]
+    plain = nn.Sequential(*layers, nn.Conv2d(6, 3, 3, padding=1))
+    place = Bottleneck(plain)
+    assert (place.name, place.channels, place.factor) == ("3", 6, 1)
+    plain.bottleneck = "0"
+    assert Bottleneck(plain).channels == 5
+    plain.bottleneck = "elsewhere"
+    with pytest.raises(UserError, match=r"Sequential: found no feature map 'elsewhere'"):
+        Bottleneck(plain)
+    with pytest.raises(UserError, match=r"name a module in its attribute 'bottleneck'"):
+        Bottleneck(nn.Identity())
+
+
+# DANN: the sign of the reversal
+
+
+def test_dann_descends_for_the_classifier_and_ascends_for_the_restorer() -> None:
+    """Against the gradients of each loss alone."""
+    adaptation = build_adaptation(TwoLayers(), BASELINES["dann"]).eval()
+    batch = brighter()
+    place, restorer = adaptation.bottleneck, adaptation.restorer
+    restored, synthetic = place.read(restorer, batch.synthetic)
+    _, real = place.read(restorer, batch.real)
+    restoration = charbonnier(restored, batch.clean)
+    domain = told_apart(adaptation.classifier(synthetic), adaptation.classifier(real))
+    weights = [restorer.features.weight, *adaptation.classifier.parameters()]
+    of_restoration = torch.autograd.grad(restoration, weights[0], retain_graph=True)[0]
+    of_domain = torch.autograd.grad(domain, weights)
+
+    terms = adaptation(batch, None, HALFWAY)
+    terms["total"].backward()
+    strength = BASELINES["dann"].weight * rising(0.5)  # type: ignore[union-attr]
+    torch.testing.assert_close(weights[0].grad, of_restoration - strength * of_domain[0])
+    for weight, gradient in zip(weights[1:], of_domain[1:], strict=True):
+        torch.testing.assert_close(weight.grad, gradient)
+    torch.testing.assert_close(terms["domain"], domain)
+
+
+def test_dann_hides_the_domain() -> None:
+    def redder() -> Batch:
+        batch = brighter()
+        batch.real[:, 0] += 0.5
+        return batch
+
+    method = replace(BASELINES["dann"], weight=0.0)
+    _, seen = learn(method, 150, redder, rate=1e-2)
+    _, hidden = learn(replace(method, weight=1.0), 150, redder, rate=1e-2)
+    assert last(seen, "domain") < 0.3, "one value sets the domains apart: easy to tell"
+    assert last(hidden, "domain") > 0.6, "guessing is ln 2 = 0.69"
+
+
+# DSN: private and shared codes differ
+
+
+def test_correlation_by_hand() -> None:
+    wave = torch.tensor([1.0, -1.0, 1.0, -1.0]).view(1, 1, 2, 2)
+    other = torch.tensor([1.0, 1.0, -1.0, -1.0]).view(1, 1, 2, 2)
+    assert correlation(wave, 5 + 3 * wave).item() == pytest.approx(1)
+    assert correlation(wave, other).item() == pytest.approx(0)
+
+
+def test_dsn_private_and_shared_codes_differ() -> None:
+    method = replace(BASELINES["dsn"], reconstruction_weight=1.0, difference_weight=0.0)
+    _, alike = learn(method, 200)
+    adaptation, apart = learn(replace(method, difference_weight=1.0), 200)
+    assert last(apart, "difference") < 0.2 * last(alike, "difference")
+    assert last(apart, "reconstruction") < 0.5 * apart[0]["reconstruction"]
+    batch = brighter()
+    _, shared = adaptation.bottleneck.read(adaptation.restorer, batch.real)
+    private = adaptation.real_encoder(batch.real)
+    assert correlation(shared, private).item() < 0.2 * correlation(shared, shared).item()
+    assert private.var() > 0, "and the private code is not empty"
+
+
+# PixelDA and CyCADA: the shift is found, the cycle closes
+
+
+def test_pixel_da_makes_what_the_real_domain_looks_like() -> None:
+    method = replace(BASELINES["pixel_da"], channels=16)
+    adaptation, log = learn(method, 400)
+    batch = brighter()
+    made = adaptation.generator(batch.synthetic, torch.randn(batch.real.shape))
+    assert (made - batch.synthetic).mean().item() == pytest.approx(SHIFT, abs=0.07)
+    assert last(log, "domain") > 0.5, "the discriminator is near guessing"
+    assert (made - batch.synthetic).std() < 0.1, "the picture was kept"
+
+
+def test_cycada_finds_both_ways_and_the_cycle_closes() -> None:
+    method = replace(BASELINES["cycada"], channels=16)
+    adaptation, _ = learn(method, 400)
+    batch = brighter()
+    made_real, made_synthetic = (
+        adaptation.to_real(batch.synthetic),
+        adaptation.to_synthetic(batch.real),
+    )
+    assert (made_real - batch.synthetic).mean().item() == pytest.approx(SHIFT, abs=0.1)
+    assert (made_synthetic - batch.real).mean().item() == pytest.approx(-SHIFT, abs=0.1)
+    assert F.l1_loss(adaptation.to_synthetic(made_real), batch.synthetic) < SHIFT / 4
+    assert F.l1_loss(adaptation.to_real(made_synthetic), batch.real) < SHIFT / 4
+
+
+@pytest.mark.parametrize("name", ["pixel_da", "cycada"])
+def test_each_network_receives_the_gradient_of_its_own_aim(name: str) -> None:
+    """The restorer is not moved by the discriminators, nor these by the wish to fool them."""
+    base = replace(BASELINES[name], adversarial_weight=0.0)
+    gradients = []
+    for weight in (0.0, 7.0):
+        torch.manual_seed(1)
+        method = replace(base, adversarial_weight=weight)
+        adaptation = build_adaptation(TwoLayers(), method).eval()
+        batch = brighter()
+        draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
+        adaptation(batch, draws, HALFWAY)["total"].backward()
+        gradients.append({key: value.grad for key, value in adaptation.named_parameters()})
+    for key, gradient in gradients[0].items():
+        moved = not torch.equal(gradient, gradients[1][key])
+        generates = key.startswith(("generator.last", "to_real.last", "to_synthetic.last"))
+        assert moved == generates, key
+
+
+# Neighbor2Neighbor and the bound
+
+
+def test_neighbours_touch_and_are_never_the_same() -> None:
+    height, width = 8, 12
+    places = torch.arange(height * width).view(1, 1, height, width).float()
+    choice = torch.randint(len(NEIGHBOURS), (1, height // 2, width // 2))
+    first, second = (part[0, 0].long() for part in neighbours(places, choice))
+    rows, columns = (first // width - second // width).abs(), (first - second).abs() % width
+    assert ((rows + columns) == 1).all() or set((first - second).abs().unique().tolist()) <= {
+        1,
+        width,
+    }
+    assert (first != second).all()
+    cells = torch.arange(height // 2)[:, None] * 1000 + torch.arange(width // 2)
+    for part in (first, second):
+        assert torch.equal(part // width // 2 * 1000 + part % width // 2, cells), "each of its cell"
+
+
+def test_neighbor2neighbor_loss_by_hand() -> None:
+    """A restorer that adds nothing: both differences are g1 - g2, so the regularization is 0."""
+    batch = brighter()
+    adaptation = build_adaptation(nn.Identity(), BASELINES["neighbor2neighbor"])
+    draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
+    terms = adaptation(batch, draws, HALFWAY)
+    first, second = neighbours(batch.real, draws.choice)
+    torch.testing.assert_close(terms["reconstruction"], F.mse_loss(first, second))
+    assert terms["regularization"].item() == pytest.approx(0, abs=1e-9)
+
+
+def test_downsampling_parts_neighbours() -> None:
+    places = torch.arange(2 * 8 * 12).view(2, 1, 8, 12)
+    parts = downsample(places, 4)
+    assert parts.shape == (2 * 16, 1, 2, 3)
+    for number in range(32):
+        image, row, column = number // 16, number % 16 // 4, number % 4
+        assert torch.equal(parts[number, 0], places[image, 0, row::4, column::4])
+
+
+def test_a_hidden_pixel_shows_a_neighbour() -> None:
+    images = torch.arange(25.0).view(1, 1, 5, 5).expand(1, 3, 5, 5)
+    masked = torch.zeros(1, 1, 5, 5, dtype=torch.bool)
+    masked[..., 2, 2] = True
+    seen = set()
+    for number in range(len(AROUND)):
+        shown = hide(images, masked, torch.full((1, 1, 5, 5), number))
+        assert torch.equal(torch.where(masked, images, shown), images), "the others stay"
+        seen.add(int(shown[0, 0, 2, 2]))
+    assert seen == {6, 7, 8, 11, 13, 16, 17, 18}
+
+
+@pytest.mark.parametrize("name", ["neighbor2neighbor", "ap_bsn"])
+def test_noise_is_removed_without_a_clean_image(name: str) -> None:
+    def noisy() -> Batch:
+        flat = torch.rand(8, 3, 1, 1).expand(-1, -1, SIZE, SIZE)
+        images = flat + 0.1 * torch.randn(8, 3, SIZE, SIZE)
+        return Batch(images, flat, images)
+
+    adaptation, _ = learn(BASELINES[name], 400, noisy, 1e-2)
+    batch = noisy()
+    left = F.mse_loss(adaptation.restorer(batch.real), batch.clean)
+    assert left < 0.5 * F.mse_loss(batch.real, batch.clean)
+
+
+def test_the_bound_learns_from_the_truth_alone() -> None:
+    batch = brighter()
+    adaptation = build_adaptation(TwoLayers(), BASELINES["target_supervised"])
+    terms = adaptation(batch, None, HALFWAY)
+    expected = charbonnier(adaptation.restorer(batch.real), batch.truth)
+    torch.testing.assert_close(terms["total"], expected)
+    assert not terms["restoration"].requires_grad
+    _, log = learn(BASELINES["target_supervised"], 200)
+    assert last(log, "real_restoration") < 0.02 < log[0]["real_restoration"]

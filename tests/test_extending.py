@@ -1,0 +1,47 @@
+"""docs/extending.md: what it says to write down runs as it stands there."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs" / "extending.md").read_text()
+TABLE = "Baseline = "
+
+
+def listing(place: str) -> str:
+    """Return the code that stands below the last mention of a file."""
+    (code,) = re.findall(rf"`{re.escape(place)}`:\n\n```\w+\n(.*?)```", TEXT, re.DOTALL)
+    return str(code)
+
+
+@pytest.fixture
+def extended(tmp_path: Path) -> Path:
+    """A copy of the package with the method of the recipe."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=ignored)
+    for place in ("pipeline/adaptation/smooth.py", "pipeline/conf/methods/smooth.yaml"):
+        (tmp_path / place).write_text(listing(place))
+    table = tmp_path / "pipeline" / "config" / "methods.py"
+    before, after = table.read_text().split(TABLE)
+    table.write_text(f"{before}{listing('pipeline/config/methods.py')}\n\n{TABLE}Smooth | {after}")
+    return tmp_path
+
+
+def test_a_method_is_one_file_its_settings_and_a_line(extended: Path) -> None:
+    overrides = ["preset=tiny", "tasks=[denoise]", "methods=[vanilla,smooth]"]
+    assert all(word in TEXT for word in overrides)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.dry_run", *overrides],
+        cwd=extended, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "measuring smooth ..." in done.stdout
+    assert re.search(r"│ smooth +│ +0 │", done.stdout), done.stdout
+    wrong = [sys.executable, "-m", "pipeline.compose", *overrides, "methods.smooth.weight=-1"]
+    done = subprocess.run(wrong, cwd=extended, capture_output=True, text=True)
+    assert "methods.smooth.weight: found -1" in done.stderr
