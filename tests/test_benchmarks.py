@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import folder_source, joint_step, packing
+from benchmarks import folder_source, joint_step, packing, restorers
 from benchmarks.crop_reading import measure
 from benchmarks.steps import SIZES, VARIANTS, build_step
 
@@ -72,3 +72,9 @@ def test_the_folder_source_is_measured(tmp_path: Path) -> None:
         costs = folder_source.measure(tmp_path / folder)
         assert set(costs) == {"reading", "download", "prepare"}
         assert all(cost.seconds > 0 and cost.peak_mib >= cost.before_mib for cost in costs.values())
+
+
+def test_a_restorer_is_measured() -> None:
+    cost = restorers.measure("unet_tiny", 32)
+    assert cost.parameters == 32_875
+    assert cost.gmacs > 0 and cost.training_images_s > 0 and cost.restoring_images_s > 0

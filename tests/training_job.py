@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.data import GaussianNoise, SyntheticDomain
-from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace, Train, UNet, Vanilla
+from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace, Train, Vanilla
+from pipeline.config.restorers import UNet
 from pipeline.paths import LOG_FILE, MODEL_FILE
 from pipeline.store import Record, write_store
 from pipeline.training.loop import Job, train

@@ -13,9 +13,9 @@ from pipeline.config.learning import (
     Released,
     Report,
     Resources,
-    Restorer,
     Train,
 )
+from pipeline.config.restorers import Restorer
 from pipeline.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
@@ -191,11 +191,11 @@ def _check_train(params: Params) -> None:
             f"train.pretrain_steps: found {train.pretrain_steps}, expected less than"
             f" train.steps = {train.steps}"
         )
-    factor = 2 ** (params.restorer.levels - 1)
+    factor = params.restorer.factor
     if train.patch % factor:
         raise ConfigError(
             f"train.patch: found {train.patch}, expected a multiple of {factor}"
-            " (restorer.levels halves it on each level)"
+            f" (restorer {params.restorer.name} needs it)"
         )
     if params.evaluate.tile_overlap * 2 > params.evaluate.tile:
         raise ConfigError(
