@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.adaptation.losses import charbonnier
 from pipeline.batches import Batch
 from pipeline.config.learning import NoiseSpace
-from pipeline.config.learning import Restorer as RestorerSettings
+from pipeline.config.restorers import Restorer as RestorerSettings
 from pipeline.diffusion import add_noise, alpha_bars, continuous_level
 from pipeline.models.build import build_restorer
 from pipeline.models.denoiser import Denoiser

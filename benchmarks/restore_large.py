@@ -102,7 +102,7 @@ def untrained(path: Path) -> Path:
     import torch
 
     from pipeline.config.checks import build
-    from pipeline.config.learning import Restorer
+    from pipeline.config.restorers import Restorer
     from pipeline.models.build import build_restorer
     from pipeline.models.weights import save_tensors
 

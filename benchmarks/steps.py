@@ -10,7 +10,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from benchmarks.baseline import AVERAGE_DECAY, LEARNING_RATE, PlainStep
 from pipeline.adaptation import Progress, build_adaptation
 from pipeline.batches import Batch
-from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace, UNet
+from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace
+from pipeline.config.restorers import UNet
 from pipeline.device import Precision, autocast
 from pipeline.models.build import build_restorer
 

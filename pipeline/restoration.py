@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config.checks import Interval, build
-from pipeline.config.learning import Evaluate, Restorer
+from pipeline.config.learning import Evaluate
+from pipeline.config.restorers import Restorer
 from pipeline.device import Precision, autocast, choose_precision, prepare_torch
 from pipeline.errors import UserError
 from pipeline.images import Image, from_range, to_range
@@ -85,7 +86,11 @@ def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
         restorer = build_restorer(settings)
     try:
         restorer.load_state_dict(
-            {name: value.float() for name, value in tensors.items()}, assign=True
+            {
+                name: value.float() if value.is_floating_point() else value
+                for name, value in tensors.items()
+            },
+            assign=True,
         )
     except RuntimeError as error:
         lines = " ".join(str(error).split())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import evaluation, folder_source, joint_step, packing
+from benchmarks import evaluation, folder_source, joint_step, packing, restorers
 from benchmarks.crop_reading import measure
 from benchmarks.steps import SIZES, VARIANTS, build_step
 from pipeline.models.unet import UNet
@@ -95,3 +95,9 @@ def test_evaluation_gives_the_same_numbers_every_way(
         assert min(values["rates"]) > 0
         if name not in ("one by one", "the same in bf16"):
             assert values["psnr"] < 1e-4 and values["ssim"] < 1e-5
+
+
+def test_a_restorer_is_measured() -> None:
+    cost = restorers.measure("unet_tiny", 32)
+    assert cost.parameters == 32_875
+    assert cost.gmacs > 0 and cost.training_images_s > 0 and cost.restoring_images_s > 0

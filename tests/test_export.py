@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.config.checks import build
-from pipeline.config.learning import Restorer
+from pipeline.config.restorers import Restorer
 from pipeline.export import main
 from pipeline.models.build import build_restorer
 from pipeline.models.weights import save_tensors

@@ -28,8 +28,13 @@ PLUMBING = ("pipeline/__init__.py", "pipeline/config", "pipeline/errors.py", "pi
 LOADED_BY_NAME = {
     "download": ["pipeline/sources/bundled.py"],
     "prepare": ["pipeline/sources/bundled.py"],
-    "pretrain": ["pipeline/adaptation/none.py"],
-    "train": ["pipeline/adaptation/none.py", "pipeline/adaptation/noise_space.py"],
+    "pretrain": ["pipeline/adaptation/none.py", "pipeline/models/unet.py"],
+    "train": [
+        "pipeline/adaptation/none.py",
+        "pipeline/adaptation/noise_space.py",
+        "pipeline/models/unet.py",
+    ],
+    "evaluate": ["pipeline/models/unet.py"],
 }
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from benchmarks.baseline import plain_denoiser
 from pipeline.config.learning import Denoiser as DenoiserSettings
-from pipeline.config.learning import UNet as UNetSettings
+from pipeline.config.restorers import UNet as UNetSettings
 from pipeline.errors import UserError
 from pipeline.models.build import build_restorer, parameter_count
 from pipeline.models.denoiser import Denoiser

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config.learning import UNet
+from pipeline.config.restorers import UNet
 from pipeline.files import sha256_of
 from pipeline.models.build import build_restorer
 from tests.workspace import Workspace, clone, make_origin, stages_run

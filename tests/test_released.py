@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.learning import Evaluate, ReleasedWeights, UNet
+from pipeline.config.learning import Evaluate, ReleasedWeights
+from pipeline.config.restorers import UNet
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
 from pipeline.models.released import read_released, take_over

@@ -24,7 +24,7 @@ from PIL import ImageCms
 
 from benchmarks import restore_large
 from pipeline.config.checks import build
-from pipeline.config.learning import Restorer
+from pipeline.config.restorers import Restorer
 from pipeline.errors import UserError
 from pipeline.models.build import build_restorer
 from pipeline.models.weights import save_tensors

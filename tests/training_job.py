@@ -22,7 +22,6 @@ from pipeline.config.learning import (
     NoiseSpace,
     Train,
     TrainedMethod,
-    UNet,
     Vanilla,
 )
 from pipeline.config.methods import (
@@ -35,6 +34,7 @@ from pipeline.config.methods import (
     PixelDa,
     TargetSupervised,
 )
+from pipeline.config.restorers import UNet
 from pipeline.paths import LOG_FILE, MODEL_FILE
 from pipeline.store import Record, write_store
 from pipeline.training.loop import Job, train

@@ -13,9 +13,9 @@ from pipeline.config.learning import (
     Released,
     Report,
     Resources,
-    Restorer,
     Train,
 )
+from pipeline.config.restorers import Restorer
 from pipeline.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
@@ -181,9 +181,9 @@ def _check_released(params: Params, label: str, method: Released) -> None:
 
 def _check_baseline(params: Params, label: str, method: Method) -> None:
     train, adaptation = params.train, method.adaptation
-    smaller = {"neighbor2neighbor": 2 * _restorer_factor(params), "pixel_da": 2, "cycada": 2}
+    smaller = {"neighbor2neighbor": 2 * params.restorer.factor, "pixel_da": 2, "cycada": 2}
     if method.adaptation == "ap_bsn":
-        smaller["ap_bsn"] = method.stride * _restorer_factor(params)
+        smaller["ap_bsn"] = method.stride * params.restorer.factor
     factor = smaller.get(adaptation, 1)
     if train.patch % factor:
         raise ConfigError(
@@ -204,11 +204,6 @@ def _check_baseline(params: Params, label: str, method: Method) -> None:
                 )
 
 
-def _restorer_factor(params: Params) -> int:
-    factor: int = 2 ** (params.restorer.levels - 1)
-    return factor
-
-
 def _check_train(params: Params) -> None:
     train = params.train
     shares = train.nodes * train.devices * train.accumulate
@@ -222,11 +217,11 @@ def _check_train(params: Params) -> None:
             f"train.pretrain_steps: found {train.pretrain_steps}, expected less than"
             f" train.steps = {train.steps}"
         )
-    factor = _restorer_factor(params)
+    factor = params.restorer.factor
     if train.patch % factor:
         raise ConfigError(
             f"train.patch: found {train.patch}, expected a multiple of {factor}"
-            " (restorer.levels halves it on each level)"
+            f" (restorer {params.restorer.name} needs it)"
         )
     if params.evaluate.tile_overlap * 2 > params.evaluate.tile:
         raise ConfigError(

@@ -8,20 +8,6 @@ from pipeline.config.methods import Baseline
 
 
 @dataclass(frozen=True)
-class UNet:
-    """The paper's plain U-Net: 4 levels and 64 base channels there."""
-
-    name: Literal["unet"]
-    levels: Annotated[int, Setting(low=2, high=6)]
-    channels: Annotated[
-        int, Setting(low=1, high=512, unit="channels of the first level, doubled a level")
-    ]
-
-
-Restorer = UNet
-
-
-@dataclass(frozen=True)
 class Denoiser:
     """The conditional diffusion U-Net, needed only while training."""
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.config.learning import ReleasedWeights, Restorer
+from pipeline.config.learning import ReleasedWeights
+from pipeline.config.restorers import Restorer
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, write_text
 from pipeline.models.build import build_restorer, parameter_count

@@ -4,6 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.config.restorers import UNet as Settings
+
+
+def build(settings: Settings) -> nn.Module:
+    """Return the network."""
+    return UNet(settings.levels, settings.channels)
+
 
 class UNet(nn.Module):
     """U-Net that predicts a residual: restored = degraded + G(degraded).
@@ -17,7 +24,6 @@ class UNet(nn.Module):
     def __init__(self, levels: int, channels: int) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(levels)]
-        self.factor = 2 ** (levels - 1)
         self.down_path = nn.ModuleList(
             ConvolutionBlock(before, after)
             for before, after in zip([3, *widths[:-1]], widths, strict=True)
@@ -32,7 +38,8 @@ class UNet(nn.Module):
         """Return the restored images.
 
         Args:
-            degraded: (batch, 3, height, width); both sides multiples of ``self.factor``.
+            degraded: (batch, 3, height, width); both sides multiples of
+                2^(levels - 1).
         """
         features = degraded
         skips = []

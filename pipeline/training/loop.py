@@ -19,7 +19,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pipeline.adaptation import Progress, build_adaptation
 from pipeline.batches import JointCrops, Share, batches
 from pipeline.config.data import SyntheticDomain
-from pipeline.config.learning import Restorer, Train, TrainedMethod
+from pipeline.config.learning import Train, TrainedMethod
+from pipeline.config.restorers import Restorer
 from pipeline.device import (
     Precision,
     autocast,

@@ -1,0 +1,18 @@
+"""DnCNN (Zhang et al., TIP 2017) from spandrel (MIT; the network of KAIR, MIT).
+
+Without batch normalization, as its authors' later networks: moving statistics would mix the two
+domains, and shares of a batch would no longer equal the whole. restored = degraded - G(degraded).
+"""
+
+from spandrel.architectures.DnCNN import DnCNN
+from torch import nn
+
+from pipeline.config.restorers import DnCNN as Settings
+
+
+def build(settings: Settings) -> nn.Module:
+    """Return the network."""
+    network: nn.Module = DnCNN(
+        in_nc=3, out_nc=3, nc=settings.channels, nb=settings.layers, act_mode="R"
+    )
+    return network

@@ -1,0 +1,20 @@
+"""NAFNet (Chen et al., ECCV 2022) from spandrel (MIT; the network of megvii, MIT).
+
+restored = degraded + G(degraded).
+"""
+
+from spandrel.architectures.NAFNet import NAFNet
+from torch import nn
+
+from pipeline.config.restorers import NAFNet as Settings
+
+
+def build(settings: Settings) -> nn.Module:
+    """Return the network."""
+    network: nn.Module = NAFNet(
+        width=settings.channels,
+        enc_blk_nums=list(settings.encoder_blocks),
+        middle_blk_num=settings.middle_blocks,
+        dec_blk_nums=list(settings.decoder_blocks),
+    )
+    return network

@@ -1,0 +1,23 @@
+"""Restormer (Zamir et al., CVPR 2022) from deepinv (BSD 3-clause).
+
+restored = degraded + G(degraded). Freshly initialized: nothing is downloaded.
+"""
+
+from deepinv.models import Restormer
+from torch import nn
+
+from pipeline.config.restorers import Restormer as Settings
+
+
+def build(settings: Settings) -> nn.Module:
+    """Return the network."""
+    network: nn.Module = Restormer(
+        dim=settings.channels,
+        num_blocks=settings.blocks,
+        num_refinement_blocks=settings.refinement_blocks,
+        heads=settings.heads,
+        ffn_expansion_factor=settings.expansion,
+        LayerNorm_type="WithBias",
+        pretrained=None,
+    )
+    return network

@@ -1,0 +1,26 @@
+"""SwinIR (Liang et al., ICCVW 2021) from spandrel (MIT; the network of its authors, Apache 2.0).
+
+restored = degraded + G(degraded), no change of size. Without dropped paths.
+"""
+
+import torch
+from spandrel.architectures.SwinIR import SwinIR
+from torch import nn
+
+from pipeline.config.restorers import SwinIR as Settings
+
+
+def build(settings: Settings) -> nn.Module:
+    """Return the network."""
+    # its constructor reads values of tensors, which on the meta device there are none of
+    with torch.device("cpu"):
+        network: nn.Module = SwinIR(
+            upscale=1,
+            embed_dim=settings.channels,
+            depths=list(settings.blocks),
+            num_heads=list(settings.heads),
+            window_size=settings.window,
+            mlp_ratio=settings.mlp_ratio,
+            drop_path_rate=0.0,
+        )
+    return network

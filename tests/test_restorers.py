@@ -1,0 +1,194 @@
+"""Every restorer: any size, a training step, its file, tiles, export, and how to add one."""
+
+import copy
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+
+from pipeline.compose import CONF
+from pipeline.config import Restorer
+from pipeline.config.checks import ConfigError, build
+from pipeline.config.learning import Evaluate
+from pipeline.errors import UserError
+from pipeline.export import export_onnx
+from pipeline.models.build import build_restorer, parameter_count
+from pipeline.models.weights import save_tensors
+from pipeline.restoration import load_model, load_network, restore
+
+ROOT = Path(__file__).parent.parent
+SMALL: dict[str, dict[str, Any]] = {
+    "unet": {"levels": 2, "channels": 4},
+    "dncnn": {"layers": 4, "channels": 8},
+    "nafnet": {"channels": 4, "encoder_blocks": [1, 1], "middle_blocks": 1,
+               "decoder_blocks": [1, 1]},
+    "swinir": {"channels": 8, "blocks": [2], "heads": [2], "window": 4, "mlp_ratio": 2},
+    "uformer": {"channels": 4, "blocks": [1] * 9, "window": 2},
+    "restormer": {"channels": 8, "blocks": [1] * 4, "heads": [1, 1, 2, 2],
+                  "refinement_blocks": 1, "expansion": 2.66},
+}  # fmt: skip
+# what the papers give, in millions; of Uformer its code's own count, windows of 8
+PUBLISHED = {"unet_base": 8.56, "dncnn": 0.67, "nafnet": 29.16, "swinir": 11.5,
+             "uformer_tiny": 5.23, "uformer_small": 20.63, "uformer_base": 50.88,
+             "restormer": 26.13}  # fmt: skip
+WITHOUT_ONNX = {"uformer"}  # its windows take the square root of a number of pixels
+SETTINGS = Evaluate(threads=1, precision="fp32", tile=64, tile_overlap=16, kept_images=0)
+
+
+def settings(name: str) -> Restorer:
+    found: Restorer = build(Restorer, {"name": name, **SMALL[name]}, "restorer")
+    return found
+
+
+@pytest.fixture(params=sorted(SMALL))
+def name(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture
+def network(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_restorer(settings(name))
+
+
+def image(height: int, width: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
+
+
+def test_every_restorer_is_tried_here() -> None:
+    known = {OmegaConf.load(path).name for path in (CONF / "restorer").glob("*.yaml")}
+    assert known == set(SMALL)
+
+
+@pytest.mark.parametrize("choice", sorted(PUBLISHED))
+def test_sizes_are_the_published_ones(choice: str) -> None:
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "restorer" / f"{choice}.yaml"))
+    network = build_restorer(build(Restorer, values, "restorer"))
+    assert parameter_count(network) / 1e6 == pytest.approx(PUBLISHED[choice], rel=0.012)
+
+
+@pytest.mark.parametrize(("height", "width"), [(45, 61), (1, 7), (64, 33)])
+def test_any_size_keeps_its_size(network: torch.nn.Module, height: int, width: int) -> None:
+    restored = restore(network.eval(), image(height, width), 64, 16, "fp32")
+    assert restored.shape == (height, width, 3)
+    assert np.isfinite(restored).all()
+
+
+def test_it_restores_a_square_and_a_strip_of_its_factor(network: torch.nn.Module) -> None:
+    factor = int(network.factor)  # type: ignore[arg-type]
+    for height, width in ((factor, factor), (factor, 3 * factor), (2 * factor, factor)):
+        assert network(torch.zeros(2, 3, height, width)).shape == (2, 3, height, width)
+
+
+def test_a_training_step_lowers_the_loss_of_its_batch(network: torch.nn.Module) -> None:
+    clean = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    degraded = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    before = F.l1_loss(network(degraded), clean)
+    before.backward()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+    optimizer.step()
+    assert F.l1_loss(network(degraded), clean) < before
+
+
+def test_two_of_one_seed_are_equal(name: str, network: torch.nn.Module) -> None:
+    torch.manual_seed(0)
+    other = build_restorer(settings(name))
+    pairs = zip(network.state_dict().values(), other.state_dict().values(), strict=True)
+    assert all(torch.equal(value, again) for value, again in pairs)
+
+
+def test_its_file_is_all_that_is_needed(
+    name: str, network: torch.nn.Module, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    facts = {"restorer": {"name": name, **SMALL[name]}, "image_range": [0.0, 1.0]}
+    save_tensors(path, network.state_dict(), facts)
+    given = image(48, 80)
+    expected = restore(network.eval(), given, SETTINGS.tile, SETTINGS.tile_overlap, "fp32")
+    np.testing.assert_allclose(load_model(path, SETTINGS)(given), expected, atol=1e-5)
+
+
+def test_a_moving_average_keeps_what_is_no_weight(network: torch.nn.Module) -> None:
+    average = torch.optim.swa_utils.AveragedModel(copy.deepcopy(network))
+    average.update_parameters(network)
+    given = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(average.eval()(given), network.eval()(given))
+
+
+@pytest.mark.parametrize("name", ["nafnet", "swinir", "uformer", "restormer"])
+def test_export(name: str, network: torch.nn.Module, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path, target = tmp_path / "model.safetensors", tmp_path / "model.onnx"
+    facts = {"restorer": {"name": name, **SMALL[name]}, "image_range": [0.0, 1.0]}
+    save_tensors(path, network.state_dict(), facts)
+    loaded, facts = load_network(path)
+    if name in WITHOUT_ONNX:
+        with pytest.raises(UserError, match="cannot be written as ONNX of any size"):
+            export_onnx(loaded, facts, target)
+        assert not target.exists()
+        return
+    export_onnx(loaded, facts, target)
+    session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
+    for batch, rows, columns in ((1, 2, 3), (2, 5, 1)):
+        given = torch.rand(batch, 3, rows * loaded.factor * 2, columns * loaded.factor * 2)
+        (found,) = session.run(None, {"degraded": given.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(found, loaded(given).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("nafnet", {"decoder_blocks": [1]}, "restorer.decoder_blocks: found 1 values, expected 2"),
+        ("swinir", {"heads": [3]}, "restorer.heads: found 3, expected a number that divides 8"),
+        ("uformer", {"blocks": [1] * 8}, "restorer.blocks: found 8 values, expected 9"),
+        ("restormer", {"blocks": [1]}, "restorer.blocks: found 1 values, expected 4"),
+    ],
+)
+def test_settings_that_do_not_go_together(name: str, changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(Restorer, {"name": name, **SMALL[name], **changed}, "restorer")
+
+
+def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "pipeline.models.nafnet", raising=False)
+    monkeypatch.setitem(sys.modules, "spandrel.architectures.NAFNet", None)
+    with pytest.raises(UserError, match=r"nafnet needs spandrel.*pip install '\.\[restorers\]'"):
+        build_restorer(settings("nafnet"))
+
+
+def test_the_recipe_of_a_new_restorer_works(tmp_path: Path) -> None:
+    """The page's own blocks, put where the page says, are found and built."""
+    copied = tmp_path / "copy"
+    for folder in ("pipeline", "stages"):
+        shutil.copytree(ROOT / folder, copied / folder, ignore=shutil.ignore_patterns("*.pyc"))
+    page = (ROOT / "docs" / "restorers.md").read_text()
+    for path, text in re.findall(r"`([\w/.]+)`:\n\n((?:(?:    .*)?\n)+)", page):
+        lines = "\n".join(line[4:] for line in text.rstrip().splitlines()) + "\n"
+        file = copied / path
+        if file.exists():  # a class to be added and named in the union at the end of the file
+            before, union = file.read_text().split("\nRestorer = ")
+            name = re.findall(r"^class (\w+)", lines, re.MULTILINE)[0]
+            lines = f"{before}\n{lines}\n\nRestorer = {name} | {union}"
+        file.write_text(lines)
+    code = (
+        "from pipeline.compose import compose; from pathlib import Path\n"
+        "from pipeline.config import read_params\n"
+        "from pipeline.models.build import build_restorer; import torch\n"
+        "path = Path('params.yaml'); compose(['restorer=median'], path)\n"
+        "network = build_restorer(read_params(path).restorer)\n"
+        "print(tuple(network(torch.zeros(1, 3, 16, 24)).shape))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=copied, capture_output=True, text=True)
+    assert done.stdout == "(1, 3, 16, 24)\n", done.stderr
