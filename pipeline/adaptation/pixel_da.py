@@ -17,7 +17,9 @@ Fitted to restoration: the label of x_f is y_s, so the generator must keep the p
 pixel. It is therefore a small network that adds a residual, at first none; L_c lets it change the
 brightness freely and the texture at a price; L_i, not in the paper, keeps what is real already as
 it is (Zhu et al. 2017, section 5.2). z is a map of noise beside the image, since degradations are
-random at each pixel; in the paper it is one vector an image.
+random at each pixel; in the paper it is one vector an image. The paper tunes its weights for each
+data set; the defaults are 0.1 for L_g, a cross-entropy near 0.7 where L_t is near 0.03, and 1 for
+the two that hold the picture.
 """
 
 from dataclasses import dataclass
