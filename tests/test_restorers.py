@@ -40,7 +40,7 @@ PUBLISHED = {"unet_base": 8.56, "dncnn": 0.67, "nafnet": 29.16, "swinir": 11.5,
              "uformer_tiny": 5.23, "uformer_small": 20.63, "uformer_base": 50.88,
              "restormer": 26.13}  # fmt: skip
 WITHOUT_ONNX = {"uformer"}  # its windows take the square root of a number of pixels
-SETTINGS = Evaluate(threads=1, precision="fp32", tile=64, tile_overlap=16, kept_images=0)
+SETTINGS = Evaluate("fp32", 1, 1, 0, None, tile=64, tile_overlap=16, kept_images=0)
 
 
 def settings(name: str) -> Restorer:
@@ -116,7 +116,9 @@ def test_its_file_is_all_that_is_needed(
     save_tensors(path, network.state_dict(), facts)
     given = image(48, 80)
     expected = restore(network.eval(), given, SETTINGS.tile, SETTINGS.tile_overlap, "fp32")
-    np.testing.assert_allclose(load_model(path, SETTINGS)(given), expected, atol=1e-5)
+    model = load_model(path, SETTINGS)
+    np.testing.assert_allclose(model(given), expected, atol=1e-5)
+    assert model.giga_macs() > 0
 
 
 def test_a_moving_average_keeps_what_is_no_weight(network: torch.nn.Module) -> None:
