@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.learning import Evaluate
+from pipeline.config.restorers import UNet as Settings
 from pipeline.errors import UserError
 from pipeline.images import Image
+from pipeline.models.build import build_restorer
 from pipeline.models.unet import UNet
 from pipeline.models.weights import save_tensors
 from pipeline.restoration import InRange, Model, load_model, restore
@@ -136,5 +138,5 @@ def test_several_images_are_restored_as_one_by_one(tmp_path: Path, side: int) ->
 
 def test_multiplications_of_the_papers_restorer() -> None:
     """The authors' own count is 12.44 for 128x128 pixels."""
-    network = InRange(UNet(levels=4, channels=64), (0.0, 1.0))
+    network = InRange(build_restorer(Settings("unet", levels=4, channels=64)), (0.0, 1.0))
     assert Model(network, SETTINGS).giga_macs() == pytest.approx(12.44, abs=0.005)
