@@ -244,7 +244,9 @@ def test_a_large_graph_is_read_in_seconds(origin: Path, tmp_path: Path) -> None:
         times = graph_size.measure(["preset=paper"], tmp_path / "copy")
     finally:
         os.chdir(here)
-    graph_size.show(times)
+    jobs = graph_size.count_jobs(tmp_path / "copy")
+    graph_size.show(jobs, times)
+    assert jobs["train"] == 18 and jobs.total() == 64
     assert len(times) == 2
     # of processor time: others may use this machine
     assert all(processor < 10 for _, processor in times.values())
