@@ -160,7 +160,9 @@ def compute(stage: Stage) -> int:
             out.unlink(missing_ok=True)
         out.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"DVC_ROOT": str(Path.cwd()), "DVC_STAGE": stage.name}
-    process = subprocess.Popen(stage.cmd, shell=True, env=environment)
+    # not sh: Debian's stays between, and a signal from Slurm to all processes would end it, and
+    # with it the command before that has saved itself
+    process = subprocess.Popen(["bash", "-c", stage.cmd], env=environment)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda received, frame: process.send_signal(received))
     status = process.wait()

@@ -121,13 +121,21 @@ class Workspace:
                 raise
         return subprocess.CompletedProcess(command, status, log.read_text())
 
-    def saved_training(self) -> int | None:
-        """Return the process of a training that runs and has saved itself."""
+    def saved_trainings(self) -> list[int]:
+        """Return the processes of trainings that run and have saved themselves."""
+        found = []
         for state in (self.folder / ".checkpoints").glob("*/state.safetensors"):
-            number = (state.parent / "lock").read_text()
-            if number and str(self.folder) == processes().get(int(number)):
-                return int(number)
-        return None
+            try:
+                number = (state.parent / "lock").read_text()
+            except FileNotFoundError:  # finished just now
+                continue
+            if number and processes().get(int(number)) == str(self.folder):
+                found.append(int(number))
+        return found
+
+    def saved_training(self) -> int | None:
+        """Return one of them."""
+        return next(iter(self.saved_trainings()), None)
 
     def commit(self, message: str) -> None:
         """Commit everything."""
@@ -157,7 +165,7 @@ def processes() -> dict[int, str]:
 def recipe(page: str, start: str, changes: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     """Return the one command of a page of docs that begins so, with some words changed."""
     lines = (ROOT / "docs" / page).read_text().splitlines()
-    found = {line.strip() for line in lines if line.startswith(f"    {start}")}
+    found = {line.strip() for line in lines if f"{line}\n".startswith(f"    {start}")}
     assert found, f"{page}: no {start!r}"
     (command,) = {line.partition("  #")[0].strip() for line in found}
     for old, new in changes.items():

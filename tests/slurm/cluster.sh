@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real Slurm on this machine alone, for tests: Debian's packages, two false GPUs, no database.
+# A real Slurm on this machine alone, for tests: Debian's packages, eight false GPUs, no database.
 #
 #   tests/slurm/cluster.sh install           Debian's packages, unless there is a Slurm already
 #   tests/slurm/cluster.sh start FOLDER      prints nothing; 'sinfo' works when it returns
@@ -40,11 +40,11 @@ configure() {
     chmod 755 "$folder" "$folder/run"
     dd if=/dev/urandom of="$folder/munge.key" bs=1024 count=1 status=none
     chmod 400 "$folder/munge.key"
-    for gpu in 0 1; do
+    for gpu in $(seq 0 7); do
         [ -e "$folder/gpu$gpu" ] || mknod "$folder/gpu$gpu" c 1 3 || refuse "no mknod here"
     done
     cat > "$folder/gres.conf" <<EOF
-NodeName=$host Name=gpu Type=fake File=$folder/gpu[0-1]
+NodeName=$host Name=gpu Type=fake File=$folder/gpu[0-7]
 EOF
     cat > "$folder/slurm.conf" <<EOF
 ClusterName=test
@@ -70,10 +70,11 @@ SelectTypeParameters=CR_CPU_Memory
 SlurmdParameters=config_overrides
 JobAcctGatherType=jobacct_gather/linux
 ReturnToService=2
+JobRequeue=0
 MinJobAge=3600
 KillWait=5
 GresTypes=gpu
-NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=$memory Gres=gpu:fake:2
+NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=$memory Gres=gpu:fake:8
 PartitionName=gpu Nodes=$host Default=YES DefMemPerCPU=200 MaxTime=INFINITE State=UP
 EOF
 }
