@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import folder_source, joint_step, packing
+from benchmarks import folder_source, joint_step, packing, scheduling
 from benchmarks.crop_reading import measure
 from benchmarks.steps import SIZES, VARIANTS, build_step
 
@@ -72,3 +72,28 @@ def test_the_folder_source_is_measured(tmp_path: Path) -> None:
         costs = folder_source.measure(tmp_path / folder)
         assert set(costs) == {"reading", "download", "prepare"}
         assert all(cost.seconds > 0 and cost.peak_mib >= cost.before_mib for cost in costs.values())
+
+
+def test_scheduling_runs_both_in_turn_in_fresh_copies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+
+    def copy_tracked(overrides: list[str], folder: Path) -> None:
+        assert overrides == ["preset=tiny"]
+        (folder / "reports").mkdir(parents=True)
+
+    def run(command: list[str], folder: Path, expected: tuple[int, ...]) -> str:
+        assert not (folder / "reports").exists(), "no result of an earlier run"
+        ran.append(command[0])
+        return ""
+
+    monkeypatch.setattr(scheduling, "copy_tracked", copy_tracked)
+    monkeypatch.setattr(scheduling, "run", run)
+    times = scheduling.measure(["preset=tiny"], 2, 2, tmp_path / "copy")
+    assert ran == ["dvc", "snakemake"] * 2
+    assert {name: len(rows) for name, rows in times.items()} == {
+        "dvc repro": 2, "snakemake --cores 2": 2,
+    }  # fmt: skip
+    scheduling.show({"a": [(1.0, 2.0)], "b": [(2.0, 5.0)]})
+    assert "2.00       2.50" in capsys.readouterr().out
