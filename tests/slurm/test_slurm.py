@@ -71,11 +71,17 @@ def told(workspace: Workspace, rule: str = "*") -> str:
     return "".join(path.read_text() for path in sorted(folder.glob(f"rule_{rule}/*.log")))
 
 
+def results(workspace: Workspace) -> dict[str, str]:
+    """Return the hashes of all but the report, which also tells commit and settings."""
+    hashes = workspace.hashes()
+    return {path: md5 for path, md5 in hashes.items() if not path.startswith("reports/report")
+            and path != "reports/summary.json"}  # fmt: skip
+
+
 def test_the_whole_graph_through_a_failure_and_a_lost_node(
     cluster: None, one_task: Path, finished: Workspace, tmp_path: Path
 ) -> None:
     workspace = on_a_gpu(clone(one_task, tmp_path / "work"))
-    workspace.commit("on a GPU")
 
     # a rule fails on its node: what is finished stays
     nowhere = ("env", "PIPELINE_CHECKPOINTS=/dev/null/nowhere")
@@ -103,7 +109,7 @@ def test_the_whole_graph_through_a_failure_and_a_lost_node(
     assert done.returncode == 0, done.stdout[-3000:]
     assert "rule synthesize__denoise:" not in done.stdout
     assert re.search(GOES_ON, told(workspace))
-    assert workspace.hashes() == finished.hashes()
+    assert results(workspace) == results(finished)
     assert "up to date" in workspace.succeed("dvc", "status")
     assert stages_run(workspace.succeed("dvc", "repro")) == set()
     assert "Nothing to be done" in workspace.succeed(*SNAKEMAKE, "-n")
