@@ -3,7 +3,7 @@
 DVC reads an object's content when it writes it and believes its name from then on. After a failing
 disk, or a program that wrote through a link into the cache, have all of them read once:
 
-Usage: python -m pipeline.check_cache      (then: rm -r data, and the command that was to run)
+Usage: python -m pipeline.check_cache      (it ends with what to do then)
 """
 
 import hashlib
@@ -36,7 +36,7 @@ def _main() -> None:
     for name in damaged:
         print(f"damaged, deleted: {name}")
     if damaged:
-        print("Now 'rm -r data', then 'dvc pull', 'dvc repro' or 'snakemake'.")
+        print("Now 'rm -r data', 'dvc checkout' or 'dvc pull', then 'dvc repro' or 'snakemake'.")
     sys.exit(1 if damaged else 0)
 
 
