@@ -189,7 +189,7 @@ def test_where_checkpoints_cannot_be_written(
 ) -> None:
     workspace = copy(pretrained, tmp_path / "work")
     command = (*SNAKEMAKE, RULE)
-    for folder, told in ((Path("/dev/null/x"), "Not a directory"), (small_disk, "disk full")):
+    for folder, told in ((Path("/dev/null/x"), "Not a directory"), (small_disk, "No space left")):
         failed = workspace.run("env", f"PIPELINE_CHECKPOINTS={folder}", *command)
         assert failed.returncode != 0
         assert re.search(f"error: .*{told}", failed.stdout + failed.stderr)

@@ -114,6 +114,7 @@ def test_only_what_a_change_needs_is_fetched_and_its_experiment_shared(
     assert not (fresh.folder / "data" / "raw").exists()
     assert not (fresh.folder / "data" / "prepared").exists()
 
+    fresh.succeed("dvc", "pull", "download", "prepare", "pretrain")  # an experiment is complete
     fresh.succeed("dvc", "exp", "save", "--name", "wider")
     fresh.succeed(*recipe("experiments.md", "dvc exp push"))
     other = clone(shared.folder, tmp_path / "other")
