@@ -1,6 +1,6 @@
 # make reproduce   set up, then rebuild every result of the demo
 # make test        set up, then run everything that must pass
-# make test-slurm  the graph on a real Slurm on this machine: Debian, as root, minutes
+# make test-slurm  the graph on a real Slurm on this machine: Debian, as root, minutes; else it skips
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -27,10 +27,10 @@ lint: setup
 	$(RUN) mypy
 
 test: lint
-	$(RUN) pytest
+	$(RUN) pytest --ignore tests/slurm
 
 test-slurm: setup
-	tests/slurm/cluster.sh install
+	tests/slurm/cluster.sh install || true  # why not is told; then the tests skip
 	$(RUN) pytest tests/slurm
 
 clean:

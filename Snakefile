@@ -34,7 +34,7 @@ for stage in stages:
             stage=stage.name,
             action="compute" if several_nodes else "repro",
         threads: stage.threads
-        retries: stage.retries
+        retries: 0 if workflow.remote_exec else stage.retries  # on its node a job is not retried
         resources:
             **stage.resources,
         shell:

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import inspect
 import json
+import math
 import os
 import resource
 import signal
@@ -13,9 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config import Params, read_params
+from omegaconf import OmegaConf
+
+from pipeline.config import PARAMS_FILE, Params, read_params
 from pipeline.errors import UserError
 from pipeline.files import write_text
+from pipeline.gpus import take_gpus
 from pipeline.paths import COSTS
 
 USER_ERROR_STATUS = 2
@@ -31,10 +35,16 @@ def run(main: Callable[..., None]) -> None:
     _die_with_parent()
     started = time.monotonic()
     arguments = _arguments(main)
+    origin = _origin()
     try:
         params = read_params()
         _require_known(params, arguments)
+        if "DVC_EXP_NAME" in os.environ and "seed" in arguments and "LOCAL_RANK" not in os.environ:
+            # of a queue several run at once; DVC_ROOT is the project that they were queued in
+            folder = Path(os.environ["DVC_ROOT"], ".snakemake", "dvc", "gpus")
+            take_gpus(params.resources.gpu, folder, patience_s=math.inf)
         main(params, **arguments)
+        _require_unchanged(origin)
         _write_cost(arguments, time.monotonic() - started)
     except UserError as error:
         sys.exit(_told(str(error)))
@@ -67,6 +77,37 @@ def _require_known(params: Params, arguments: dict[str, int | str]) -> None:
         if value not in known:
             names = ", ".join(str(item) for item in known)
             raise UserError(f"--{name}: found {value!r}, expected one of params.yaml's: {names}")
+
+
+def _origin() -> dict[str, bytes]:
+    """Return the code and the settings by file."""
+    files = [PARAMS_FILE, *Path("pipeline").rglob("*.py"), *Path("stages").glob("*.py")]
+    return {path.as_posix(): path.read_bytes() for path in files if path.is_file()}
+
+
+def _require_unchanged(before: dict[str, bytes]) -> None:
+    """Under DVC, refuse a result whose code or settings changed while it was made.
+
+    DVC looks at them when a stage ends and would note the new ones as the result's origin.
+    """
+    name, after = os.environ.get("DVC_STAGE"), _origin()
+    changed = {path for path in before | after if before.get(path) != after.get(path)}
+    if name is None or not changed:
+        return
+    from dvc.repo import Repo
+
+    (stage,) = Repo().stage.collect(name)
+    declared = [dep.def_path for dep in stage.deps if dep not in stage.params]
+    found = [f for f in changed if any(f == dep or f.startswith(f"{dep}/") for dep in declared)]
+    old, new = (OmegaConf.create(text[str(PARAMS_FILE)].decode()) for text in (before, after))
+    keys = [key for dep in stage.params for key in dep.params]
+    found += [k for k in keys if OmegaConf.select(old, k) != OmegaConf.select(new, k)]
+    if found:
+        raise UserError(
+            f"{', '.join(sorted(found))} changed while {name} ran, and DVC would note the new"
+            " content as its origin; run it again, or put the old content back and keep the"
+            f" result with: dvc commit --force {name}"
+        )
 
 
 def _write_cost(arguments: dict[str, int | str], wall_s: float) -> None:

@@ -8,7 +8,6 @@ nothing has changed since.
 Usage: python -m pipeline.workflow {repro,compute,commit} STAGE     (what jobs call)
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from typing import Any
 from pipeline.config import PARAMS_FILE
 from pipeline.errors import UserError
 from pipeline.files import write_text
+from pipeline.gpus import take_gpus
 from pipeline.mend_lock import mend
 from pipeline.stage import USER_ERROR_STATUS, end_with_parent
 
@@ -33,7 +33,6 @@ FOLDER = Path(".snakemake/dvc")
 """Marks that Snakemake looks at in place of the data, which DVC replaces as it likes."""
 GRAPH_VARIABLE = "PIPELINE_GRAPH"
 """Environment variable: the graph as Snakemake found it at its start, for its jobs."""
-VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 PATIENCE_S = 60
 """How long network file systems keep what they know of a file, by default."""
 
@@ -161,7 +160,9 @@ def compute(stage: Stage) -> int:
             out.unlink(missing_ok=True)
         out.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"DVC_ROOT": str(Path.cwd()), "DVC_STAGE": stage.name}
-    process = subprocess.Popen(stage.cmd, shell=True, env=environment)
+    # not sh: Debian's stays between, and a signal from Slurm to all processes would end it, and
+    # with it the command before that has saved itself
+    process = subprocess.Popen(["bash", "-c", stage.cmd], env=environment)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda received, frame: process.send_signal(received))
     status = process.wait()
@@ -191,41 +192,6 @@ def commit(stage: Stage, patience_s: int) -> int:
     return subprocess.run(command).returncode
 
 
-def take_gpus(count: int) -> None:
-    """Reserve GPUs of this machine until this process ends, and let it see no others.
-
-    Snakemake counts GPUs but does not tell jobs which; without this all would use the first.
-
-    Raises:
-        UserError: too few are free.
-    """
-    devices = sorted(Path("/dev").glob("nvidia[0-9]*"))
-    given = os.environ.get(VISIBLE_VARIABLE, ",".join(path.name[6:] for path in devices))
-    names = [name for name in given.split(",") if name]
-    wanted = min(count, len(names))
-    folder = FOLDER / "gpus"
-    folder.mkdir(parents=True, exist_ok=True)
-    taken: list[str] = []
-    for name in names:
-        if len(taken) == wanted:
-            break
-        lock = os.open(folder / name, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            continue
-        os.set_inheritable(lock, True)  # held by what this process becomes, until its end
-        taken.append(name)
-    if len(taken) < wanted:
-        raise UserError(
-            f"{wanted} GPUs wanted, {len(taken)} of {len(names)} free; start snakemake with"
-            f" --resources gpu={len(names)} or less"
-        )
-    if taken:
-        os.environ[VISIBLE_VARIABLE] = ",".join(taken)
-
-
 def _inputs(stage: Stage) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
@@ -248,7 +214,7 @@ def _run(action: str, name: str) -> int:
     end_with_parent()  # a Snakemake that was killed leaves no job behind to write beside the next
     (stage,) = (stage for stage in planned() if stage.name == name)
     if action == "repro":
-        take_gpus(int(stage.resources.get("gpu", 0)))
+        take_gpus(int(stage.resources.get("gpu", 0)), FOLDER / "gpus")
         # in front of the command: behind it DVC gives up after three seconds, and with it a day
         os.execvp("dvc", ["dvc", "--wait-for-lock", "repro", "--single-item", name])
     return compute(stage) if action == "compute" else commit(stage, PATIENCE_S)

@@ -1,8 +1,8 @@
 """What several test modules share: a configuration, images, stores, a disk that is too small."""
 
-import copy
 import subprocess
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from pipeline.compose import compose
 from pipeline.store import Record, write_store
+from tests.workspace import Workspace, clone, copy, make_one_task_origin
 
 Pixels = NDArray[np.uint8]
 
@@ -27,7 +28,7 @@ def _demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture
 def values(_demo: dict[str, Any]) -> dict[str, Any]:
     """The composed configuration as plain values, to be changed at will."""
-    return copy.deepcopy(_demo)
+    return deepcopy(_demo)
 
 
 @pytest.fixture
@@ -55,6 +56,29 @@ def _record(id: str, scene: str = "scene", data_set: str = "set", **roles: Pixel
     height, width, _ = next(iter(roles.values())).shape
     loaders = {role: lambda image=image: image for role, image in roles.items()}
     return Record(id, scene, data_set, height, width, **loaders)
+
+
+@pytest.fixture(scope="session")
+def one_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository of the project whose defaults are one task of the tiny preset."""
+    return make_one_task_origin(tmp_path_factory.mktemp("one_task") / "origin")
+
+
+@pytest.fixture(scope="session")
+def pretrained(one_task: Path) -> Workspace:
+    """A clone of it in which only the methods are not trained yet. Copy it before use."""
+    workspace = clone(one_task, one_task.parent / "pretrained")
+    workspace.succeed("dvc", "repro", "pretrain", "evaluate_degraded")
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def finished(pretrained: Workspace) -> Workspace:
+    """The same, finished by a plain ``dvc repro`` and committed. Copy it before use."""
+    workspace = copy(pretrained, pretrained.folder.parent / "finished")
+    workspace.succeed("dvc", "repro")
+    workspace.commit("results")
+    return workspace
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import evaluation, folder_source, joint_step, packing, restorers
+from benchmarks import evaluation, folder_source, joint_step, packing, restorers, scheduling
 from benchmarks.crop_reading import measure
 from benchmarks.steps import SIZES, VARIANTS, build_step
 from pipeline.models.unet import UNet
@@ -101,3 +101,28 @@ def test_a_restorer_is_measured() -> None:
     cost = restorers.measure("unet_tiny", 32)
     assert cost.parameters == 32_875
     assert cost.gmacs > 0 and cost.training_images_s > 0 and cost.restoring_images_s > 0
+
+
+def test_scheduling_runs_both_in_turn_in_fresh_copies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+
+    def copy_tracked(overrides: list[str], folder: Path) -> None:
+        assert overrides == ["preset=tiny"]
+        (folder / "reports").mkdir(parents=True)
+
+    def run(command: list[str], folder: Path, expected: tuple[int, ...]) -> str:
+        assert not (folder / "reports").exists(), "no result of an earlier run"
+        ran.append(command[0])
+        return ""
+
+    monkeypatch.setattr(scheduling, "copy_tracked", copy_tracked)
+    monkeypatch.setattr(scheduling, "run", run)
+    times = scheduling.measure(["preset=tiny"], 2, 2, tmp_path / "copy")
+    assert ran == ["dvc", "snakemake"] * 2
+    assert {name: len(rows) for name, rows in times.items()} == {
+        "dvc repro": 2, "snakemake --cores 2": 2,
+    }  # fmt: skip
+    scheduling.show({"a": [(1.0, 2.0)], "b": [(2.0, 5.0)]})
+    assert "2.00       2.50" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,10 @@ def test_commands_are_found() -> None:
 @pytest.mark.parametrize("command", VARIATIONS)
 def test_variations_compose(command: str, tmp_path: Path) -> None:
     words = shlex.split(command, comments=True)
-    compose([word for word in words[3:] if word != "-S"], tmp_path / "params.yaml")
+    overrides = [word for before, word in pairwise(words) if before == "-S"]
+    assert overrides
+    compose([override.split(",")[0] if "--queue" in words else override for override in overrides],
+            tmp_path / "params.yaml")  # fmt: skip
 
 
 @pytest.mark.parametrize("command", KEPT)

@@ -181,36 +181,3 @@ def test_a_killed_job_takes_its_stage_along(stage: Stage) -> None:
     assert process.stdout.read() == "", "closed at its end"
     assert time.monotonic() - started < 10
     process.wait()
-
-
-def test_every_job_has_gpus_of_its_own(stage: Stage) -> None:
-    code = (
-        "import os, sys; from pipeline.workflow import take_gpus; take_gpus(int(sys.argv[1]));"
-        "print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); os.execvp('cat', ['cat'])"
-    )
-
-    def take(count: int) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", code, str(count)], text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "4,5,7"},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    def seen(process: subprocess.Popen[str]) -> str:
-        assert process.stdout is not None
-        return process.stdout.readline().strip()
-
-    first = take(1)
-    assert seen(first) == "4"
-    second = take(2)
-    assert seen(second) == "5,7"
-    _, told = take(1).communicate()
-    assert "1 GPUs wanted, 0 of 3 free; start snakemake with --resources gpu=3 or less" in told
-    second.communicate()
-    third = take(1)
-    assert seen(third) == "5"
-    for process in (first, third):
-        process.communicate()
-    everything = take(8)
-    assert seen(everything) == "4,5,7", "Snakemake lowers what is asked to what it may give"
-    everything.communicate()

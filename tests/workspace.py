@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
 ROOT = Path(__file__).parent.parent
+PATIENCE_S = 1200
+"""A command that takes longer hangs."""
 
 
 def make_origin(folder: Path) -> Path:
@@ -31,9 +34,38 @@ def make_origin(folder: Path) -> Path:
     return folder
 
 
+def make_one_task_origin(folder: Path) -> Path:
+    """The same, whose defaults are one task, trained long enough to be stopped and retried once."""
+    make_origin(folder)
+    for name, old, new in (
+        ("pipeline/conf/config.yaml", "tasks: [denoise, derain, deblur]", "tasks: [denoise]"),
+        ("pipeline/conf/config.yaml", "preset: demo", "preset: tiny"),
+        ("pipeline/conf/preset/tiny.yaml", "steps: 8", "steps: 30"),
+        ("pipeline/conf/preset/tiny.yaml", "pretrain_steps: 4", "pretrain_steps: 20"),
+        ("dvc.yaml", "retries: 3", "retries: 1"),
+    ):
+        path = folder / name
+        text = path.read_text()
+        assert old in text, f"{name}: no {old!r}"
+        path.write_text(text.replace(old, new, 1))
+    _run_in(folder, ["python", "-m", "pipeline.compose"])
+    _commit(folder, "one task")
+    return folder
+
+
 def clone(origin: Path, folder: Path) -> "Workspace":
     """Return a fresh clone."""
     _git(origin.parent, "clone", "--quiet", str(origin), str(folder))
+    return Workspace(folder)
+
+
+def copy(workspace: "Workspace", folder: Path) -> "Workspace":
+    """Return a copy with everything: data, marks, and the cache, whose objects are shared."""
+
+    def link_objects(source: str, target: str) -> None:
+        (os.link if "/.dvc/cache/files/" in source else shutil.copy2)(source, target)
+
+    shutil.copytree(workspace.folder, folder, symlinks=True, copy_function=link_objects)
     return Workspace(folder)
 
 
@@ -71,6 +103,40 @@ class Workspace:
                 time.sleep(0.005)
         return log.read_text()
 
+    def meddle(self, act: Callable[[int], bool], *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; until it returns True call ``act(its process number)``."""
+        log = self.folder.parent / f"{self.folder.name}.log"
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=environment(), stdout=file, stderr=file,
+                start_new_session=True,
+            )  # fmt: skip
+            try:
+                while not act(process.pid):
+                    assert process.poll() is None, f"over too early: {log.read_text()[-3000:]}"
+                    time.sleep(0.005)
+                status = process.wait(timeout=PATIENCE_S)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        return subprocess.CompletedProcess(command, status, log.read_text())
+
+    def saved_trainings(self) -> list[int]:
+        """Return the processes of trainings that run and have saved themselves."""
+        found = []
+        for state in (self.folder / ".checkpoints").glob("*/state.safetensors"):
+            try:
+                number = (state.parent / "lock").read_text()
+            except FileNotFoundError:  # finished just now
+                continue
+            if number and processes().get(int(number)) == str(self.folder):
+                found.append(int(number))
+        return found
+
+    def saved_training(self) -> int | None:
+        """Return one of them."""
+        return next(iter(self.saved_trainings()), None)
+
     def commit(self, message: str) -> None:
         """Commit everything."""
         _commit(self.folder, message)
@@ -83,6 +149,29 @@ class Workspace:
             for stage in lock["stages"].values()
             for out in stage.get("outs", [])
         }
+
+
+def processes() -> dict[int, str]:
+    """Return the working folder of every process by its number."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            found[int(path.name)] = str((path / "cwd").readlink())
+        except OSError:  # ended, or another user's
+            continue
+    return found
+
+
+def recipe(page: str, start: str, changes: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """Return the one command of a page of docs that begins so, with some words changed."""
+    lines = (ROOT / "docs" / page).read_text().splitlines()
+    found = {line.strip() for line in lines if f"{line}\n".startswith(f"    {start}")}
+    assert found, f"{page}: no {start!r}"
+    (command,) = {line.partition("  #")[0].strip() for line in found}
+    for old, new in changes.items():
+        assert old in command
+        command = command.replace(old, new)
+    return ["sh", "-c", command]
 
 
 def stages_run(output: str) -> set[str]:
@@ -104,8 +193,9 @@ def _run_in(
     folder: Path, command: list[str], check: bool = True
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, env=environment(), check=check, capture_output=True, text=True
-    )
+        command, cwd=folder, env=environment(), check=check, capture_output=True, text=True,
+        timeout=PATIENCE_S,
+    )  # fmt: skip
 
 
 def _git(folder: Path, *arguments: str) -> str:

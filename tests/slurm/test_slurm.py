@@ -1,15 +1,18 @@
 """The tiny graph on a real Slurm, through failure, preemption and kills, to the same bytes."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.workspace import Workspace, clone, make_origin, stages_run
+from tests.workspace import Workspace, clone, copy, stages_run
 
 pytestmark = [
     pytest.mark.slurm,
@@ -17,97 +20,267 @@ pytestmark = [
 ]
 
 CLUSTER = Path(__file__).parent / "cluster.sh"
-SETTINGS = ("preset=tiny", "tasks=[denoise]", "train.pretrain_steps=20", "train.steps=30",
-            "resources.gpu=1", "resources.mem_mb=1500")  # fmt: skip
 SNAKEMAKE = (
     "snakemake", "--workflow-profile", "profiles/slurm", "--latency-wait", "5",
-    "--slurm-init-seconds-before-status-checks", "5", "--slurm-keep-successful-logs",
+    "--slurm-init-seconds-before-status-checks", "3", "--slurm-keep-successful-logs",
 )  # fmt: skip
 SUBMITTED = re.compile(r"Job \d+ has been submitted with SLURM jobid (\d+)")
+SAVED = r"stopped, saved at step"
+GOES_ON = r"going on from step"
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("slurm")
     started = subprocess.run([CLUSTER, "start", folder], capture_output=True, text=True)
     if started.returncode:
         pytest.skip(f"no Slurm: {started.stderr[-500:]}")
-    yield folder
-    subprocess.run([CLUSTER, "stop", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([CLUSTER, "stop", folder], check=True)
 
 
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_origin(tmp_path_factory.mktemp("origin"))
-    workspace = Workspace(folder)
-    workspace.succeed("python", "-m", "pipeline.compose", *SETTINGS)
-    graph = folder / "dvc.yaml"
-    graph.write_text(graph.read_text().replace("retries: 3", "retries: 1"))
-    workspace.commit("one task, trained on a GPU, retried once")
-    return folder
+def on_a_gpu(workspace: Workspace, *overrides: str) -> Workspace:
+    """Have its trainings ask for a GPU and little memory, which changes no result."""
+    workspace.succeed("python", "-m", "pipeline.compose", "resources.gpu=1",
+                      "resources.mem_mb=1500", *overrides)  # fmt: skip
+    return workspace
+
+
+def slurm(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def jobs(*states: str) -> dict[str, str]:
     """Return the rule by number of the jobs in some states."""
-    command = ["squeue", "--noheader", f"--states={','.join(states)}", "--format=%i %k"]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return dict(line.split(maxsplit=1) for line in lines)
+    lines = slurm("squeue", "--noheader", f"--states={','.join(states)}", "--format=%i %k")
+    return dict(line.split(maxsplit=1) for line in lines.splitlines())
 
 
-def a_saved_training(workspace: Workspace) -> bool:
-    return any((workspace.folder / ".checkpoints").glob("*/state.safetensors"))
+def wait_for_no_jobs() -> None:
+    deadline = time.monotonic() + 120
+    while jobs("PENDING", "RUNNING", "COMPLETING"):
+        assert time.monotonic() < deadline, slurm("squeue")
+        time.sleep(0.2)
 
 
-def preempt(workspace: Workspace) -> Callable[[str], bool]:
-    """Warn, once, the training that has saved itself as Slurm does before it takes a node."""
-    warned = 0
-
-    def ready(output: str) -> bool:
-        nonlocal warned
-        if not warned and a_saved_training(workspace):
-            numbers = [number for number, name in jobs("RUNNING").items() if "train" in name]
-            for number in numbers:
-                subprocess.run(["scancel", "--signal=TERM", number], check=True)
-            warned += len(numbers)
-        # killed later, while the trainings that follow it are under way
-        return "done/pretrain@denoise-0." in output and a_saved_training(workspace)
-
-    return ready
+def told(workspace: Workspace, rule: str = "*") -> str:
+    """Return what the jobs of a rule printed."""
+    folder = workspace.folder / ".snakemake" / "slurm_logs"
+    return "".join(path.read_text() for path in sorted(folder.glob(f"rule_{rule}/*.log")))
 
 
-def test_failed_preempted_and_killed_it_ends_with_the_same_bytes(
-    cluster: Path, origin: Path
+def results(workspace: Workspace) -> dict[str, str]:
+    """Return the hashes of all but the report, which also tells commit and settings."""
+    hashes = workspace.hashes()
+    return {path: md5 for path, md5 in hashes.items() if not path.startswith("reports/report")
+            and path != "reports/summary.json"}  # fmt: skip
+
+
+def test_the_whole_graph_through_a_failure_and_a_lost_node(
+    cluster: None, one_task: Path, finished: Workspace, tmp_path: Path
 ) -> None:
-    plain = clone(origin, origin.parent / "plain")
-    plain.succeed("dvc", "repro")
+    workspace = on_a_gpu(clone(one_task, tmp_path / "work"))
 
     # a rule fails on its node: what is finished stays
-    workspace = clone(origin, origin.parent / "cluster")
     nowhere = ("env", "PIPELINE_CHECKPOINTS=/dev/null/nowhere")
-    failed = workspace.run(*nowhere, *SNAKEMAKE)
+    failed = workspace.run(*nowhere, *SNAKEMAKE, "commit__evaluate_degraded__denoise",
+                           "commit__pretrain__denoise__0")  # fmt: skip
     assert failed.returncode != 0
-    assert len(SUBMITTED.findall(failed.stdout + failed.stderr)) >= 5, "job numbers are told"
+    assert "Not a directory" in told(workspace)
+    printed = failed.stdout + failed.stderr
+    assert len(SUBMITTED.findall(printed)) >= 5, "job numbers are told"
     status = workspace.succeed("dvc", "status")
     assert "pretrain@denoise-0:" in status
     assert not any(f"{stage}:" in status for stage in ("synthesize@denoise", "prepare@skimage"))
 
-    # a training is preempted, saves itself and goes on in a new job; then Snakemake is killed
-    output = workspace.kill_when(preempt(workspace), *SNAKEMAKE, with_children=False)
-    logs = "".join(
-        path.read_text()
-        for path in sorted((workspace.folder / ".snakemake" / "slurm_logs").rglob("*.log"))
-    )
-    assert "stopped, saved at step" in logs + output
-    assert "going on from step" in logs + output
+    def lose_the_node(snakemake: int) -> bool:
+        if workspace.saved_training() is None:
+            return False
+        node = slurm("sinfo", "--noheader", "--format=%n").strip()
+        slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        wait_until(lambda: workspace.saved_training() is None, 60)
+        # refused if its daemon has reported meanwhile, which brings it back, too
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"])
+        return True
 
-    # its jobs are cancelled, and the same command goes on where they were
-    for number in jobs("PENDING", "RUNNING"):
-        subprocess.run(["scancel", number], check=True)
-    while jobs("PENDING", "RUNNING", "COMPLETING"):
-        time.sleep(0.2)
-    workspace.succeed("snakemake", "--unlock")
-    workspace.succeed(*SNAKEMAKE)
-    assert workspace.hashes() == plain.hashes()
+    done = workspace.meddle(lose_the_node, *SNAKEMAKE)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "rule synthesize__denoise:" not in done.stdout
+    assert re.search(GOES_ON, told(workspace))
+    assert results(workspace) == results(finished)
     assert "up to date" in workspace.succeed("dvc", "status")
     assert stages_run(workspace.succeed("dvc", "repro")) == set()
     assert "Nothing to be done" in workspace.succeed(*SNAKEMAKE, "-n")
+
+
+# What happens to a training that has saved itself, and stands still meanwhile.
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The process of a training, and Slurm's number of its job."""
+
+    training: int
+    job: str
+
+
+def preempt(scene: Scene) -> None:
+    slurm("scancel", "--signal=TERM", scene.job)
+
+
+def time_is_nearly_up(scene: Scene) -> None:
+    """Have it warned: profiles/slurm asks for that 120 seconds before the end."""
+    ends_in(100, scene)
+    wait_until(lambda: not Path("/proc", str(scene.training)).exists(), 60)
+
+
+def run_into_timeout(scene: Scene) -> None:
+    ends_in(1, scene)
+    wait_until(lambda: scene.job not in jobs("RUNNING"), 60)
+
+
+def cancel(scene: Scene) -> None:
+    slurm("scancel", scene.job)
+
+
+def kill(scene: Scene) -> None:
+    os.kill(scene.training, signal.SIGKILL)
+
+
+def leave_alone(scene: Scene) -> None:
+    pass
+
+
+def ends_in(seconds: int, scene: Scene) -> None:
+    slurm("scontrol", "update", f"jobid={scene.job}", f"EndTime=now+{seconds}")
+
+
+def wait_until(ready: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+FAULTS = {
+    # by method, as their trainings run side by side: what happens, what their jobs then tell
+    "vanilla": (preempt, rf"{SAVED}(?s:.*){GOES_ON}"),
+    "noise_space": (time_is_nearly_up, rf"{SAVED}(?s:.*){GOES_ON}"),
+    "steps_low": (run_into_timeout, GOES_ON),
+    "steps_high": (cancel, rf"{SAVED}(?s:.*){GOES_ON}"),
+    "steps_all": (kill, GOES_ON),
+}
+METHODS = f"methods=[{','.join(FAULTS)}]"
+
+
+def model(workspace: Workspace, method: str) -> str:
+    return workspace.hashes()[f"data/models/denoise/{method}-0/model.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def plain(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The same trainings by DVC alone."""
+    workspace = copy(finished, tmp_path_factory.mktemp("plain") / "work")
+    workspace.succeed("python", "-m", "pipeline.compose", METHODS)
+    workspace.succeed("dvc", "repro", "train")
+    return workspace
+
+
+def strike(
+    workspace: Workspace, faults: dict[str, Callable[[Scene], None]]
+) -> Callable[[int], bool]:
+    """Let something happen to the training of each method, each once it has saved itself."""
+    held: dict[str, Scene] = {}
+
+    def act(snakemake: int) -> bool:
+        running = {rule: job for job, rule in jobs("RUNNING").items()}
+        for process in workspace.saved_trainings():
+            method = Path("/proc", str(process), "cmdline").read_text().split("\0")[-4]
+            if method in faults and method not in held:
+                os.kill(process, signal.SIGSTOP)
+                job = running[f"rule_train__denoise__{method}__0"]
+                held[method] = Scene(process, job)
+        if held.keys() != faults.keys():
+            return False
+        for method, scene in held.items():
+            faults[method](scene)
+            time.sleep(0.5)
+            if Path("/proc", str(scene.training)).exists():
+                os.kill(scene.training, signal.SIGCONT)
+        return True
+
+    return act
+
+
+def targets(methods: Iterable[str]) -> list[str]:
+    return [f"commit__train__denoise__{method}__0" for method in methods]
+
+
+def test_trainings_preempted_timed_out_cancelled_and_killed(
+    cluster: None, pretrained: Workspace, plain: Workspace, tmp_path: Path
+) -> None:
+    workspace = on_a_gpu(copy(pretrained, tmp_path / "work"), METHODS)
+    happens = {method: fault for method, (fault, _) in FAULTS.items()}
+    done = workspace.meddle(strike(workspace, happens), *SNAKEMAKE, *targets(FAULTS))
+    assert done.returncode == 0, done.stdout[-3000:]
+    for method, (_, said) in FAULTS.items():
+        assert re.search(said, told(workspace, f"train__denoise__{method}__0")), method
+        assert model(workspace, method) == model(plain, method), method
+    assert "train@" not in workspace.succeed("dvc", "status")
+
+
+def test_snakemake_killed_while_one_job_goes_on_and_one_is_cancelled(
+    cluster: None, pretrained: Workspace, plain: Workspace, tmp_path: Path
+) -> None:
+    workspace = on_a_gpu(copy(pretrained, tmp_path / "work"))
+    faults = {"vanilla": cancel, "noise_space": leave_alone}
+    command = (*SNAKEMAKE, *targets(faults))
+
+    def kill_snakemake(snakemake: int) -> bool:
+        if not any(workspace.saved_trainings()):
+            return False
+        os.kill(snakemake, signal.SIGKILL)
+        return strike_both(snakemake)
+
+    def strike_both(snakemake: int) -> bool:
+        act = strike(workspace, faults)
+        wait_until(lambda: act(snakemake), 60)
+        return True
+
+    assert workspace.meddle(kill_snakemake, *command).returncode == -signal.SIGKILL
+    wait_for_no_jobs()
+    locked = workspace.run(*command)
+    assert "--unlock" in locked.stdout + locked.stderr
+    workspace.succeed("snakemake", "--unlock")
+    output = workspace.succeed(*command)
+    assert "rule train__denoise__noise_space__0:" not in output, "only to be committed"
+    assert re.search(GOES_ON, told(workspace, "train__denoise__vanilla__0"))
+    for method in faults:
+        assert model(workspace, method) == model(plain, method)
+
+
+def test_interrupted_snakemake_cancels_its_jobs(
+    cluster: None, pretrained: Workspace, plain: Workspace, tmp_path: Path
+) -> None:
+    workspace = on_a_gpu(copy(pretrained, tmp_path / "work"))
+
+    def interrupt(snakemake: int) -> bool:
+        if workspace.saved_training() is None:
+            return False
+        os.kill(snakemake, signal.SIGINT)
+        return True
+
+    command = (*SNAKEMAKE, *targets(["noise_space"]))
+    assert workspace.meddle(interrupt, *command).returncode != 0
+    wait_for_no_jobs()
+    workspace.succeed(*command)
+    assert model(workspace, "noise_space") == model(plain, "noise_space")
+
+
+def test_what_no_node_has_is_refused(cluster: None, pretrained: Workspace, tmp_path: Path) -> None:
+    workspace = on_a_gpu(copy(pretrained, tmp_path / "work"), "resources.mem_mb=99000000")
+    done = workspace.run(*SNAKEMAKE, "--retries", "0", *targets(["noise_space"]))
+    assert done.returncode != 0
+    assert re.search("[Mm]emory|not available", done.stdout + done.stderr)

@@ -1,0 +1,60 @@
+"""GPUs of a machine, divided among the processes of a project that run side by side."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+
+
+def take_gpus(count: int, folder: Path, patience_s: float = 0) -> None:
+    """Reserve GPUs of this machine until this process ends, and let it see no others.
+
+    Nobody else tells it which to use, so that all would use the first.
+
+    Args:
+        count: how many; all of the machine's where it has fewer.
+        folder: where all processes that are to share lock a file for each of theirs.
+        patience_s: how long to wait for others to end.
+
+    Raises:
+        UserError: too few are free.
+    """
+    devices = sorted(Path("/dev").glob("nvidia[0-9]*"))
+    given = os.environ.get(VISIBLE_VARIABLE, ",".join(path.name[6:] for path in devices))
+    names = [name for name in given.split(",") if name]
+    wanted = min(count, len(names))
+    if not wanted:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_s
+    while len(taken := _lock(names, wanted, folder)) < wanted:
+        for lock in taken.values():
+            os.close(lock)
+        if time.monotonic() >= deadline:
+            raise UserError(
+                f"{wanted} GPUs wanted, {len(taken)} of {len(names)} free; start snakemake with"
+                f" --resources gpu={len(names)} or less"
+            )
+        time.sleep(1)
+    for lock in taken.values():
+        os.set_inheritable(lock, True)  # held by what this process becomes, until its end
+    os.environ[VISIBLE_VARIABLE] = ",".join(taken)
+
+
+def _lock(names: list[str], wanted: int, folder: Path) -> dict[str, int]:
+    taken: dict[str, int] = {}
+    for name in names:
+        if len(taken) == wanted:
+            break
+        lock = os.open(folder / name, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        taken[name] = lock
+    return taken

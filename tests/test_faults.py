@@ -1,0 +1,296 @@
+"""What goes wrong under Snakemake and DVC: the same bytes at the end, or one clear error first."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.workspace import Workspace, copy, processes, stages_run
+
+pytestmark = pytest.mark.graph
+
+TRAINING = "train@denoise-noise_space-0"
+RULE = "train__denoise__noise_space__0"
+MODEL = Path("data/models/denoise/noise_space-0")
+SNAKEMAKE = ("snakemake", "--cores", "2")
+SEVERAL = ("--config", "nodes=several")
+UNLOCK = ("snakemake", "--unlock")
+
+
+def assert_as_in(finished: Workspace, workspace: Workspace) -> None:
+    """The training, in the folder, in dvc.lock and for DVC, is what a plain run made."""
+    for name in ("model.safetensors", "log.csv"):
+        path = MODEL / name
+        assert (workspace.folder / path).read_bytes() == (finished.folder / path).read_bytes()
+        assert workspace.hashes()[str(path)] == finished.hashes()[str(path)]
+    assert f"{TRAINING}:" not in workspace.succeed("dvc", "status")
+
+
+# What happens while a training runs that has saved itself. It stands still meanwhile.
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Who is there: Snakemake's and the training's process."""
+
+    workspace: Workspace
+    snakemake: int
+    training: int
+
+
+def send(number: signal.Signals, scene: Scene) -> None:
+    os.kill(scene.training, number)
+
+
+def send_snakemake(number: signal.Signals, scene: Scene) -> None:
+    os.kill(scene.snakemake, number)
+
+
+def send_all(number: signal.Signals, scene: Scene) -> None:
+    os.killpg(scene.snakemake, number)
+
+
+def kill_dvc(scene: Scene) -> None:
+    parent = re.findall(r"^PPid:\s(\d+)", _status(scene.training), re.MULTILINE)
+    shell = Path("/proc", parent[0], "cmdline").read_text()
+    assert "repro" in shell, shell
+    os.kill(int(parent[0]), signal.SIGKILL)
+
+
+def _status(process: int) -> str:
+    return Path("/proc", str(process), "status").read_text()
+
+
+def edit(name: str, old: str, new: str, scene: Scene) -> None:
+    path = scene.workspace.folder / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def start_another(told: str, command: tuple[str, ...], scene: Scene) -> None:
+    other = scene.workspace.run(*command)
+    assert other.returncode != 0
+    assert told in other.stdout + other.stderr
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens, what is then told, whether Snakemake recovers, what puts it right by hand."""
+
+    happens: Callable[[Scene], None]
+    told: str
+    recovers: bool = False
+    by: tuple[tuple[str, ...], ...] = ()
+
+
+GOES_ON = r"going on from step \d+"
+SAVED = r"stopped, saved at step (?s:.*)" + GOES_ON
+BUSY = "is busy, it is being blocked by"
+REFUSED = "changed while .* ran"
+PUT_BACK = ("git", "checkout", "params.yaml", "pipeline")
+MARGIN = ("params.yaml", "margin: 0.1", "margin: 0.2")
+CODE = ("pipeline/training/log.py", '"""', '"""Edited. ')
+
+FAULTS = {
+    "SIGTERM to the training": Fault(partial(send, signal.SIGTERM), SAVED, True),
+    "SIGKILL to the training": Fault(partial(send, signal.SIGKILL), GOES_ON, True),
+    "SIGKILL to the DVC of its job": Fault(kill_dvc, GOES_ON, True),
+    "SIGTERM to Snakemake": Fault(partial(send_snakemake, signal.SIGTERM), "Will exit after"),
+    "SIGINT to all": Fault(partial(send_all, signal.SIGINT), "saved at step"),
+    "SIGKILL to Snakemake": Fault(partial(send_snakemake, signal.SIGKILL), "", by=(UNLOCK,)),
+    "SIGKILL to all": Fault(partial(send_all, signal.SIGKILL), "", by=(UNLOCK,)),
+    # what is refused is made again with the new content, and then with the old
+    "a setting is edited": Fault(partial(edit, *MARGIN), REFUSED, True, by=(PUT_BACK,)),
+    "code is edited": Fault(partial(edit, *CODE), REFUSED, True, by=(PUT_BACK,)),
+    "a second Snakemake starts": Fault(
+        partial(start_another, BUSY, (*SNAKEMAKE, RULE)), "", True
+    ),
+    "dvc repro starts too": Fault(
+        partial(start_another, BUSY, ("dvc", "repro", TRAINING)), "", True
+    ),
+}  # fmt: skip
+ON_SEVERAL_NODES = ("SIGTERM to the training", "SIGKILL to Snakemake", "a setting is edited")
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes"),
+    [(name, "one") for name in FAULTS] + [(name, "several") for name in ON_SEVERAL_NODES],
+)
+def test_while_a_training_runs(
+    name: str, nodes: str, pretrained: Workspace, finished: Workspace, tmp_path: Path
+) -> None:
+    fault = FAULTS[name]
+    workspace = copy(pretrained, tmp_path / "work")
+    command = (*SNAKEMAKE, RULE)
+    if nodes == "several":
+        command = (*SNAKEMAKE, f"commit__{RULE}", *SEVERAL)
+
+    def happen(snakemake: int) -> bool:
+        training = workspace.saved_training()
+        if training is None:
+            return False
+        os.kill(training, signal.SIGSTOP)
+        fault.happens(Scene(workspace, snakemake, training))
+        time.sleep(0.3)  # until a killed one has taken along what it started
+        if training in processes():
+            os.kill(training, signal.SIGCONT)
+        return True
+
+    done = workspace.meddle(happen, *command)
+    assert re.search(fault.told, done.stdout)
+    assert (done.returncode == 0) == fault.recovers
+    if fault.by or not fault.recovers:
+        if UNLOCK in fault.by:
+            locked = workspace.run(*command)
+            assert "--unlock" in locked.stdout + locked.stderr
+        for mending in fault.by:
+            workspace.succeed(*mending)
+        workspace.succeed(*command)
+    assert_as_in(finished, workspace)
+
+
+def test_killed_while_a_result_is_committed(
+    pretrained: Workspace, finished: Workspace, tmp_path: Path
+) -> None:
+    workspace = copy(pretrained, tmp_path / "work")
+    command = (*SNAKEMAKE, f"commit__{RULE}", *SEVERAL)
+
+    def commits(output: str) -> bool:
+        return any(
+            place == str(workspace.folder) and "commit --quiet" in _command(process)
+            for process, place in processes().items()
+        )
+
+    workspace.kill_when(commits, *command)
+    workspace.succeed(*UNLOCK)
+    output = workspace.succeed(*command)
+    assert f"rule {RULE}:" not in output, "only the commit was missing"
+    assert_as_in(finished, workspace)
+
+
+def _command(process: int) -> str:
+    try:
+        return Path("/proc", str(process), "cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def test_where_checkpoints_cannot_be_written(
+    pretrained: Workspace, finished: Workspace, small_disk: Path, tmp_path: Path
+) -> None:
+    workspace = copy(pretrained, tmp_path / "work")
+    command = (*SNAKEMAKE, RULE)
+    for folder, told in ((Path("/dev/null/x"), "Not a directory"), (small_disk, "No space left")):
+        failed = workspace.run("env", f"PIPELINE_CHECKPOINTS={folder}", *command)
+        assert failed.returncode != 0
+        assert re.search(f"error: .*{told}", failed.stdout + failed.stderr)
+        assert "Traceback" not in failed.stdout + failed.stderr
+    workspace.succeed(*command)
+    assert_as_in(finished, workspace)
+
+
+# What is damaged between two runs.
+
+
+def cut(name: str, folder: Path) -> None:
+    text = (folder / name).read_text()
+    (folder / name).write_text(text[: text.index("cmd:", len(text) // 2)])
+
+
+def remove(name: str, folder: Path) -> None:
+    path = folder / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def append(name: str, folder: Path) -> None:
+    with (folder / name).open("ab") as file:
+        file.write(b"more")
+
+
+def leave_locks(folder: Path) -> None:
+    """As a DVC that was killed: its own lock, and what a stage of it was writing."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    info = {"pid": dead.pid, "cmd": "dvc repro"}
+    held = {"write": {str(folder / MODEL / "model.safetensors"): info}, "read": {}}
+    (folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(held))
+    (folder / ".dvc" / "tmp" / "lock").write_text(f" {dead.pid}\n")
+    remove(str(MODEL), folder)
+
+
+def cached(folder: Path) -> Path:
+    """Return the model's object in the cache."""
+    name = Workspace(folder).hashes()[str(MODEL / "model.safetensors")]
+    return folder / ".dvc" / "cache" / "files" / "md5" / name[:2] / name[2:]
+
+
+def lose_object(folder: Path) -> None:
+    cached(folder).unlink()
+    remove(str(MODEL), folder)
+
+
+def damage_object(folder: Path) -> None:
+    """Change a byte as a failing disk does: mode and name stay as they are."""
+    path = cached(folder)
+    mode, content = path.stat().st_mode, bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.unlink()  # copies of the workspace share it
+    path.write_bytes(content)
+    path.chmod(mode)
+
+
+LOOKED_AFTER = "download@skimage"  # DVC does not keep it in its run cache; nothing is fetched anew
+CHECK = ("sh", "-c", "! python -m pipeline.check_cache && rm -r data && ! dvc checkout")
+DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[tuple[str, ...], ...], set[str]]] = {
+    # what is done, how it is mended by hand, which stages then run again
+    "half a dvc.lock": (partial(cut, "dvc.lock"), (), {LOOKED_AFTER}),
+    "no dvc.lock": (partial(remove, "dvc.lock"), (), {LOOKED_AFTER}),
+    "locks of a killed DVC": (leave_locks, (), set()),
+    "no data": (partial(remove, "data"), (), {LOOKED_AFTER}),
+    "a changed output": (partial(append, str(MODEL / "model.safetensors")), (), set()),
+    "no marks of Snakemake": (partial(remove, ".snakemake"), (), set()),
+    "a lost object and output": (lose_object, (), {TRAINING}),
+    "a damaged object": (damage_object, (CHECK,), {TRAINING}),
+}
+
+
+@pytest.fixture(scope="module")
+def damaged(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A finished workspace with Snakemake's marks, for one damage after the other."""
+    workspace = copy(finished, tmp_path_factory.mktemp("damaged") / "work")
+    workspace.succeed(
+        *SNAKEMAKE,
+    )
+    return workspace
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_between_runs(name: str, damaged: Workspace, finished: Workspace) -> None:
+    damage, mendings, run_again = DAMAGES[name]
+    damage(damaged.folder)
+    for mending in mendings:
+        damaged.succeed(*mending)
+    output = damaged.succeed(
+        *SNAKEMAKE,
+    )
+    assert stages_run(output) == run_again
+    assert damaged.hashes() == finished.hashes()
+    assert_as_in(finished, damaged)
+    assert "up to date" in damaged.succeed("dvc", "status")
+    assert "Nothing to be done" in damaged.succeed("snakemake", "-n")
+
+
+def test_there_are_at_least_fifteen_faults() -> None:
+    assert len(FAULTS) + len(DAMAGES) >= 15
