@@ -23,6 +23,8 @@ from pipeline.config.learning import Released, TrainedMethod, Vanilla
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pipeline.training.loop import Job
 
 UPDATES = 2
@@ -51,9 +53,13 @@ class Networks:
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of training: its method, number of updates, networks and cost of a share."""
+    """One kind of training: its method, number of updates, networks and cost of a share.
+
+    ``tasks``: how many tasks train it.
+    """
 
     label: str
+    tasks: int
     updates: int
     networks: Networks
     cost: Cost
@@ -61,6 +67,10 @@ class Row:
     def seconds(self, params: Params) -> float:
         """Return what one training takes."""
         return self.cost.seconds * params.train.accumulate * self.updates
+
+    def all_seconds(self, params: Params) -> float:
+        """Return what the trainings of all its tasks and seeds take."""
+        return self.seconds(params) * self.tasks * len(params.seeds)
 
 
 def dry_run(overrides: list[str]) -> None:
@@ -80,15 +90,29 @@ def dry_run(overrides: list[str]) -> None:
         _check_released(params)
         console.print(_overview(params))
         write_stand_ins(folder / "images", params.train.patch)
-        rows = []
-        for label, method, updates in trainings(params):
-            console.print(f"measuring {label} ...")
-            task = next(iter(params.tasks))  # tasks differ in images and rates, not in cost
-            networks, cost = _measure(params, task, method, folder)
-            rows.append(Row(label, updates, networks, cost))
-    console.print(_table(params, rows))
-    for line in _conclusions(params, rows):
+        tables = [
+            [_row(params, tasks, *training, folder, console) for training in trainings(params)]
+            for tasks in params.restorers().values()
+        ]
+    for rows in tables:
+        console.print(_table(params, rows))
+    for line in _conclusions(params, [row for rows in tables for row in rows]):
         console.print(line)
+
+
+def _row(
+    params: Params,
+    tasks: list[str],
+    label: str,
+    method: TrainedMethod,
+    updates: int,
+    folder: Path,
+    console: "Console",
+) -> Row:
+    """Measure a training of tasks of one restorer: they differ in images and rates, not in cost."""
+    console.print(f"measuring {label} ...")
+    networks, cost = _measure(params, tasks[0], method, folder)
+    return Row(label, len(tasks), updates, networks, cost)
 
 
 def trainings(params: Params) -> list[tuple[str, TrainedMethod, int]]:
@@ -167,7 +191,7 @@ def _job(params: Params, task: str, method: TrainedMethod, folder: Path) -> "Job
         image_range=settings.image_range,
         learning_rate_factor=settings.learning_rate_factor,
         method=method,
-        restorer=params.restorer,
+        restorer=settings.restorer or params.restorer,
         train=params.train,
         seed=0,
         images=folder / "images",
@@ -297,7 +321,7 @@ def _table(params: Params, rows: list[Row]) -> Any:
             f"{row.cost.seconds * params.train.accumulate:.3g} s",
             f"{row.updates:,}",
             _duration(one),
-            _duration(one * len(params.tasks) * len(params.seeds)),
+            _duration(row.all_seconds(params)),
         )
     return table
 
@@ -313,7 +337,7 @@ def _duration(seconds: float) -> str:
 def _conclusions(params: Params, rows: list[Row]) -> list[str]:
     train = params.train
     needed = max(row.cost.memory for row in rows)
-    seconds = sum(row.seconds(params) for row in rows) * len(params.tasks) * len(params.seeds)
+    seconds = sum(row.all_seconds(params) for row in rows)
     lines = [
         "Thrown away: parameters needed in training only. Every kind of training ran two updates.",
         f"All trainings one after the other, at this machine's rate: {_duration(seconds)}"

@@ -32,7 +32,7 @@ def synthesize(
 
     Args:
         task: its settings.
-        name: its name, from which the random draws are made.
+        name: its name, for messages.
         prepared: for each split, the folder of its source's packed images.
         unpaired: the folder of the source of clean images for the unpaired extension.
         unseen: the folders of sources whose test images are added to the task's own.
@@ -72,7 +72,8 @@ def _synthetic(task: Task, name: str, store: ImageStore, path: Path) -> None:
             f" {store.path.parent.name!r} brings no pairs of its own; name a degradation"
         )
     else:
-        records = _degraded(store, settings.degradation, settings.copies, (name, "synthetic"), "")
+        draw = (task.draws, "synthetic")
+        records = _degraded(store, settings.degradation, settings.copies, draw, "")
         write_store(path, list(records))
 
 
@@ -103,7 +104,8 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path) -> N
             f" tasks.{name}.simulated_real, or choose another source"
         )
     copies = simulated.copies if split == "real" else 1
-    records = list(_degraded(store, simulated.degradation, copies, (name, split), SIMULATED))
+    draw = (task.draws, split)
+    records = list(_degraded(store, simulated.degradation, copies, draw, SIMULATED))
     if split == "real":
         # unlabeled: the clean image stays out, so that no method can see it by accident
         write_store(path.with_name("truth.h5"), [replace(r, degraded=None) for r in records])
@@ -125,7 +127,7 @@ def _add_unseen(task: Task, name: str, test: ImageStore, unseen: list[Path], pat
                 f" the source {test.path.parent.name!r} has some without; set other_cameras to null"
             )
         ending = f"{camera}, {SIMULATED}"
-        made = _degraded(test, settings, 1, (name, f"test {camera}"), ending)
+        made = _degraded(test, settings, 1, (task.draws, f"test {camera}"), ending)
         records += [replace(record, id=f"{record.id} {camera}") for record in made]
     for folder in unseen:
         store = ImageStore(folder / "test.h5")

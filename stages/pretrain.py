@@ -19,7 +19,7 @@ def main(params: Params, task: str, seed: int) -> None:
             image_range=params.tasks[task].image_range,
             learning_rate_factor=params.tasks[task].learning_rate_factor,
             method=Vanilla(adaptation="none", start="scratch"),
-            restorer=params.restorer,
+            restorer=params.tasks[task].restorer or params.restorer,
             train=params.train,
             seed=seed,
             images=task_images(task),

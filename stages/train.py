@@ -13,8 +13,9 @@ def main(params: Params, task: str, method: str, seed: int) -> None:
 
     settings = params.methods[method]
     run = Run(task, method, seed)
+    restorer = params.tasks[task].restorer or params.restorer
     if isinstance(settings, Released):
-        take_over(settings.weights[task], run, params.tasks[task].image_range, params.restorer)
+        take_over(settings.weights[task], run, params.tasks[task].image_range, restorer)
         return
     goes_on = settings.start == "pretrained"
     train(
@@ -26,7 +27,7 @@ def main(params: Params, task: str, method: str, seed: int) -> None:
             image_range=params.tasks[task].image_range,
             learning_rate_factor=params.tasks[task].learning_rate_factor,
             method=settings,
-            restorer=params.restorer,
+            restorer=restorer,
             train=params.train,
             seed=seed,
             images=task_images(task),

@@ -92,7 +92,7 @@ def test_what_would_not_fit_is_said(tmp_path: Path) -> None:
     compose(["preset=paper"], tmp_path / "p.yaml")
     params = read_params(tmp_path / "p.yaml")
     networks = Networks(restorer=1, extra=1, giga_macs=1.0)
-    said = " ".join(_conclusions(params, [Row("x", 10, networks, Cost(1.0, 2.0**45))]))
+    said = " ".join(_conclusions(params, [Row("x", 3, 10, networks, Cost(1.0, 2.0**45))]))
     assert "DOES NOT FIT" in said
     # 10 updates of a second, three tasks of three seeds
     assert "this machine's rate: 90 s" in said

@@ -31,8 +31,7 @@ LOADED_BY_NAME = {
     "prepare": ["pipeline/sources/bundled.py"],
     "pretrain": ["pipeline/adaptation/none.py", "pipeline/models/unet.py"],
     "train": [
-        "pipeline/adaptation/none.py",
-        "pipeline/adaptation/noise_space.py",
+        *(str(path.relative_to(ROOT)) for path in (ROOT / "pipeline/adaptation").glob("*.py")),
         "pipeline/models/unet.py",
     ],
     "evaluate": ["pipeline/models/unet.py"],

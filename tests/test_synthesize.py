@@ -40,6 +40,8 @@ def make_task(
         synthetic=synthetic or SyntheticDomain(noise(20), "stored", 3),
         simulated_real=simulated_real,
         other_cameras=None,
+        draws="made",
+        restorer=None,
         image_range=(0.0, 1.0),
         learning_rate_factor=1.0,
         protocol="sidd",
@@ -172,12 +174,17 @@ def test_the_same_bytes_every_time(
     assert len(list((tmp_path / "first").iterdir())) == 5
 
 
-def test_another_task_draws_other_noise(
+def test_noise_depends_on_what_draws_names_not_on_the_task(
     clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
 ) -> None:
-    one = made(CLEAN_TASK, prepared, tmp_path / "one")["test"]
-    other = made(CLEAN_TASK, prepared, tmp_path / "other", name="other")["test"]
-    assert (image_of(one, "test0") != image_of(other, "test0")).any()
+    made(CLEAN_TASK, prepared, tmp_path / "one")
+    made(CLEAN_TASK, prepared, tmp_path / "same", name="other")
+    made(replace(CLEAN_TASK, draws="other"), prepared, tmp_path / "other")
+    for split in SPLITS:
+        one, same, other = (
+            (tmp_path / folder / f"{split}.h5").read_bytes() for folder in ("one", "same", "other")
+        )
+        assert one == same != other
 
 
 def test_more_copies_leave_the_first_ones(

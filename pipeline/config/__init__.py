@@ -1,5 +1,6 @@
 """The resolved configuration: params.yaml as frozen, checked dataclasses."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,13 @@ class Params:
     evaluate: Evaluate
     report: Report
     resources: Resources
+
+    def restorers(self) -> dict[Restorer, list[str]]:
+        """Return every restorer that is trained, with the tasks that it is trained for."""
+        found: dict[Restorer, list[str]] = {}
+        for name, task in self.tasks.items():
+            found.setdefault(task.restorer or self.restorer, []).append(name)
+        return found
 
 
 def check(values: Any) -> Params:
@@ -122,6 +130,12 @@ def _check_tasks(params: Params) -> None:
                 f"tasks.{label}.synthetic.degradation: found null, expected a degradation to draw"
                 " anew; pairs that a source brings go with draw: stored"
             )
+        if task.restorer is not None and task.restorer.name != params.restorer.name:
+            raise ConfigError(
+                f"tasks.{label}.restorer.name: found {task.restorer.name!r}, expected"
+                f" {params.restorer.name!r}: sizes may differ within a run, not the kind"
+                " (dvc.yaml names its file)"
+            )
         for split, source in vars(task.sources).items():
             if source not in params.sources:
                 raise ConfigError(
@@ -181,9 +195,10 @@ def _check_released(params: Params, label: str, method: Released) -> None:
 
 def _check_baseline(params: Params, label: str, method: Method) -> None:
     train, adaptation = params.train, method.adaptation
-    smaller = {"neighbor2neighbor": 2 * params.restorer.factor, "pixel_da": 2, "cycada": 2}
+    largest = math.lcm(*(restorer.factor for restorer in params.restorers()))
+    smaller = {"neighbor2neighbor": 2 * largest, "pixel_da": 2, "cycada": 2}
     if method.adaptation == "ap_bsn":
-        smaller["ap_bsn"] = method.stride * params.restorer.factor
+        smaller["ap_bsn"] = method.stride * largest
     factor = smaller.get(adaptation, 1)
     if train.patch % factor:
         raise ConfigError(
@@ -217,12 +232,12 @@ def _check_train(params: Params) -> None:
             f"train.pretrain_steps: found {train.pretrain_steps}, expected less than"
             f" train.steps = {train.steps}"
         )
-    factor = params.restorer.factor
-    if train.patch % factor:
-        raise ConfigError(
-            f"train.patch: found {train.patch}, expected a multiple of {factor}"
-            f" (restorer {params.restorer.name} needs it)"
-        )
+    for restorer in params.restorers():
+        if train.patch % restorer.factor:
+            raise ConfigError(
+                f"train.patch: found {train.patch}, expected a multiple of {restorer.factor}"
+                f" (restorer {restorer.name} needs it)"
+            )
     if params.evaluate.tile_overlap * 2 > params.evaluate.tile:
         raise ConfigError(
             f"evaluate.tile_overlap: found {params.evaluate.tile_overlap},"

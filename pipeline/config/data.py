@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from pipeline.config.checks import Interval, Setting
+from pipeline.config.restorers import Restorer
 
 Split = Literal["synthetic", "real", "test"]
 """What a photograph is for: clean ones to make synthetic pairs, unlabeled real ones, test."""
@@ -276,6 +277,8 @@ class TaskSources:
 class Task:
     """One restoration task: where images come from, how they are degraded, how it is scored.
 
+    ``draws``: from this name the random draws of degradations are made, so that tasks of the same
+    settings and draws have the same images. ``restorer``: null for that of the run.
     ``other_cameras``: by name, further degradations of the clean test images, of which nothing is
     seen in training either; null for none. ``image_range``: the values of black and white inside
     the networks and the losses.
@@ -285,6 +288,8 @@ class Task:
     synthetic: SyntheticDomain
     simulated_real: SimulatedReal | None
     other_cameras: dict[str, Degradation] | None
+    draws: str
+    restorer: Restorer | None
     image_range: Annotated[Interval, Setting(low=-1, high=1)]
     learning_rate_factor: Annotated[float, Setting(low=0, high=1000, unit="of train.learning_rate")]
     protocol: Literal["sidd", "y", "rgb"]

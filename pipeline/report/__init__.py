@@ -15,6 +15,7 @@ collect.py reads, everything else is made from what it returns:
 * viewer.py       the versions of an image that a slider compares
 * drawing.py      what these pictures share
 * provenance.py   commit, versions, protocols
+* scaling.py      scores against the size of the restorer
 * restorers.py    parameters and multiplications, and the command behind each number
 * cost.py         durations and memory, in files of their own because they differ from run to run
 * page.py         all of it as Markdown and HTML, from templates/

@@ -31,6 +31,7 @@ from pipeline.report.per_image import per_image_csv
 from pipeline.report.provenance import Code, code_state, protocols_used, provenance
 from pipeline.report.published import PAPER
 from pipeline.report.restorers import commands_table, restorer_table
+from pipeline.report.scaling import scaling
 from pipeline.report.summary import summary_rows
 from pipeline.report.tables import (
     Table,
@@ -87,7 +88,7 @@ def write_report(params: Params, folder: Path) -> None:
     parts = [_task_part(params, task) for task in results]
     context = _context(params, results, code, parts)
     _write_json(folder / "summary.json", summary_rows(params, results, code))
-    _write_figures(folder / FIGURES, parts)
+    _write_figures(folder / FIGURES, parts, context["scaling"])
     _write_tables(folder / TABLES, _all_tables(context), per_image_csv(params, results))
     for ending in ("md", "html"):
         _write_page(folder / f"report.{ending}", f"report.{ending}", context)
@@ -167,6 +168,7 @@ def _context(
         "preset": params.preset,
         "headline": headline_table(params, results),
         "restorers": restorer_table(params, results),
+        "scaling": scaling(params, results),
         "commands": commands_table(params, results, code),
         "cost": [],
         "baseline": baseline(params),
@@ -178,8 +180,9 @@ def _context(
     }
 
 
-def _write_figures(folder: Path, parts: list[TaskPart]) -> None:
-    pictures = [picture for part in parts for picture in part.training]
+def _write_figures(folder: Path, parts: list[TaskPart], scaling: Picture | None) -> None:
+    pictures = [scaling] if scaling else []
+    pictures += [picture for part in parts for picture in part.training]
     pictures += [part.grid for task in parts for part in task.data_sets if part.grid]
     for picture in pictures:
         with replacing(folder / picture.name) as partial:
