@@ -266,18 +266,13 @@ def _peak_memory() -> int:
 
 
 def _count(job: "Job") -> Networks:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
     from pipeline.adaptation import build_adaptation
-    from pipeline.models.build import build_restorer, parameter_count
+    from pipeline.models.build import build_restorer, giga_macs, parameter_count
 
     restorer = build_restorer(job.restorer)
     adaptation = build_adaptation(restorer, job.method)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        restorer(torch.zeros(1, 3, 128, 128))
     own = parameter_count(restorer)
-    return Networks(own, parameter_count(adaptation) - own, counter.get_total_flops() / 2e9)
+    return Networks(own, parameter_count(adaptation) - own, giga_macs(restorer))
 
 
 def _gpus() -> int:

@@ -1,6 +1,5 @@
 """Restore whole photographs: padding, overlapping tiles, bounded memory."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config.checks import Interval, build
 from pipeline.config.learning import Evaluate
@@ -18,7 +16,7 @@ from pipeline.config.restorers import Restorer
 from pipeline.device import Precision, autocast, choose_precision, prepare_torch
 from pipeline.errors import UserError
 from pipeline.images import Image, from_range, to_range
-from pipeline.models.build import build_restorer
+from pipeline.models.build import giga_macs, skeleton
 from pipeline.models.weights import load_tensors
 from pipeline.tiling import starts
 
@@ -54,11 +52,7 @@ class Model:
 
     def giga_macs(self) -> float:
         """Return the multiplications for an image of 128x128 pixels, in 1e9."""
-        # without values: shapes are all that counts
-        network = copy.deepcopy(self.network).to("meta")
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(torch.zeros(1, 3, 128, 128, device="meta"))
-        return float(counter.get_total_flops() / 2e9)
+        return giga_macs(self.network)
 
 
 def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
@@ -82,12 +76,12 @@ def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
         raise UserError(
             f"{path}: image_range: found [{black}, {white}], expected black below white"
         )
-    with torch.device("meta"):
-        restorer = build_restorer(settings)
+    restorer = skeleton(settings)
     try:
         restorer.load_state_dict(
             {
-                name: value.float() if value.is_floating_point() else value
+                # copied: in a file they lie anywhere, and last digits depend on the place in memory
+                name: (value.float() if value.is_floating_point() else value).clone()
                 for name, value in tensors.items()
             },
             assign=True,

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.compose import CONF
 from pipeline.config import Restorer
 from pipeline.config.checks import ConfigError, build
 from pipeline.config.learning import Evaluate
+from pipeline.dry_run import write_stand_ins
 from pipeline.errors import UserError
 from pipeline.export import export_onnx
-from pipeline.models.build import build_restorer, parameter_count
+from pipeline.models.build import build_restorer, giga_macs, parameter_count
 from pipeline.models.weights import save_tensors
+from pipeline.paths import MODEL_FILE, STATE_FILE
 from pipeline.restoration import load_model, load_network, restore
+from pipeline.training.loop import train
+from tests.training_job import NOISE_SPACE, TRAIN, VANILLA, job
 
 ROOT = Path(__file__).parent.parent
 SMALL: dict[str, dict[str, Any]] = {
@@ -117,8 +123,81 @@ def test_its_file_is_all_that_is_needed(
     given = image(48, 80)
     expected = restore(network.eval(), given, SETTINGS.tile, SETTINGS.tile_overlap, "fp32")
     model = load_model(path, SETTINGS)
-    np.testing.assert_allclose(model(given), expected, atol=1e-5)
+    np.testing.assert_array_equal(model(given), expected)
     assert model.giga_macs() > 0
+
+
+def test_a_file_that_names_a_huge_network_is_refused_without_making_it(
+    name: str, network: torch.nn.Module, tmp_path: Path
+) -> None:
+    """In a process that may take 4 GB of memory; each network would take some 10 or more."""
+    huge: dict[str, dict[str, Any]] = {
+        "unet": {"levels": 6, "channels": 512},
+        "dncnn": {"layers": 64, "channels": 512},
+        "nafnet": {"channels": 512},
+        "swinir": {"channels": 512, "blocks": [64] * 64, "heads": [1] * 64},
+        "uformer": {"channels": 512},
+        "restormer": {"channels": 512, "blocks": [4] * 4},
+    }
+    path = tmp_path / "model.safetensors"
+    named = {"name": name, **SMALL[name], **huge[name]}
+    save_tensors(path, network.state_dict(), {"restorer": named, "image_range": [0, 1]})
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_DATA, (4 * 10**9,) * 2)\n"
+        "from pathlib import Path; from pipeline.errors import UserError\n"
+        "from pipeline.restoration import load_network\n"
+        f"try: load_network(Path({str(path)!r}))\n"
+        "except UserError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "weights of another network" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "side"),
+    [
+        ("uformer", {"window": 16}, 256),
+        ("uformer", {"window": 5}, 160),
+        ("swinir", {"window": 7}, 133),
+    ],
+)
+def test_multiplications_are_of_128_pixels_whatever_the_factor(
+    name: str, changed: dict[str, Any], side: int
+) -> None:
+    chosen = build(Restorer, {"name": name, **SMALL[name], **changed}, "restorer")
+    assert side % chosen.factor == 0
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        build_restorer(chosen)(torch.zeros(1, 3, side, side))
+    expected = counter.get_total_flops() / 2e9 * (128 / side) ** 2
+    assert giga_macs(build_restorer(chosen)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_training_loop_takes_it(
+    name: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pretrained twice to the same bytes, then adapted; restored from what it leaves."""
+    monkeypatch.setenv("PIPELINE_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    write_stand_ins(tmp_path / "images", 32)
+    chosen = replace(TRAIN, patch=32, steps=3, pretrain_steps=1, precision=precision)
+    common = {"restorer": settings(name), "train": chosen}
+    states = []
+    for folder in ("start", "again"):
+        train(job(tmp_path / "images", tmp_path / folder, VANILLA, last_step=1, keeps="state",
+                  **common))  # fmt: skip
+        states.append(tmp_path / folder / STATE_FILE)
+    assert states[0].read_bytes() == states[1].read_bytes()
+    train(job(tmp_path / "images", tmp_path / "end", NOISE_SPACE, start_from=states[0],
+              last_step=3, **common))  # fmt: skip
+    torch.use_deterministic_algorithms(False)
+    restored = load_model(tmp_path / "end" / MODEL_FILE, SETTINGS)(image(70, 45))
+    assert restored.shape == (70, 45, 3) and np.isfinite(restored).all()
+
+
+def test_both_domains_of_a_batch_do_not_mix(network: torch.nn.Module) -> None:
+    images = torch.rand(3, 3, 32, 32)  # as in training: no eval()
+    with torch.no_grad():
+        torch.testing.assert_close(network(images)[:1], network(images[:1]))
 
 
 def test_a_moving_average_keeps_what_is_no_weight(network: torch.nn.Module) -> None:

@@ -1,11 +1,19 @@
 """From a restorer's settings to the network."""
 
+import copy
 import importlib
+from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config.restorers import Restorer
 from pipeline.errors import UserError
+
+COUNTED_SIDE = 128
+"""Of the image on which multiplications are counted, as in the paper."""
 
 
 def build_restorer(settings: Restorer) -> nn.Module:
@@ -30,6 +38,41 @@ def build_restorer(settings: Restorer) -> nn.Module:
     return restorer
 
 
+def skeleton(settings: Restorer) -> nn.Module:
+    """Return the restorer with names and shapes of its weights, but no memory for them.
+
+    Raises:
+        UserError: see ``build_restorer``.
+    """
+    with torch.device("meta"), _LinspaceInMemory():
+        return build_restorer(settings)
+
+
 def parameter_count(network: nn.Module) -> int:
     """Return the number of trainable values."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def giga_macs(network: nn.Module) -> float:
+    """Return the multiplications of a restorer for 128x128 pixels, in 1e9.
+
+    Those of convolutions and matrix products. A restorer that takes no image of that size is
+    counted on the next larger one, in proportion.
+    """
+    factor = int(network.factor)  # type: ignore[arg-type]
+    side = -(-COUNTED_SIDE // factor) * factor
+    # without values: shapes are all that counts
+    shape = copy.deepcopy(network).to("meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shape(torch.zeros(1, 3, side, side, device="meta"))
+    return float(counter.get_total_flops() / 2e9 * (COUNTED_SIDE / side) ** 2)
+
+
+class _LinspaceInMemory(TorchFunctionMode):
+    """Libraries read numbers from ``linspace`` while they build; on the meta device are none."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        in_memory = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **{**(kwargs or {}), **in_memory})

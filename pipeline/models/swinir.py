@@ -3,7 +3,6 @@
 restored = degraded + G(degraded), no change of size. Without dropped paths.
 """
 
-import torch
 from spandrel.architectures.SwinIR import SwinIR
 from torch import nn
 
@@ -12,15 +11,14 @@ from pipeline.config.restorers import SwinIR as Settings
 
 def build(settings: Settings) -> nn.Module:
     """Return the network."""
-    # its constructor reads values of tensors, which on the meta device there are none of
-    with torch.device("cpu"):
-        network: nn.Module = SwinIR(
-            upscale=1,
-            embed_dim=settings.channels,
-            depths=list(settings.blocks),
-            num_heads=list(settings.heads),
-            window_size=settings.window,
-            mlp_ratio=settings.mlp_ratio,
-            drop_path_rate=0.0,
-        )
+    network: nn.Module = SwinIR(
+        img_size=2 * settings.window,  # shapes one buffer; at one window no block would shift
+        upscale=1,
+        embed_dim=settings.channels,
+        depths=list(settings.blocks),
+        num_heads=list(settings.heads),
+        window_size=settings.window,
+        mlp_ratio=settings.mlp_ratio,
+        drop_path_rate=0.0,
+    )
     return network

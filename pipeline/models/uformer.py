@@ -4,7 +4,6 @@ restored = degraded + G(degraded). With modulators, as all three published sizes
 without dropped paths. It knows squares alone, so others are padded to one and cut back.
 """
 
-import torch
 import torch.nn.functional as F
 from spandrel.architectures.Uformer import Uformer as SquareUformer
 from torch import Tensor, nn
@@ -14,16 +13,14 @@ from pipeline.config.restorers import Uformer as Settings
 
 def build(settings: Settings) -> nn.Module:
     """Return the network."""
-    # its constructor reads values of tensors, which on the meta device there are none of
-    with torch.device("cpu"):
-        network: nn.Module = Uformer(
-            img_size=settings.factor,
-            embed_dim=settings.channels,
-            depths=list(settings.blocks),
-            win_size=settings.window,
-            drop_path_rate=0.0,
-            modulator=True,
-        )
+    network: nn.Module = Uformer(
+        img_size=settings.factor,
+        embed_dim=settings.channels,
+        depths=list(settings.blocks),
+        win_size=settings.window,
+        drop_path_rate=0.0,
+        modulator=True,
+    )
     return network
 
 
