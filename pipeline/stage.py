@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ def run(main: Callable[..., None]) -> None:
     type; its value must stand in params.yaml (``--task`` in ``tasks`` and so on). The exit status
     is 0 on success, 2 after a user's mistake or a full disk, which are told in one line.
     """
-    _die_with_parent()
+    _end_with_dvc()
     started = time.monotonic()
     arguments = _arguments(main)
     origin = _origin()
@@ -132,7 +133,24 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def _die_with_parent() -> None:
+def _end_with_dvc() -> None:
     """Under DVC, end when DVC is killed: an orphan would go on writing beside its successor."""
-    if "DVC_ROOT" in os.environ:
-        end_with_parent()
+    if "DVC_ROOT" not in os.environ or sys.platform != "linux":
+        return
+    end_with_parent()
+    shell = os.getppid()
+    if Path(f"/proc/{shell}/comm").read_text().rstrip().endswith("sh"):
+        # bash gives its place to its command, Debian's sh stays between DVC and this process
+        threading.Thread(target=_end_without_parent, args=(shell,), daemon=True).start()
+
+
+def _end_without_parent(shell: int) -> None:
+    dvc = _parent(shell)
+    while _parent(shell) == dvc:
+        time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _parent(process: int) -> int:
+    after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]
+    return int(after_name.split()[1])

@@ -60,10 +60,15 @@ def send_all(number: signal.Signals, scene: Scene) -> None:
 
 
 def kill_dvc(scene: Scene) -> None:
-    parent = re.findall(r"^PPid:\s(\d+)", _status(scene.training), re.MULTILINE)
-    shell = Path("/proc", parent[0], "cmdline").read_text()
-    assert "repro" in shell, shell
-    os.kill(int(parent[0]), signal.SIGKILL)
+    process = _parent(scene.training)
+    if " repro" not in _command(process):  # a shell that is no bash stays in between
+        process = _parent(process)
+    assert " repro" in _command(process), _command(process)
+    os.kill(process, signal.SIGKILL)
+
+
+def _parent(process: int) -> int:
+    return int(re.findall(r"^PPid:\s(\d+)", _status(process), re.MULTILINE)[0])
 
 
 def _status(process: int) -> str:
@@ -86,13 +91,14 @@ def start_another(told: str, command: tuple[str, ...], scene: Scene) -> None:
 class Fault:
     """What happens, what is then told, whether Snakemake recovers, what puts it right by hand.
 
-    ``recovers`` is None where it may or may not.
+    ``recovers`` is None where it may or may not. ``shell``: DVC starts its stages with that.
     """
 
     happens: Callable[[Scene], None]
     told: str
     recovers: bool | None = False
     by: tuple[tuple[str, ...], ...] = ()
+    shell: str | None = None
 
 
 GOES_ON = r"going on from step \d+"
@@ -106,7 +112,9 @@ CODE = ("pipeline/training/log.py", '"""', '"""Edited. ')
 FAULTS = {
     "SIGTERM to the training": Fault(partial(send, signal.SIGTERM), SAVED, True),
     "SIGKILL to the training": Fault(partial(send, signal.SIGKILL), GOES_ON, True),
-    "SIGKILL to the DVC of its job": Fault(kill_dvc, GOES_ON, True),
+    "SIGKILL to the DVC of its job": Fault(kill_dvc, GOES_ON, True, shell="/bin/bash"),
+    # which does not give its place to the training
+    "SIGKILL to the DVC above sh": Fault(kill_dvc, GOES_ON, True, shell="/bin/sh"),
     "SIGTERM to Snakemake": Fault(partial(send_snakemake, signal.SIGTERM), "Will exit after"),
     # Snakemake may start the training again before it sees its own signal
     "SIGINT to all": Fault(partial(send_all, signal.SIGINT), "saved at step", None),
@@ -130,9 +138,16 @@ ON_SEVERAL_NODES = ("SIGTERM to the training", "SIGKILL to Snakemake", "a settin
     [(name, "one") for name in FAULTS] + [(name, "several") for name in ON_SEVERAL_NODES],
 )
 def test_while_a_training_runs(
-    name: str, nodes: str, pretrained: Workspace, finished: Workspace, tmp_path: Path
+    name: str,
+    nodes: str,
+    pretrained: Workspace,
+    finished: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fault = FAULTS[name]
+    if fault.shell:
+        monkeypatch.setenv("SHELL", fault.shell)
     workspace = copy(pretrained, tmp_path / "work")
     command = (*SNAKEMAKE, RULE)
     if nodes == "several":

@@ -121,7 +121,8 @@ def test_its_file_is_all_that_is_needed(
     facts = {"restorer": {"name": name, **SMALL[name]}, "image_range": [0.0, 1.0]}
     save_tensors(path, network.state_dict(), facts)
     given = image(48, 80)
-    expected = restore(network.eval(), given, SETTINGS.tile, SETTINGS.tile_overlap, "fp32")
+    placed = network.eval().to(memory_format=torch.channels_last)
+    expected = restore(placed, given, SETTINGS.tile, SETTINGS.tile_overlap, "fp32")
     model = load_model(path, SETTINGS)
     np.testing.assert_array_equal(model(given), expected)
     assert model.giga_macs() > 0

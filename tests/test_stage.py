@@ -28,7 +28,7 @@ HDF5_FULL = """[Errno None] Can't write data (file write failed: time = Mon Nov 
 
 PARENT = """
 import subprocess, sys
-code = "import pipeline.stage, time; pipeline.stage._die_with_parent(); print(1); time.sleep(60)"
+code = "import pipeline.stage, time; pipeline.stage._end_with_dvc(); print(1); time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
