@@ -62,7 +62,7 @@ def test_the_graph_is_dvcs() -> None:
     assert "methods.noise_space" in train.params
     assert "params.yaml" not in train.deps and "pipeline/training" in train.deps
     assert "gpu" not in train.resources, "none of the demo's"
-    assert train.resources["mem_mb"] == 4000 and train.threads == 2
+    assert train.resources["mem_mb"] == 4000 and train.threads == 1
 
 
 def test_a_job_reads_the_graph_that_snakemake_started_with(
