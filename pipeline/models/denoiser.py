@@ -13,8 +13,11 @@ from pipeline.models.residual_block import ResidualBlock
 class Denoiser(nn.Module):
     """Predict the noise in an image, given restored images as conditions: eps(y~, c1, c2, a).
 
-    A diffusers ``UNet2DModel`` with self-attention in the middle block. It is conditioned on the
-    noise level ``a`` itself (alpha_bar), through a sinusoidal embedding, as SR3 and Palette are.
+    A diffusers ``UNet2DModel`` in the shape of guided diffusion's (Dhariwal & Nichol 2021), as the
+    paper has it: residual blocks also change the resolution, self-attention stands in the middle
+    block. The noise level ``a`` itself (alpha_bar) scales and shifts normalized features, through a
+    sinusoidal embedding, as in SR3 and Palette. With 64, 128, 256, 512 channels and two blocks a
+    level: 62,642,051 parameters, 51.49 GMACs at 128x128 (the release: 62.6 M and 51.5).
     """
 
     def __init__(self, settings: DenoiserSettings, conditions: int) -> None:
@@ -30,8 +33,9 @@ class Denoiser(nn.Module):
             out_channels=3 * positions,
             block_out_channels=settings.channels,
             layers_per_block=settings.blocks_per_level,
-            down_block_types=("DownBlock2D",) * levels,
-            up_block_types=("UpBlock2D",) * levels,
+            down_block_types=("ResnetDownsampleBlock2D",) * levels,
+            up_block_types=("ResnetUpsampleBlock2D",) * levels,
+            resnet_time_scale_shift="scale_shift",
             attention_head_dim=settings.attention_head_channels,
             norm_num_groups=settings.norm_groups,
             dropout=settings.dropout,
@@ -39,7 +43,9 @@ class Denoiser(nn.Module):
             freq_shift=0,
         )
         for part in (*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks):
-            part.resnets = nn.ModuleList(ResidualBlock(block) for block in part.resnets)
+            for name in ("resnets", "downsamplers", "upsamplers"):
+                if blocks := getattr(part, name, None):
+                    setattr(part, name, nn.ModuleList(ResidualBlock(block) for block in blocks))
 
     def forward(self, noisy: Tensor, conditions: Tensor, level: Tensor) -> Tensor:
         """Return the predicted noise, shaped as ``noisy``.

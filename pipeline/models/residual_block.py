@@ -1,6 +1,7 @@
 """The denoiser's residual block: diffusers' weights and results, in less memory and time."""
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,12 +9,17 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+Resampling = Literal["halve", "double"] | None
+"""What a block does to the sides of its features."""
+
 
 class ResidualBlock(nn.Module):
     """The residual block of diffusers with the same weights, for less memory and time.
 
     It keeps one input of each convolution's normalization for the backward pass, where diffusers'
-    ``ResnetBlock2D`` keeps every result up to the convolution. See ``NormalizedConvolution``.
+    ``ResnetBlock2D`` keeps every result up to the convolution. See ``NormalizedConvolution``. The
+    noise level scales and shifts the second normalization. A block that halves or doubles the sides
+    does so before its first convolution, and to what it adds its result to.
     """
 
     def __init__(self, block: Any) -> None:
@@ -23,20 +29,50 @@ class ResidualBlock(nn.Module):
         self.norm2, self.conv2 = block.norm2, block.conv2
         self.dropout: float = block.dropout.p
         self.conv_shortcut = block.conv_shortcut
+        self.resampling: Resampling = None
+        if block.downsample is not None:
+            self.resampling = "halve"
+        elif block.upsample is not None:
+            self.resampling = "double"
 
     def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
-        """Return features of the same height and width.
+        """Return features of the same height and width, or half or twice these.
 
         Args:
             features: (batch, channels, height, width).
             embedding: of the noise level, (batch, embedding channels).
         """
-        inner = _convolve(features, self.norm1, self.conv1, None)
-        inner += self.time_emb_proj(F.silu(embedding))[:, :, None, None]
+        inner = _convolve(
+            features, self.norm1, self.norm1.weight[None], self.norm1.bias[None], self.conv1,
+            resampling=self.resampling,
+        )  # fmt: skip
+        scale, shift = self.time_emb_proj(F.silu(embedding)).chunk(2, dim=1)
         kept = draw_kept(inner, self.dropout) if self.training and self.dropout else None
-        outer = _convolve(inner, self.norm2, self.conv2, kept, 1 / (1 - self.dropout))
-        outer += features if self.conv_shortcut is None else self.conv_shortcut(features)
+        outer = _convolve(
+            inner, self.norm2, self.norm2.weight * (1 + scale),
+            self.norm2.bias * (1 + scale) + shift, self.conv2, kept, 1 / (1 - self.dropout),
+        )  # fmt: skip
+        beside = resample(features, self.resampling)
+        outer += beside if self.conv_shortcut is None else self.conv_shortcut(beside)
         return outer
+
+
+def resample(features: Tensor, resampling: Resampling) -> Tensor:
+    """Return features averaged over squares of four pixels, or each pixel fourfold, or as is."""
+    if resampling == "halve":
+        return F.avg_pool2d(features, 2)
+    if resampling == "double":
+        return F.interpolate(features, scale_factor=2, mode="nearest")
+    return features
+
+
+def _resample_back(gradient: Tensor, resampling: Resampling) -> Tensor:
+    """Return the gradient of what was resampled: both are each other's transpose but for a factor."""
+    if resampling == "halve":
+        return resample(gradient, "double").div_(4)
+    if resampling == "double":
+        return resample(gradient, "halve").mul_(4)
+    return gradient
 
 
 def draw_kept(features: Tensor, dropout: float) -> Tensor:
@@ -52,19 +88,26 @@ def draw_kept(features: Tensor, dropout: float) -> Tensor:
 
 
 def _convolve(
-    features: Tensor, norm: nn.GroupNorm, conv: nn.Conv2d, kept: Tensor | None, gain: float = 1.0
+    features: Tensor,
+    norm: nn.GroupNorm,
+    scale: Tensor,
+    offset: Tensor,
+    conv: nn.Conv2d,
+    kept: Tensor | None = None,
+    gain: float = 1.0,
+    resampling: Resampling = None,
 ) -> Tensor:
-    parameters = (norm.weight, norm.bias, conv.weight, conv.bias)
     result: Tensor = NormalizedConvolution.apply(
-        features, *parameters, kept, gain, norm.num_groups, norm.eps
-    )
+        features, scale, offset, conv.weight, conv.bias, kept, gain, resampling, norm.num_groups,
+        norm.eps,
+    )  # fmt: skip
     return result
 
 
 class NormalizedConvolution(Function):
-    """3x3 convolution of dropout(silu(group_norm(features))), the order of every residual block.
+    """3x3 convolution of resample(dropout(silu(scale x normalized + offset))), as in every block.
 
-    The backward pass needs the results of all three; they are cheap and computed again there, so
+    The backward pass needs the results of all these; they are cheap and computed again there, so
     that only ``features`` and which values were dropped stay in memory. Works in the type of
     ``features``: autocast does not see the backward pass of a Function.
     """
@@ -73,12 +116,13 @@ class NormalizedConvolution(Function):
     def forward(
         ctx: Any,
         features: Tensor,
-        norm_weight: Tensor,
-        norm_bias: Tensor,
+        scale: Tensor,
+        offset: Tensor,
         weight: Tensor,
         bias: Tensor,
         kept: Tensor | None,
         gain: float,
+        resampling: Resampling,
         groups: int,
         eps: float,
     ) -> Tensor:
@@ -87,45 +131,39 @@ class NormalizedConvolution(Function):
         Args:
             ctx: what the backward pass will need.
             features: (batch, channels, height, width).
-            norm_weight: (channels,).
-            norm_bias: (channels,).
+            scale: of the normalized features, (batch or 1, channels).
+            offset: added to them, the same shape.
             weight: (channels out, channels, 3, 3).
             bias: (channels out,).
             kept: which values dropout keeps, shaped as ``features``, None for all.
             gain: what kept values are multiplied by.
+            resampling: of the sides before the convolution.
             groups: of the normalization.
             eps: of the normalization.
         """
-        batch, channels = features.shape[:2]
-        pixels = features.shape[2:].numel()
-        normalized, mean, rstd = torch.native_group_norm(
-            features, norm_weight, norm_bias, batch, channels, pixels, groups, eps
-        )
-        ctx.save_for_backward(features, norm_weight, norm_bias, weight, kept, mean, rstd)
-        ctx.gain, ctx.groups, ctx.eps = gain, groups, eps
-        active = _drop(F.silu(normalized, inplace=True), kept, gain)
+        normalized, mean, rstd = group_norm(features, scale, offset, groups, eps)
+        ctx.save_for_backward(features, scale, offset, weight, kept, mean, rstd)
+        ctx.gain, ctx.resampling, ctx.groups, ctx.eps = gain, resampling, groups, eps
+        active = resample(_drop(F.silu(normalized, inplace=True), kept, gain), resampling)
         return F.conv2d(active, weight.to(active.dtype), bias.to(active.dtype), padding=1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the first five arguments."""
-        features, norm_weight, norm_bias, weight, kept, mean, rstd = ctx.saved_tensors
-        batch, channels = features.shape[:2]
-        pixels = features.shape[2:].numel()
-        normalized, _, _ = torch.native_group_norm(
-            features, norm_weight, norm_bias, batch, channels, pixels, ctx.groups, ctx.eps
-        )
-        active = _drop(F.silu(normalized), kept, ctx.gain)
+        features, scale, offset, weight, kept, mean, rstd = ctx.saved_tensors
+        normalized, _, _ = group_norm(features, scale, offset, ctx.groups, ctx.eps)
+        active = resample(_drop(F.silu(normalized), kept, ctx.gain), ctx.resampling)
         to_active, to_weight, to_bias = torch.ops.aten.convolution_backward(
             gradient, active, weight.to(active.dtype), [len(weight)],
             [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, True],
         )  # fmt: skip
-        to_normalized = torch.ops.aten.silu_backward(_drop(to_active, kept, ctx.gain), normalized)
+        to_active = _drop(_resample_back(to_active, ctx.resampling), kept, ctx.gain)
+        to_normalized = torch.ops.aten.silu_backward(to_active, normalized)
         del active, to_active, normalized
-        to_norm = group_norm_gradients(to_normalized, features, mean, rstd, norm_weight)
+        to_norm = group_norm_gradients(to_normalized, features, mean, rstd, scale)
         to_conv = (value.to(weight.dtype) for value in (to_weight, to_bias))
-        return *to_norm, *to_conv, None, None, None, None
+        return *to_norm, *to_conv, None, None, None, None, None
 
 
 def _drop(values: Tensor, kept: Tensor | None, gain: float) -> Tensor:
@@ -133,10 +171,36 @@ def _drop(values: Tensor, kept: Tensor | None, gain: float) -> Tensor:
     return values if kept is None else values.mul_(kept).mul_(gain)
 
 
-def group_norm_gradients(
-    gradient: Tensor, features: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor
+def group_norm(
+    features: Tensor, scale: Tensor, offset: Tensor, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of a group normalization's input, weight and bias.
+    """Return scale x normalized + offset, and mean and 1 / standard deviation of each group.
+
+    Args:
+        features: (batch, channels, height, width).
+        scale: (batch or 1, channels).
+        offset: the same shape.
+        groups: that the channels fall into.
+        eps: added to the variance.
+    """
+    batch, channels, *sides = features.shape
+    size = (batch, channels, math.prod(sides), groups, eps)
+    # GPUs normalize in one type only, and bfloat16 is too coarse for a mean
+    given = features if features.device.type == "cpu" else features.float()
+    if len(scale) == 1:
+        result, mean, rstd = torch.native_group_norm(given, scale[0], offset[0], *size)
+        return result.to(features.dtype), mean, rstd
+    result, mean, rstd = torch.native_group_norm(given, None, None, *size)
+    result = result.to(features.dtype)
+    result.mul_(scale[:, :, None, None].to(result.dtype))
+    result.add_(offset[:, :, None, None].to(result.dtype))
+    return result, mean, rstd
+
+
+def group_norm_gradients(
+    gradient: Tensor, features: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of the input, scale and offset of ``group_norm``.
 
     PyTorch's own is up to 20 times slower on the processor in the memory order of convolutions
     (channels last).
@@ -146,7 +210,7 @@ def group_norm_gradients(
         features: the input, the same shape.
         mean: (batch, groups).
         rstd: 1 / standard deviation, (batch, groups).
-        weight: (channels,).
+        scale: (batch or 1, channels).
     """
     batch, channels = features.shape[:2]
     groups = mean.shape[1]
@@ -155,14 +219,20 @@ def group_norm_gradients(
     parts = (batch, groups, channels // groups)
     plain = gradient.sum((2, 3), dtype=torch.float32).view(parts)
     product = (gradient * features).sum((2, 3), dtype=torch.float32).view(parts)
-    mean, rstd, scale = mean.float()[..., None], rstd.float()[..., None], weight.view(parts[1:])
+    mean, rstd = mean.float()[..., None], rstd.float()[..., None]
+    factor = scale.float().view(len(scale), *parts[1:])
     centred = (product - mean * plain) * rstd
-    slope = -(centred * scale).sum(2, keepdim=True) * rstd.square() / count
-    offset = -(plain * scale).sum(2, keepdim=True) * rstd / count - slope * mean
+    slope = -(centred * factor).sum(2, keepdim=True) * rstd.square() / count
+    offset = -(plain * factor).sum(2, keepdim=True) * rstd / count - slope * mean
 
     def per_channel(value: Tensor) -> Tensor:
         return value.expand(parts).reshape(batch, channels, 1, 1)
 
     result = torch.addcmul(per_channel(offset), features, per_channel(slope))
-    result.addcmul_(gradient, per_channel(rstd * scale))
-    return result.to(features.dtype), centred.sum(0).flatten(), plain.sum(0).flatten()
+    result.addcmul_(gradient, per_channel(rstd * factor))
+    to_affine = (value.view(batch, channels) for value in (centred, plain))
+    to_scale, to_offset = (
+        (value if len(scale) == batch else value.sum(0, keepdim=True)).to(scale.dtype)
+        for value in to_affine
+    )
+    return result.to(features.dtype), to_scale, to_offset
