@@ -14,9 +14,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline.checkpoints import forget_finished
 from pipeline.config import PARAMS_FILE, Params, read_params
 from pipeline.errors import UserError
 from pipeline.files import write_text
@@ -36,17 +38,21 @@ def run(main: Callable[..., None]) -> None:
     _end_with_dvc()
     started = time.monotonic()
     arguments = _arguments(main)
+    leads = _leads()
+    if leads:
+        forget_finished()
     origin = _origin()
     try:
         params = read_params()
         _require_known(params, arguments)
-        if "DVC_EXP_NAME" in os.environ and "seed" in arguments and "LOCAL_RANK" not in os.environ:
+        if "DVC_EXP_NAME" in os.environ and "seed" in arguments and leads:
             # of a queue several run at once; DVC_ROOT is the project that they were queued in
             folder = Path(os.environ["DVC_ROOT"], ".snakemake", "dvc", "gpus")
             take_gpus(params.resources.gpu, folder, patience_s=math.inf)
         main(params, **arguments)
-        _require_unchanged(origin)
-        _write_cost(arguments, time.monotonic() - started)
+        if leads:
+            _require_unchanged(origin)
+            _write_cost(arguments, time.monotonic() - started)
     except UserError as error:
         sys.exit(_told(str(error)))
     except OSError as error:
@@ -57,6 +63,12 @@ def run(main: Callable[..., None]) -> None:
         elif error.filename is None:
             raise
         sys.exit(_told(reason))
+
+
+def _leads() -> bool:
+    """Return whether this is the stage's only process, or the first of several as one."""
+    started_by_srun = int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    return os.environ.get("SLURM_PROCID" if started_by_srun else "LOCAL_RANK", "0") == "0"
 
 
 def _told(message: str) -> int:
@@ -122,8 +134,17 @@ def _write_cost(arguments: dict[str, int | str], wall_s: float) -> None:
         "stage": f"{stage}@{label}" if label else stage,
         "wall_s": round(wall_s, 1),
         "peak_memory_mib": round(peak_kib / 1024),
+        "peak_gpu_memory_mib": _peak_gpu_memory_mib(),
     }
     write_text(COSTS / f"{record['stage']}.json", json.dumps(record, indent=2) + "\n")
+
+
+def _peak_gpu_memory_mib() -> int | None:
+    """Return the most that tensors of this process held on its GPU; None where it used none."""
+    torch: Any = sys.modules.get("torch")  # not imported for this alone
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return int(torch.cuda.max_memory_allocated()) // 2**20
 
 
 def end_with_parent() -> None:

@@ -76,9 +76,8 @@ def plan() -> list[Stage]:
     """Return the graph; make the marks in ``.snakemake/dvc`` say what is up to date for DVC."""
     from dvc.repo import Repo
 
+    mend()
     repo = Repo(_wait_for_lock=True)
-    with repo.lock:  # DVC rewrites dvc.lock in place: while it does, half a file is no damage
-        mend()
     stages = read_graph(repo)
     renew_marks(stages, repo.status())
     text = json.dumps([asdict(stage) for stage in stages])

@@ -109,7 +109,25 @@ def test_the_cost_is_recorded(called: Callable, workdir: Path) -> None:
     assert record["stage"] == "some@derain-vanilla-0"
     assert 0.2 <= record["wall_s"] < 5
     assert 20 < record["peak_memory_mib"] < 20_000
-    assert set(record) == {"stage", "wall_s", "peak_memory_mib"}
+    assert set(record) == {"stage", "wall_s", "peak_memory_mib", "peak_gpu_memory_mib"}
+    assert record["peak_gpu_memory_mib"] is None, "nothing here used a GPU"
+
+
+@pytest.mark.parametrize(
+    "follower",
+    [{"LOCAL_RANK": "1"}, {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}],
+)
+def test_of_several_processes_the_first_alone_records(
+    called: Callable, workdir: Path, monkeypatch: pytest.MonkeyPatch, follower: dict[str, str]
+) -> None:
+    for name, value in follower.items():
+        monkeypatch.setenv(name, value)
+    assert called(lambda params: None) == (0, "")
+    assert not (workdir / "logs").exists()
+    for name in follower:
+        monkeypatch.setenv(name, "0")
+    assert called(lambda params: None) == (0, "")
+    assert (workdir / "logs" / "costs" / "some.json").is_file()
 
 
 def test_a_stage_without_options_has_a_plain_name(called: Callable, workdir: Path) -> None:

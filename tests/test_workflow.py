@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
 from dvc.repo import Repo
 
 from pipeline.errors import UserError
+from pipeline.mend_lock import release_dead
 from pipeline.workflow import (
     GRAPH_VARIABLE,
     Stage,
@@ -181,3 +183,19 @@ def test_a_killed_job_takes_its_stage_along(stage: Stage) -> None:
     assert process.stdout.read() == "", "closed at its end"
     assert time.monotonic() - started < 10
     process.wait()
+
+
+def test_a_dead_process_that_nobody_collected_holds_no_lock(tmp_path: Path) -> None:
+    """DVC takes it for alive: its number is still taken."""
+    living = {"pid": os.getpid(), "cmd": "dvc repro"}
+    ended = subprocess.Popen(["true"])  # and never waited for
+    dead = {"pid": ended.pid, "cmd": "dvc repro"}
+    while psutil.Process(dead["pid"]).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    claims = tmp_path / "rwlock"
+    claims.write_text(
+        json.dumps({"write": {"a": dead, "b": living}, "read": {"c": [dead, living]}})
+    )
+    release_dead(claims)
+    assert json.loads(claims.read_text()) == {"write": {"b": living}, "read": {"c": [living]}}
+    release_dead(tmp_path / "none")

@@ -162,8 +162,12 @@ class Report:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a training asks a scheduler for; changes no result."""
+    """What a training asks a scheduler for; changes no result.
 
+    ``threads`` are processors: of every process of a node its threads and those that read crops.
+    """
+
+    threads: Annotated[int, Setting(low=1, high=4096)]
     gpu: Annotated[int, Setting(low=0, high=1024)]
     mem_mb: Annotated[int, Setting(low=1)]
     runtime: Annotated[int, Setting(low=1, unit="minutes")]

@@ -67,7 +67,7 @@ def resample(features: Tensor, resampling: Resampling) -> Tensor:
 
 
 def _resample_back(gradient: Tensor, resampling: Resampling) -> Tensor:
-    """Return the gradient of what was resampled: both are each other's transpose but for a factor."""
+    """Return the gradient of what was resampled: each is the other's transpose times a factor."""
     if resampling == "halve":
         return resample(gradient, "double").div_(4)
     if resampling == "double":

@@ -62,6 +62,13 @@ class Stopwatch:
         self.rows: list[Row] = []
         self._begin()
 
+    def go_on(self, path: Path, step: int) -> None:
+        """Take over the rows up to a step that this training wrote before it was stopped."""
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+            self.rows = [{**row, "step": int(row["step"])} for row in rows if row["step"] <= step]
+
     def _begin(self) -> None:
         self._started, self._waited, self._steps = time.perf_counter(), 0.0, 0
 

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.adaptation import Progress, build_adaptation
 from pipeline.batches import JointCrops, Share, batches
+from pipeline.checkpoints import Checkpoint
 from pipeline.config.data import SyntheticDomain
 from pipeline.config.learning import Train, TrainedMethod
 from pipeline.config.restorers import Restorer
@@ -36,7 +37,7 @@ from pipeline.randomness import seeded_torch, stable_seed, torch_generator
 from pipeline.store import ImageStore
 from pipeline.training.log import ProgressDisplay, Stopwatch, TrainingLog, require_finite
 from pipeline.training.processes import any_process, mean_terms, start_processes
-from pipeline.training.state import Checkpoint, TrainingState, fingerprint
+from pipeline.training.state import TrainingState, fingerprint
 
 WITHOUT_EFFECT = ("workers", "checkpoint_every_steps")
 """Training settings that change no result: a run may go on with others."""
@@ -134,13 +135,14 @@ def train(job: Job) -> None:
     stopwatch = Stopwatch()
 
     with (
-        Checkpoint(name, leads) as checkpoint,
+        Checkpoint(name, job.folder, leads) as checkpoint,
         _stop_signals() as stop,
         ProgressDisplay(job.title, job.last_step, leads) as display,
     ):
         fabric.barrier()  # nobody reads before the leader holds the folder
         if checkpoint.path.is_file():
             state.load(checkpoint.path)
+            stopwatch.go_on(job.timings, state.step)
             display.say(f"going on from step {state.step}")
         incoming = batches(crops, share, state.step, job.last_step)
         for step in range(state.step + 1, job.last_step + 1):
@@ -154,7 +156,7 @@ def train(job: Job) -> None:
             done = step - first_step
             progress = Progress(
                 steps=done,
-                epochs=done * settings.batch // len(stores["synthetic"]),
+                epochs=(done - 1) * settings.batch // len(stores["synthetic"]),
                 fraction=done / (job.last_step - first_step),
             )
             shape = (settings.batch, 3, settings.patch, settings.patch)
@@ -173,9 +175,11 @@ def train(job: Job) -> None:
                         terms = module(moved, own, progress)
                     # divided, so that the sum over shares is the gradient of their mean
                     fabric.backward(terms["total"] / settings.accumulate)
-                norms = adaptation.gradient_norms.items()
-                shares.append({**terms, **{n: v * settings.accumulate for n, v in norms}})
+                shares.append({**terms, **{n: v**2 for n, v in adaptation.gradient_norms.items()}})
             logged = mean_terms(fabric, shares)
+            for name in adaptation.gradient_norms:
+                # of the whole batch: shares add up, of a process's own gradient the mean is taken
+                logged[name] = math.sqrt(logged[name] * settings.accumulate / fabric.world_size)
             require_finite(logged, step, checkpoint.path)
 
             # Update: all networks at once, then the moving average of the restorer.
@@ -196,7 +200,9 @@ def train(job: Job) -> None:
             stops = any_process(fabric, stop.requested)
             due = stops or step % settings.checkpoint_every_steps == 0
             if due and leads and step < job.last_step:
+                state.require_finite(checkpoint.path)
                 state.save(checkpoint.path)
+                write_text(job.timings, stopwatch.to_csv())
             if stops and step < job.last_step:
                 fabric.barrier()
                 display.say(f"stopped, saved at step {step}")
@@ -204,6 +210,8 @@ def train(job: Job) -> None:
                 sys.exit(RETRY_STATUS if leads else 0)
 
         if leads:
+            state.require_finite(checkpoint.path)
+            state.save(checkpoint.path)
             write_text(job.timings, stopwatch.to_csv())
             if job.keeps == "state":
                 state.save(job.folder / STATE_FILE)
@@ -217,7 +225,7 @@ def train(job: Job) -> None:
                 }
                 save_tensors(job.folder / MODEL_FILE, average.module.state_dict(), model)
                 write_text(job.folder / LOG_FILE, state.log.to_csv())
-            checkpoint.remove()
+            checkpoint.finish(job.folder / (STATE_FILE if job.keeps == "state" else MODEL_FILE))
         fabric.barrier()
 
 

@@ -37,6 +37,7 @@ def start_processes(settings: Train) -> Fabric:
         plugins=[] if started_by_srun else [LightningEnvironment()],
     )
     fabric.launch()
+    torch.set_num_threads(settings.threads)  # launching has divided the processors its own way
     return fabric
 
 

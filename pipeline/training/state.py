@@ -1,21 +1,17 @@
-"""All that a training saves, and the folder where it goes on after being stopped.
+"""All that a training saves, under a name for everything that decides its result.
 
-Checkpoints lie outside DVC's outputs, because DVC deletes outputs before a run. Their folder is
-named after a fingerprint of everything that decides the result, so that a checkpoint of another
-configuration, other data or other code is never found.
+So a checkpoint of another configuration, other data or other code is never found.
 """
 
-import fcntl
 import hashlib
 import inspect
 import json
-import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +19,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from pipeline.errors import UserError
 from pipeline.models.weights import load_strictly, load_tensors, save_tensors
-from pipeline.paths import STATE_FILE
 from pipeline.training.log import TrainingLog
 
-CHECKPOINTS_VARIABLE = "PIPELINE_CHECKPOINTS"
-"""Environment variable: another folder for checkpoints, for runs in temporary copies."""
-
-PLUMBING = ("pipeline.config", "pipeline.errors", "pipeline.files", "pipeline.paths",
-            "pipeline.stage")  # fmt: skip
+PLUMBING = ("pipeline.checkpoints", "pipeline.config", "pipeline.errors", "pipeline.files",
+            "pipeline.gpus", "pipeline.paths", "pipeline.progress", "pipeline.stage")  # fmt: skip
 """Modules that carry values about but cannot change a result."""
+
+LIBRARIES = ("deepinv", "diffusers", "numpy", "spandrel", "torch")
+"""Whose networks, draws and sums decide a result."""
 
 
 @dataclass
@@ -54,6 +49,22 @@ class TrainingState:
                     tensors[f"optimizers.{name}.{index}.{key}"] = value
         facts = {"step": self.step, "log": vars(self.log)}
         save_tensors(path, tensors, facts)
+
+    def require_finite(self, checkpoint: Path) -> None:
+        """Refuse to go on with, or to keep, weights that are not finite.
+
+        Raises:
+            UserError: names the step, the weights and the last good checkpoint.
+        """
+        for name, value in {**self._networks(), **self._average()}.items():
+            if not value.isfinite().all():
+                saved = (
+                    f"last good checkpoint: {checkpoint}" if checkpoint.is_file() else "none saved"
+                )
+                raise UserError(
+                    f"step {self.step}: the update made {name} not finite ({saved});"
+                    " lower train.learning_rate or set train.clip_norm"
+                )
 
     def load(self, path: Path) -> None:
         """Go on where a state of the same method was saved.
@@ -114,59 +125,16 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
     Args:
         facts: configuration and digests of the data, as JSON can hold them.
 
-    Adds the source of every module of this project that is loaded, and the versions of torch and
-    the processor's instruction set.
+    Adds the source of every module of this project that is loaded, the versions of the libraries
+    that are, and the processor's instruction set.
     """
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(sys.modules):
         if name.startswith("pipeline.") and not name.startswith(PLUMBING):
             digest.update(inspect.getsource(sys.modules[name]).encode())
-    digest.update(f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}".encode())
+    versions = [f"{name} {version(name)}" for name in LIBRARIES if name in sys.modules]
+    digest.update(" ".join([*versions, torch.backends.cpu.get_cpu_capability()]).encode())
     return digest.hexdigest()[:16]
-
-
-class Checkpoint:
-    """The one checkpoint of a training, in a folder that one process holds within the block."""
-
-    def __init__(self, name: str, holds: bool = True) -> None:
-        """Lock the folder of that name; a follower of the process that ``holds`` it only reads.
-
-        Raises:
-            UserError: another process is training the same thing.
-        """
-        root = Path(os.environ.get(CHECKPOINTS_VARIABLE, ".checkpoints"))
-        self.folder = root / name
-        self.path = self.folder / STATE_FILE
-        self._lock: IO[str] | None = None
-        if holds:
-            self._lock = self._held()
-
-    def _held(self) -> IO[str]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = (self.folder / "lock").open("a+")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise UserError(
-                f"{self.folder}: process {lock.read().strip() or 'unknown'} is training"
-                " this already; wait for it or stop it"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        return lock
-
-    def __enter__(self) -> "Checkpoint":
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        if self._lock is not None:
-            self._lock.close()
-
-    def remove(self) -> None:
-        """Delete the folder: the training is finished and its results are written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,0 +1,101 @@
+"""Where a training goes on after being stopped: one folder each, held by one process.
+
+Checkpoints lie outside DVC's outputs, because DVC deletes outputs before a run. A finished one
+stays until DVC has the result: if all is killed before, the result is written again at once.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.paths import STATE_FILE
+
+CHECKPOINTS_VARIABLE = "PIPELINE_CHECKPOINTS"
+"""Environment variable: another folder for checkpoints, for runs in temporary copies."""
+FINISHED = "finished"
+"""File in a finished training's folder: the MD5 of its result, as DVC notes it in dvc.lock."""
+
+
+class Checkpoint:
+    """The one checkpoint of a training, which one process holds within the block."""
+
+    def __init__(self, name: str, results: Path, holds: bool = True) -> None:
+        """Lock the checkpoint of that name and the folder of the results.
+
+        A follower of the process that ``holds`` them only reads.
+
+        Raises:
+            UserError: another process is training the same thing, or writes to the same folder.
+        """
+        root = checkpoints_folder()
+        self.folder = root / name
+        self.path = self.folder / STATE_FILE
+        place = hashlib.sha256(str(results.absolute()).encode()).hexdigest()[:16]
+        self._locks = [self.folder / "lock", root / f"{place}.lock"] if holds else []
+        self._held: list[IO[str]] = []
+        for path, what in zip(self._locks, (self.folder, results), strict=False):
+            self._held.append(_hold(path, what))
+
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        if self._locks:
+            self._locks[1].unlink(missing_ok=True)
+        for file in self._held:
+            file.close()
+
+    def finish(self, result: Path) -> None:
+        """The result is written: keep the checkpoint until DVC has it, without DVC delete it."""
+        if "DVC_ROOT" not in os.environ:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        with result.open("rb") as file:
+            write_text(self.folder / FINISHED, hashlib.file_digest(file, "md5").hexdigest())
+
+
+def checkpoints_folder() -> Path:
+    """Return the folder of all checkpoints."""
+    return Path(os.environ.get(CHECKPOINTS_VARIABLE, ".checkpoints"))
+
+
+def forget_finished() -> None:
+    """Delete the checkpoints of all trainings whose results are in dvc.lock."""
+    finished = list(checkpoints_folder().glob(f"*/{FINISHED}"))
+    lock = Path("dvc.lock")
+    if not finished or not lock.is_file():
+        return
+    kept_by_dvc = lock.read_text(encoding="utf-8", errors="replace")
+    for note in finished:
+        with contextlib.suppress(FileNotFoundError):  # another stage was faster
+            if note.read_text(encoding="utf-8") in kept_by_dvc:
+                shutil.rmtree(note.parent, ignore_errors=True)
+
+
+def _hold(path: Path, what: Path) -> IO[str]:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise UserError(
+                f"{what}: process {lock.read().strip() or 'unknown'} is training this already;"
+                " wait for it or stop it"
+            ) from None
+        with contextlib.suppress(FileNotFoundError):
+            # else its last holder has deleted it meanwhile: nobody else would find it locked
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                break
+        lock.close()
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
