@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.config.restorers import UNet
 from pipeline.files import sha256_of
 from pipeline.models.build import build_restorer
-from tests.workspace import Workspace, clone, make_origin, stages_run
+from tests.workspace import Workspace, clone, copy, make_origin, stages_run
 
 pytestmark = pytest.mark.graph
 
@@ -230,6 +230,18 @@ def test_the_baselines_stand_side_by_side(again: Workspace) -> None:
     assert "target_supervised: trained on the truth" in page
     costs = (again.folder / "reports" / "cost.md").read_text()
     assert "Parameters thrown away" in costs
+
+
+def test_a_stage_of_two_processes_ends_as_one(pretrained: Workspace, tmp_path: Path) -> None:
+    """Both leave the last barrier at once; one of them writes what the stage took."""
+    workspace = copy(pretrained, tmp_path / "two")
+    workspace.succeed("python", "-m", "pipeline.compose", "train.devices=2")
+    workspace.succeed("dvc", "repro", "train@denoise-noise_space-0")
+    record = json.loads(
+        (workspace.folder / "logs" / "costs" / "train@denoise-noise_space-0.json").read_text()
+    )
+    assert record["wall_s"] > 0
+    assert not list(workspace.folder.glob("logs/costs/.*"))
 
 
 def test_own_photographs_by_overrides_alone(again: Workspace, tmp_path: Path) -> None:
