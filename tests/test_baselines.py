@@ -198,6 +198,18 @@ def test_a_restorer_of_one_size_gives_its_last_features() -> None:
         Bottleneck(nn.Identity())
 
 
+def test_what_does_not_grow_with_the_image_is_no_feature_map() -> None:
+    """Pooled to one place it is a feature of the whole image, as in channel attention."""
+    layers = [nn.Conv2d(3, 5, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Conv2d(5, 4, 1)]
+    place = Bottleneck(nn.Sequential(*layers))
+    assert (place.name, place.channels, place.factor) == ("0", 5, 1)
+
+
+def test_a_restorer_that_takes_no_probe_is_told() -> None:
+    with pytest.raises(UserError, match=r"Conv2d: an image of 64x64 pixels.* ended with: "):
+        Bottleneck(nn.Conv2d(4, 3, 1))
+
+
 # DANN: the sign of the reversal
 
 

@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.adaptation import Progress, build_adaptation
+from pipeline.adaptation.bottleneck import Bottleneck
+from pipeline.batches import Batch
 from pipeline.compose import CONF
 from pipeline.config import Restorer
 from pipeline.config.checks import ConfigError, build
@@ -23,12 +26,12 @@ from pipeline.config.learning import Evaluate
 from pipeline.dry_run import write_stand_ins
 from pipeline.errors import UserError
 from pipeline.export import export_onnx
-from pipeline.models.build import build_restorer, giga_macs, parameter_count
+from pipeline.models.build import build_restorer, giga_macs, parameter_count, skeleton
 from pipeline.models.weights import save_tensors
 from pipeline.paths import MODEL_FILE, STATE_FILE
 from pipeline.restoration import load_model, load_network, restore
 from pipeline.training.loop import train
-from tests.training_job import NOISE_SPACE, TRAIN, VANILLA, job
+from tests.training_job import BASELINES, NOISE_SPACE, TRAIN, VANILLA, job
 
 ROOT = Path(__file__).parent.parent
 SMALL: dict[str, dict[str, Any]] = {
@@ -152,6 +155,46 @@ def test_a_file_that_names_a_huge_network_is_refused_without_making_it(
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "weights of another network" in done.stdout, done.stderr
+
+
+BOTTLENECKS = {
+    "unet_tiny": ("down_path.2", 32, 4),
+    "unet_small": ("down_path.2", 96, 4),
+    "unet_medium": ("down_path.3", 384, 8),
+    "unet_base": ("down_path.3", 512, 8),
+    "dncnn": ("model.37", 64, 1),
+    "nafnet": ("middle_blks", 512, 16),
+    "swinir": ("conv_after_body", 180, 1),
+    "uformer_tiny": ("conv", 256, 16),
+    "uformer_small": ("conv", 512, 16),
+    "uformer_base": ("conv", 512, 16),
+    "restormer": ("latent", 384, 8),
+}
+"""Where the feature-space methods read: the module, its channels, how much smaller it is."""
+
+
+@pytest.mark.parametrize("choice", sorted(path.stem for path in (CONF / "restorer").iterdir()))
+def test_the_bottleneck_lies_between_encoder_and_decoder(choice: str) -> None:
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "restorer" / f"{choice}.yaml"))
+    place = Bottleneck(skeleton(build(Restorer, values, "restorer")))
+    assert (place.name, place.channels, place.factor) == BOTTLENECKS[choice]
+
+
+@pytest.mark.parametrize("method", ["dann", "dsn", "cycada"])
+def test_its_features_are_aligned(name: str, method: str, network: torch.nn.Module) -> None:
+    """At two sizes, the features a map that grows with the image, all weights with a gradient."""
+    adaptation = build_adaptation(network, BASELINES[method])
+    place = adaptation.bottleneck
+    for side in (32, 64):
+        clean, synthetic, real = torch.rand(3, 2, 3, side, side)
+        restored, features = place.read(network, real)
+        torch.testing.assert_close(restored, network(real))
+        assert features.shape == (2, place.channels, side // place.factor, side // place.factor)
+        terms = adaptation(Batch(synthetic, clean, real), None, Progress(1, 0, 0.5))
+        adaptation.zero_grad()
+        terms["total"].backward()
+        weights = adaptation.named_parameters()
+        assert [key for key, value in weights if value.grad is None] == []
 
 
 @pytest.mark.parametrize(

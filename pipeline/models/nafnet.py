@@ -11,10 +11,12 @@ from pipeline.config.restorers import NAFNet as Settings
 
 def build(settings: Settings) -> nn.Module:
     """Return the network."""
-    network: nn.Module = NAFNet(
+    network = NAFNet(
         width=settings.channels,
         enc_blk_nums=list(settings.encoder_blocks),
         middle_blk_num=settings.middle_blocks,
         dec_blk_nums=list(settings.decoder_blocks),
     )
-    return network
+    network.bottleneck = "middle_blks"
+    restorer: nn.Module = network
+    return restorer

@@ -11,7 +11,7 @@ from pipeline.config.restorers import Restormer as Settings
 
 def build(settings: Settings) -> nn.Module:
     """Return the network."""
-    network: nn.Module = Restormer(
+    network = Restormer(
         dim=settings.channels,
         num_blocks=settings.blocks,
         num_refinement_blocks=settings.refinement_blocks,
@@ -20,4 +20,6 @@ def build(settings: Settings) -> nn.Module:
         LayerNorm_type="WithBias",
         pretrained=None,
     )
-    return network
+    network.bottleneck = "latent"
+    restorer: nn.Module = network
+    return restorer

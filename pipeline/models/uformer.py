@@ -27,6 +27,8 @@ def build(settings: Settings) -> nn.Module:
 class Uformer(SquareUformer):  # type: ignore[misc]
     """The library's network for any height and width that are multiples of its factor."""
 
+    bottleneck = "conv"  # the level between encoder and decoder; its tokens are those of a square
+
     def forward(self, degraded: Tensor) -> Tensor:
         """Return the restored images, (batch, 3, height, width) like the degraded ones."""
         height, width = degraded.shape[2:]
