@@ -162,6 +162,24 @@ def test_the_baselines_stand_beside_the_method(tmp_path: Path) -> None:
     assert params.train == composed(tmp_path).train
 
 
+def test_the_baselines_networks_grow_with_the_preset(tmp_path: Path) -> None:
+    """Blocks of PixelDA and CycleGAN; multiplications a block and pixel as theirs, 9 x 2 x 4096."""
+    chosen = "methods=[dann,dsn,pixel_da,cycada]"
+    demo, tiny, paper, one = (
+        composed(tmp_path, f"preset={preset}", chosen).methods
+        for preset in ("demo", "tiny", "paper", "one_gpu")
+    )
+    assert demo == tiny and paper == one
+    for name in ("dann", "dsn", "pixel_da", "cycada"):
+        assert (demo[name].learning_rate_factor, paper[name].learning_rate_factor) == (2, 1)
+    for name in ("dann", "dsn"):
+        assert (demo[name].channels, paper[name].channels) == (64, 512)
+    for name in ("pixel_da", "cycada"):
+        assert (demo[name].channels, demo[name].blocks) == (32, 2)
+        assert (paper[name].channels, paper[name].blocks) == (128, 6)
+        assert paper[name].channels ** 2 / 2**2 == 64**2 == 256**2 / 4**2
+
+
 @pytest.mark.parametrize(
     ("method", "overrides", "message"),
     [

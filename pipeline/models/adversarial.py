@@ -77,8 +77,8 @@ class Generator(nn.Module):
     """Turn degraded images of one domain into such of another: x + R(x), at first x itself.
 
     Works at half the size (pixel unshuffle) with residual blocks of two 3x3 convolutions. It sees
-    10 pixels and 8 more with each block: enough for noise, streaks and blur, too little to move
-    the content.
+    10 pixels and 8 more with each block, so 26 in the demo and 58 at the paper's size: enough for
+    noise, streaks and blur. That the content stays is the task of losses, see the methods.
     """
 
     def __init__(self, channels: int, blocks: int, noise_channels: int = 0) -> None:
