@@ -70,7 +70,11 @@ def learn(
 ) -> tuple[Any, list[dict[str, float]]]:
     """Train as the engine does: one loss, one gradient, all networks at once."""
     adaptation = build_adaptation(restorer or TwoLayers(), method)
-    optimizer = torch.optim.Adam(adaptation.parameters(), rate)
+    extra = [v for k, v in adaptation.named_parameters() if not k.startswith("restorer.")]
+    optimizer = torch.optim.Adam(adaptation.restorer.parameters(), rate)
+    if extra:
+        betas = (getattr(adaptation, "momentum", 0.9), 0.999)
+        optimizer.add_param_group({"params": extra, "betas": betas})
     generator = torch.Generator().manual_seed(0)
     log = []
     for step in range(steps):

@@ -324,6 +324,26 @@ def test_clipping_bounds_every_networks_gradient(
     assert max(norms) <= 0.01 * (1 + 1e-4)
 
 
+@pytest.mark.parametrize("name", ["noise_space", *BASELINES])
+def test_networks_that_play_against_each_other_have_less_momentum(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As PixelDA and CycleGAN are trained; the restorer's Adam is the same with every method."""
+    betas = []
+    made = torch.optim.Adam.__init__
+
+    def init(self: torch.optim.Adam, *given: Any, **named: Any) -> None:
+        betas.append(named["betas"])
+        made(self, *given, **named)
+
+    monkeypatch.setattr(torch.optim.Adam, "__init__", init)
+    method = {"noise_space": NOISE_SPACE, **BASELINES}[name]
+    train(job(images, tmp_path / name, method, train=replace(TRAIN, steps=4), last_step=4))
+    restorer, *others = betas
+    assert restorer == (0.9, 0.999)
+    assert set(others) <= {(0.5 if name in ("pixel_da", "cycada") else 0.9, 0.999)}
+
+
 @pytest.mark.parametrize("method", [VANILLA, replace(NOISE_SPACE, **EVEN)])
 def test_a_compiled_training_has_the_same_names_and_nearly_the_same_weights(
     images: Path, tmp_path: Path, method: TrainedMethod

@@ -63,8 +63,8 @@ NOISE_SPACE = NoiseSpace(
 BASELINES: dict[str, Baseline] = {
     "dann": Dann("dann", "pretrained", weight=0.1, channels=4, learning_rate_factor=2.0),
     "dsn": Dsn("dsn", "pretrained", 0.01, 0.05, 0.025, channels=4, learning_rate_factor=2.0),
-    "pixel_da": PixelDa("pixel_da", "pretrained", 0.1, 1.0, 1.0, 4, 1, 2.0),
-    "cycada": CyCada("cycada", "pretrained", 1.0, 10.0, 5.0, 0.1, 4, 1, 2.0),
+    "pixel_da": PixelDa("pixel_da", "pretrained", 0.1, 1.0, 1.0, 4, 1, 2.0, 0.5),
+    "cycada": CyCada("cycada", "pretrained", 1.0, 10.0, 5.0, 0.1, 4, 1, 2.0, 0.5),
     "neighbor2neighbor": Neighbor2Neighbor("neighbor2neighbor", "pretrained", weight=2.0),
     "ap_bsn": ApBsn("ap_bsn", "pretrained", stride=2),
     "target_supervised": TargetSupervised("target_supervised", "pretrained"),

@@ -5,7 +5,8 @@ built from ``(restorer, settings)`` and
 
 * holds its networks as children, the restorer as ``restorer``;
 * names the other children in ``learning_rate_factors()``, each with its learning rate as a multiple
-  of the restorer's;
+  of the restorer's; their Adam has beta1 ``momentum`` where the method has such an attribute, else
+  the restorer's;
 * names in ``wants`` what batches must hold besides both domains: ``unpaired`` clean images, or the
   ``truth`` of the real ones (for upper bounds alone);
 * makes the random draws of one step in ``draw(generator, shape)``, an object with ``part(slice)``

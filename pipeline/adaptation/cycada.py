@@ -19,6 +19,7 @@ restorer alone, as in the paper's stages, here all at once so that every method 
 updates. The semantic consistency (equation 4) asks a fixed classifier whether the content was kept;
 its place takes the identity term L_idt (Zhu et al., section 5.2), and generators that only add
 a residual. The weights 1, 10 and 5 are those of Zhu et al.; the reversed gradient has DANN's 0.01.
+beta1 of Adam is 0.5 for all networks but the restorer, as in the code of Zhu et al.
 """
 
 from typing import Any
@@ -50,6 +51,7 @@ class Adaptation(nn.Module):
     def __init__(self, restorer: nn.Module, settings: CyCada) -> None:
         super().__init__()
         self.settings = settings
+        self.momentum = settings.momentum
         self.restorer = restorer
         self.bottleneck = Bottleneck(restorer)
         self.to_real = Generator(settings.channels, settings.blocks)

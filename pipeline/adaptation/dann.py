@@ -18,7 +18,8 @@ restorer's bottleneck, where a place stands for the largest part of the image; t
 judges each place, since a degradation is everywhere and scenes differ anyway. The default weight
 is 0.01 where the paper's is 1: at the demo's pretrained restorer, whose features are small, the
 gradient of L_d by the encoder's weights is about 100 times that of L_res (norms 4 and 0.04).
-With 0.01 both pull alike.
+With 0.01 both pull alike. The classifier's Adam has the restorer's betas: beta1 0.9 is the momentum
+that the paper trains with.
 """
 
 from typing import Any

@@ -19,7 +19,9 @@ brightness freely and the texture at a price; L_i, not in the paper, keeps what 
 it is (Zhu et al. 2017, section 5.2). z is a map of noise beside the image, since degradations are
 random at each pixel; in the paper it is one vector an image. The paper tunes its weights for each
 data set; the defaults are 0.1 for L_g, a cross-entropy near 0.7 where L_t is near 0.03, and 1 for
-the two that hold the picture.
+the two that hold the picture. beta1 of Adam is 0.5 for generator and discriminator, as
+for adversarial networks since Radford et al. 2016: with 0.9 each follows where the other was. The
+restorer keeps its own.
 """
 
 from dataclasses import dataclass
@@ -69,6 +71,7 @@ class Adaptation(nn.Module):
     def __init__(self, restorer: nn.Module, settings: PixelDa) -> None:
         super().__init__()
         self.settings = settings
+        self.momentum = settings.momentum
         self.restorer = restorer
         self.generator = Generator(settings.channels, settings.blocks, NOISE_CHANNELS)
         self.discriminator = Discriminator(settings.channels)

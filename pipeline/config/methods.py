@@ -9,6 +9,7 @@ Start = Literal["pretrained", "scratch"]
 Weight = Annotated[float, Setting(low=0, high=1000, unit="factor of a loss")]
 Channels = Annotated[int, Setting(low=1, high=4096, unit="width of the extra networks")]
 Blocks = Annotated[int, Setting(low=1, high=64, unit="residual blocks of a generator")]
+Momentum = Annotated[float, Setting(low=0, high=0.999, unit="beta1 of the extra networks' Adam")]
 RateFactor = Annotated[float, Setting(low=0, high=1000, unit="of the restorer's learning rate")]
 
 
@@ -48,6 +49,7 @@ class PixelDa:
     channels: Channels
     blocks: Blocks
     learning_rate_factor: RateFactor
+    momentum: Momentum
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class CyCada:
     channels: Channels
     blocks: Blocks
     learning_rate_factor: RateFactor
+    momentum: Momentum
 
 
 @dataclass(frozen=True)

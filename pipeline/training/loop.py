@@ -110,9 +110,15 @@ def train(job: Job) -> None:
     base_rate = settings.learning_rate * job.learning_rate_factor
     rate_factors = {"restorer": 1.0, **adaptation.learning_rate_factors()}
     networks = {name: getattr(adaptation, name) for name in rate_factors}
+    # networks that play against each other want less momentum than the restorer: a method says so
+    beta1, beta2 = settings.adam_betas
+    extra_betas = (getattr(adaptation, "momentum", beta1), beta2)
     optimizers: dict[str, torch.optim.Optimizer] = {
         name: torch.optim.Adam(
-            network.parameters(), base_rate, betas=settings.adam_betas, fused=True
+            network.parameters(),
+            base_rate,
+            betas=settings.adam_betas if name == "restorer" else extra_betas,
+            fused=True,
         )
         for name, network in networks.items()
     }
