@@ -214,7 +214,7 @@ def test_a_restorer_that_takes_no_probe_is_told() -> None:
         Bottleneck(nn.Conv2d(4, 3, 1))
 
 
-# DANN: the sign of the reversal
+# The sign of the reversal
 
 
 def test_dann_descends_for_the_classifier_and_ascends_for_the_restorer() -> None:
@@ -237,6 +237,43 @@ def test_dann_descends_for_the_classifier_and_ascends_for_the_restorer() -> None
     for weight, gradient in zip(weights[1:], of_domain[1:], strict=True):
         torch.testing.assert_close(weight.grad, gradient)
     torch.testing.assert_close(terms["domain"], domain)
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"), [("dsn", "similarity_weight"), ("cycada", "feature_weight")]
+)
+def test_the_reversal_within_a_larger_loss(name: str, weight: str) -> None:
+    """Against gradients by hand: the domain loss ascends for the restorer, by its weight alone."""
+    gradients = {}
+    for strength in (0.0, 0.3):
+        torch.manual_seed(1)
+        method = replace(BASELINES[name], **{weight: strength})
+        adaptation = build_adaptation(TwoLayers(), method).eval()
+        batch = brighter()
+        adaptation(batch, None, HALFWAY)["total"].backward()
+        gradients[strength] = {key: v.grad for key, v in adaptation.named_parameters()}
+
+    place, restorer = adaptation.bottleneck, adaptation.restorer
+    # a new generator changes nothing, so CyCADA's made images are the synthetic ones
+    _, synthetic = place.read(restorer, batch.synthetic)
+    _, real = place.read(restorer, batch.real)
+    domain = told_apart(adaptation.classifier(synthetic), adaptation.classifier(real))
+    of_domain = dict(
+        zip(
+            gradients[0.0],
+            torch.autograd.grad(domain, list(adaptation.parameters()), allow_unused=True),
+            strict=True,
+        )
+    )
+    for key, gradient in of_domain.items():
+        before, after = gradients[0.0][key], gradients[0.3][key]
+        if key.startswith("restorer.features"):
+            torch.testing.assert_close(after - before, -0.3 * rising(0.5) * gradient)
+            assert (after - before).abs().max() > 1e-5
+        else:
+            assert torch.equal(after, before), "nobody else feels the weight"
+        if key.startswith("classifier"):
+            torch.testing.assert_close(after, gradient)  # and it descends itself
 
 
 def test_dann_hides_the_domain() -> None:
@@ -286,6 +323,47 @@ def test_pixel_da_makes_what_the_real_domain_looks_like() -> None:
     assert (made - batch.synthetic).mean().item() == pytest.approx(SHIFT, abs=0.07)
     assert last(log, "domain") > 0.5, "the discriminator is near guessing"
     assert (made - batch.synthetic).std() < 0.1, "the picture was kept"
+
+
+def test_pixel_da_keeps_the_picture_by_content_and_identity() -> None:
+    """Real images are flat: to look like them, a generator that may do so wipes out the picture."""
+
+    def flat() -> Batch:
+        clean = 0.4 + 0.2 * torch.randn(4, 3, SIZE, SIZE)
+        return Batch(clean, clean, 0.4 + 0.01 * torch.randn(4, 3, SIZE, SIZE))
+
+    method = replace(BASELINES["pixel_da"], channels=16, adversarial_weight=1.0)
+    lost = {}
+    for weight in (0.0, 10.0):
+        torch.manual_seed(0)
+        chosen = replace(method, content_weight=weight, identity_weight=weight)
+        adaptation, _ = learn(chosen, 200, flat)
+        batch = flat()
+        made = adaptation.generator(batch.synthetic, torch.randn(batch.real.shape))
+        lost[weight] = pairwise_squared_error(made, batch.synthetic).item() / 0.2**2
+    assert lost[0.0] > 0.08, "of the variance of the picture"
+    assert lost[10.0] < 0.02
+
+
+def test_content_and_identity_of_pixel_da_by_hand() -> None:
+    """With a generator that changes something: each term, and the share of each in the sum."""
+    weights = {"content_weight": 3.0, "identity_weight": 5.0, "adversarial_weight": 0.0}
+    adaptation = build_adaptation(TwoLayers(), replace(BASELINES["pixel_da"], **weights)).eval()
+    nn.init.normal_(adaptation.generator.last.weight, std=0.1)
+    batch = brighter()
+    draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
+    terms = adaptation(batch, draws, HALFWAY)
+    made, kept = (
+        adaptation.generator(images, draws.noise) for images in (batch.synthetic, batch.real)
+    )
+    change = (made - batch.synthetic).flatten(1)
+    content = ((change**2).mean(1) - change.mean(1) ** 2).mean()
+    identity = (kept - batch.real).abs().mean()
+    assert content > 1e-4 and identity > 1e-3
+    torch.testing.assert_close(terms["content"], content)
+    torch.testing.assert_close(terms["identity"], identity)
+    rest = (terms["restoration"] + terms["restoration_made"]) / 2 + terms["domain"]
+    torch.testing.assert_close(terms["total"], rest + 3 * content + 5 * identity)
 
 
 def test_cycada_finds_both_ways_and_the_cycle_closes() -> None:
@@ -349,6 +427,40 @@ def test_neighbor2neighbor_loss_by_hand() -> None:
     first, second = neighbours(batch.real, draws.choice)
     torch.testing.assert_close(terms["reconstruction"], F.mse_loss(first, second))
     assert terms["regularization"].item() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+def test_the_regularization_of_neighbor2neighbor_by_hand(weight: float) -> None:
+    """F(x) = w x + v x(one to the right): loss and gradient, equations 9, 10; F(x) is fixed."""
+
+    class Mix(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.share = nn.Parameter(torch.tensor([0.7, 0.2]))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.share[0] * images + self.share[1] * images.roll(1, 3)
+
+    method = replace(BASELINES["neighbor2neighbor"], weight=weight)
+    adaptation = build_adaptation(Mix(), method)
+    batch = brighter()
+    draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
+    terms = adaptation(batch, draws, HALFWAY)
+    terms["total"].backward()
+
+    first, second = (part.double() for part in neighbours(batch.real, draws.choice))
+    whole = 0.7 * batch.real.double() + 0.2 * batch.real.double().roll(1, 3)
+    whole_first, whole_second = neighbours(whole, draws.choice)
+    moved = first.roll(1, 3)
+    d = 0.7 * first + 0.2 * moved - second
+    e = d - (whole_first - whole_second)
+    expected = (d**2).mean() + 0.5 * weight * (e**2).mean()
+    assert terms["regularization"].item() == pytest.approx((e**2).mean().item(), rel=1e-4)
+    assert terms["regularization"].item() > 1e-3
+    assert terms["total"].item() == pytest.approx(expected.item(), rel=1e-4)
+    # d total / d w: F(x) takes no part, or (x first - x second) would be subtracted from its factor
+    slope = [2 * ((d + 0.5 * weight * e) * seen).mean().item() for seen in (first, moved)]
+    assert adaptation.restorer.share.grad.tolist() == pytest.approx(slope, rel=1e-3)
 
 
 def test_downsampling_parts_neighbours() -> None:
