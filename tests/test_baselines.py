@@ -463,6 +463,22 @@ def test_the_regularization_of_neighbor2neighbor_by_hand(weight: float) -> None:
     assert adaptation.restorer.share.grad.tolist() == pytest.approx(slope, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["neighbor2neighbor", "ap_bsn", "target_supervised"])
+def test_what_is_only_looked_at_costs_no_pass(name: str) -> None:
+    """L_res on synthetic pairs takes part in no loss: it is there where a row of the log ends."""
+    passes = []
+    adaptation = build_adaptation(TwoLayers(), BASELINES[name])
+    adaptation.restorer.register_forward_hook(lambda *given: passes.append(1))
+    batch = brighter()
+    draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
+    shown = adaptation(batch, draws, HALFWAY)
+    with_log = len(passes)
+    silent = adaptation(batch, draws, replace(HALFWAY, logged=False))
+    assert len(passes) == 2 * with_log - 1
+    assert shown.keys() - silent.keys() == {"restoration"}
+    assert torch.equal(shown["total"], silent["total"])
+
+
 def test_downsampling_parts_neighbours() -> None:
     places = torch.arange(2 * 8 * 12).view(2, 1, 8, 12)
     parts = downsample(places, 4)

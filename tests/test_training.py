@@ -577,6 +577,17 @@ def test_log_rows_are_interval_means_and_name_the_counters(images: Path, tmp_pat
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_row_of_the_log_has_the_restoration_loss(
+    images: Path, tmp_path: Path, name: str
+) -> None:
+    """DVC's plots draw it for every method, also for those that do not learn from it."""
+    train(job(images, tmp_path / name, BASELINES[name]))
+    rows = list(csv.DictReader((tmp_path / name / LOG_FILE).open()))
+    assert [row["step"] for row in rows] == ["2", "4", "6", "7"]
+    assert all(float(row["restoration"]) > 0 for row in rows)
+
+
 def test_seeds_differ_and_repeat(images: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         train(job(images, tmp_path / name, VANILLA, seed=seed))

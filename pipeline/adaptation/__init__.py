@@ -35,12 +35,14 @@ class Progress:
     """How far a method has come: restorer updates and epochs since it started.
 
     An epoch goes once through the synthetic images; its number is rounded down. ``fraction`` is the
-    part of the method's updates that is done, 0 to 1.
+    part of the method's updates that is done, 0 to 1. ``logged``: a row of the log ends here, the
+    time for terms that are looked at and not learnt from.
     """
 
     steps: int
     epochs: int
     fraction: float
+    logged: bool = True
 
 
 def build_adaptation(restorer: nn.Module, settings: TrainedMethod) -> Any:

@@ -84,8 +84,8 @@ class Adaptation(nn.Module):
         error = (self.restorer(hide(images, masked, neighbour)) - images).abs()
         # divided by the expected number: then shares of a batch add up
         blind = (error * masked).mean() / MASKED_SHARE
-        restoration = watched_restoration(self.restorer, batch)
-        return {"total": blind, "restoration": restoration, "blind": blind}
+        watched = watched_restoration(self.restorer, batch, progress)
+        return {"total": blind, "blind": blind, **watched}
 
     def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:
         """Return nothing: there is no other network."""

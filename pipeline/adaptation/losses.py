@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pipeline.adaptation import Progress
 from pipeline.batches import Batch
 
 
@@ -14,10 +15,17 @@ def charbonnier(restored: Tensor, clean: Tensor) -> Tensor:
     return ((restored - clean).square() + 1e-6).sqrt().mean()
 
 
-def watched_restoration(restorer: nn.Module, batch: Batch) -> Tensor:
-    """Return L_res on synthetic pairs without gradient: for the log of who does not learn from it.
+def watched_restoration(
+    restorer: nn.Module, batch: Batch, progress: Progress
+) -> dict[str, Tensor]:
+    """Return L_res on synthetic pairs as a term for the log, of who does not learn from it.
+
+    Without gradient, and in the last step of each row of the log alone: a pass in every step would
+    make the method look dearer than it is.
 
     To be called after the passes that are learnt from: autocast keeps the weights of the first.
     """
+    if not progress.logged:
+        return {}
     with torch.no_grad():
-        return charbonnier(restorer(batch.synthetic), batch.clean)
+        return {"restoration": charbonnier(restorer(batch.synthetic), batch.clean)}

@@ -85,9 +85,9 @@ class Adaptation(nn.Module):
         weight = self.settings.weight * progress.fraction
         return {
             "total": reconstruction + weight * regularization,
-            "restoration": watched_restoration(self.restorer, batch),
             "reconstruction": reconstruction,
             "regularization": regularization,
+            **watched_restoration(self.restorer, batch, progress),
         }
 
     def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:

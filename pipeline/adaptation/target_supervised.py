@@ -42,8 +42,8 @@ class Adaptation(nn.Module):
         supervised = charbonnier(self.restorer(batch.real), batch.truth)
         return {
             "total": supervised,
-            "restoration": watched_restoration(self.restorer, batch),
             "real_restoration": supervised,
+            **watched_restoration(self.restorer, batch, progress),
         }
 
     def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:

@@ -160,10 +160,12 @@ def train(job: Job) -> None:
             # Loss and gradients, share by share. The draws of a step are made for the whole batch
             # from (seed, step), so that an image's noise does not depend on who takes it.
             done = step - first_step
+            row_ends = step == settings.steps or step % settings.log_every_steps == 0
             progress = Progress(
                 steps=done,
                 epochs=(done - 1) * settings.batch // len(stores["synthetic"]),
                 fraction=done / (job.last_step - first_step),
+                logged=row_ends,
             )
             shape = (settings.batch, 3, settings.patch, settings.patch)
             draws = adaptation.draw(torch_generator(job.seed, "draws", step), shape)
@@ -199,7 +201,7 @@ def train(job: Job) -> None:
             # Bookkeeping: a log row at each interval, a checkpoint now and then or when told to.
             state.log.add(logged)
             stopwatch.step_done()
-            if step == settings.steps or step % settings.log_every_steps == 0:
+            if row_ends:
                 state.log.close_interval(step, step * settings.batch, base_rate * factor)
                 stopwatch.close_interval(step)
             display.update(step, state.log, stopwatch)
