@@ -180,6 +180,24 @@ def test_the_baselines_networks_grow_with_the_preset(tmp_path: Path) -> None:
         assert paper[name].channels ** 2 / 2**2 == 64**2 == 256**2 / 4**2
 
 
+def test_the_blind_spot_is_tried_on_noise_alone(tmp_path: Path) -> None:
+    for overrides in ([], ["preset=paper", "tasks=[paper_denoise]"]):
+        params = composed(tmp_path, "+experiment=self_supervised", *overrides)
+        assert list(params.tasks) == ["denoise"]
+        assert list(params.methods) == ["vanilla", "neighbor2neighbor", "ap_bsn", "noise_space"]
+
+
+def test_the_bound_is_left_out_as_the_message_says(tmp_path: Path) -> None:
+    overrides = ["+experiment=baselines", "preset=paper"]
+    with pytest.raises(UserError) as told:
+        composed(tmp_path, *overrides)
+    assert "no truth of its real training photographs" in str(told.value)
+    said = str(told.value).rsplit("leave it out: ")[-1].strip("'")
+    methods = composed(tmp_path, *overrides, said).methods
+    assert list(methods) == ["vanilla", *BASELINES[:-1], "noise_space"]
+    assert BASELINES[-1] == "target_supervised"
+
+
 @pytest.mark.parametrize(
     ("method", "overrides", "message"),
     [

@@ -215,7 +215,7 @@ def _check_baseline(params: Params, label: str, method: Method) -> None:
             if task.simulated_real is None:
                 raise ConfigError(
                     f"methods.{label}: task {name} has no truth of its real training photographs"
-                    f" (tasks.{name}.simulated_real is null); leave this method out"
+                    f" (tasks.{name}.simulated_real is null); leave it out: '~methods.{label}'"
                 )
 
 
