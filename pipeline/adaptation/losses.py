@@ -15,9 +15,7 @@ def charbonnier(restored: Tensor, clean: Tensor) -> Tensor:
     return ((restored - clean).square() + 1e-6).sqrt().mean()
 
 
-def watched_restoration(
-    restorer: nn.Module, batch: Batch, progress: Progress
-) -> dict[str, Tensor]:
+def watched_restoration(restorer: nn.Module, batch: Batch, progress: Progress) -> dict[str, Tensor]:
     """Return L_res on synthetic pairs as a term for the log, of who does not learn from it.
 
     Without gradient, and in the last step of each row of the log alone: a pass in every step would
