@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.restorers [CHOICE ...] [--side 128] [--json FILE]
 
 A choice is a file of ``pipeline/conf/restorer``; by default all. Each is measured in a process of
-its own, in the precision that trainings would choose here, on a GPU if there is one. GMACs are what
-torch's counter finds in one pass (convolutions and matrix products), halved.
+its own, in the precision that trainings would choose here, on a GPU if there is one. GMACs are
+those of 128 pixels, as in the report, whatever the side.
 """
 
 import argparse
@@ -26,7 +26,7 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class RestorerCost:
-    """Of one image of ``side`` pixels; memory is of the process on a CPU, else of the GPU."""
+    """Of one image of ``side`` pixels, ``gmacs`` of 128; memory is the process's or the GPU's."""
 
     parameters: int
     gmacs: float
@@ -48,7 +48,7 @@ def main() -> None:
         for choice in arguments.choices or choices
     }
     table = Table(
-        "restorer", "M parameters", f"GMACs at {arguments.side}", "trained a s", "restored a s",
+        "restorer", "M parameters", "GMACs at 128", "trained a s", "restored a s",
         "peak MiB",
     )  # fmt: skip
     for choice, cost in sorted(costs.items(), key=lambda item: item[1].gmacs):
@@ -67,12 +67,11 @@ def measure(choice: str, side: int) -> RestorerCost:
     """Return the cost of a restorer on images of ``side`` pixels, one at a time."""
     import torch
     from omegaconf import OmegaConf
-    from torch.utils.flop_counter import FlopCounterMode
 
     from pipeline.config.checks import build
     from pipeline.config.restorers import Restorer
     from pipeline.device import autocast, choose_precision, prepare_torch
-    from pipeline.models.build import build_restorer, parameter_count
+    from pipeline.models.build import build_restorer, giga_macs, parameter_count
     from pipeline.restoration import on_device
 
     prepare_torch(torch.get_num_threads())
@@ -81,8 +80,6 @@ def measure(choice: str, side: int) -> RestorerCost:
     network = on_device(build_restorer(build(Restorer, values, "restorer")))
     device = next(network.parameters()).device
     images = torch.rand(1, 3, side, side, device=device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(images)
 
     def restore() -> None:
         with torch.no_grad(), autocast(device, precision):
@@ -102,7 +99,7 @@ def measure(choice: str, side: int) -> RestorerCost:
     gpu = device.type == "cuda"
     return RestorerCost(
         parameters=parameter_count(network),
-        gmacs=counter.get_total_flops() / 2e9,
+        gmacs=giga_macs(network),
         training_images_s=1 / training,
         restoring_images_s=1 / restoring,
         peak_mib=torch.cuda.max_memory_allocated() / 2**20 if gpu else peak_mib(),

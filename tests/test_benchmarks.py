@@ -100,6 +100,7 @@ def test_evaluation_gives_the_same_numbers_every_way(
 def test_a_restorer_is_measured() -> None:
     cost = restorers.measure("unet_tiny", 32)
     assert cost.parameters == 32_875
+    assert cost.gmacs == restorers.measure("unet_tiny", 64).gmacs, "of 128 pixels, as in the report"
     assert cost.gmacs > 0 and cost.training_images_s > 0 and cost.restoring_images_s > 0
 
 
