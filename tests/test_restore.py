@@ -401,14 +401,22 @@ def test_each_hostile_file_is_one_line_and_the_rest_goes_on(desk: Desk) -> None:
         (desk.folder / "in" / name).write_bytes(content)
     desk.add("in/good.png", smooth(8, 8))
     desk.add("in/zz good.jpg", smooth(8, 8))
-    lines = desk.run("in", "nowhere.png", "none/*.png", status=1).splitlines()
+    for pipe in ("in/pipe.png", "fifo"):
+        os.mkfifo(pipe)
+    (desk.folder / "in" / "linked.png").symlink_to(desk.folder / "fifo")
+    others = ("in/pipe.png", "in/linked.png", "fifo", "/dev/zero")
+    given = ("in", "fifo", "/dev/zero", "nowhere.png", "none/*.png")
+    lines = desk.run(*given, status=1).splitlines()
+    for name in others:
+        assert f"error: {name}: not a regular file; expected an image" in lines
     for name, (_, message) in HOSTILE.items():
         (line,) = (line for line in lines if line.startswith(f"error: in/{name}: "))
         assert message in line
     assert "error: nowhere.png: no such file or folder" in lines
     assert any(line.startswith("error: none/*.png: no image found") for line in lines)
-    assert len(lines) == len(HOSTILE) + 2
-    assert desk.summary.startswith("2 restored") and f"{len(HOSTILE) + 2} failed" in desk.summary
+    failed = len(HOSTILE) + len(others) + 2
+    assert len(lines) == failed
+    assert desk.summary.startswith("2 restored") and f"{failed} failed" in desk.summary
     assert sorted(path.name for path in desk.out.iterdir()) == ["good.png", "zz good.jpg"]
 
 
