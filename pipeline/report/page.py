@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.config import Params
+from pipeline.config import PARAMS_FILE, Params
 from pipeline.files import replacing, write_text
 from pipeline.paths import PER_IMAGE_FILE, TABLES
 from pipeline.report.collect import DataSet, TaskResults, collect, released
@@ -28,7 +28,13 @@ from pipeline.report.headline import (
     published_table,
 )
 from pipeline.report.per_image import per_image_csv
-from pipeline.report.provenance import Code, code_state, protocols_used, provenance
+from pipeline.report.provenance import (
+    Code,
+    code_state,
+    protocols_used,
+    provenance,
+    rebuild_command,
+)
 from pipeline.report.published import PAPER
 from pipeline.report.restorers import commands_table, restorer_table
 from pipeline.report.scaling import scaling
@@ -89,7 +95,10 @@ def write_report(params: Params, folder: Path) -> None:
     context = _context(params, results, code, parts)
     _write_json(folder / "summary.json", summary_rows(params, results, code))
     _write_figures(folder / FIGURES, parts, context["scaling"])
-    _write_tables(folder / TABLES, _all_tables(context), per_image_csv(params, results))
+    beside = {PER_IMAGE_FILE: per_image_csv(params, results)}
+    if code.params_modified:
+        beside[PARAMS_FILE.name] = PARAMS_FILE.read_text(encoding="utf-8")
+    _write_tables(folder / TABLES, _all_tables(context), beside)
     for ending in ("md", "html"):
         _write_page(folder / f"report.{ending}", f"report.{ending}", context)
     cost = write_cost(params, folder)
@@ -175,6 +184,7 @@ def _context(
         "released": released(params),
         "simulated": simulated,
         "code": code,
+        "rebuild": rebuild_command(code),
         "provenance": text_table("What the numbers were made with", ("What", "Value"), facts),
         "protocols": protocols_used(results),
     }
@@ -191,8 +201,8 @@ def _write_figures(folder: Path, parts: list[TaskPart], scaling: Picture | None)
         stale.unlink()
 
 
-def _write_tables(folder: Path, tables: dict[str, Table], per_image: str) -> None:
-    texts = {PER_IMAGE_FILE: per_image}
+def _write_tables(folder: Path, tables: dict[str, Table], beside: dict[str, str]) -> None:
+    texts = dict(beside)
     for name, table in tables.items():
         texts[f"{name}.csv"] = to_csv(table)
         texts[f"{name}.tex"] = to_latex(table, name)
