@@ -19,7 +19,7 @@ from pipeline.report.cost import cost_record, cost_tables, method_costs, read_co
 from pipeline.report.curves import curves
 from pipeline.report.drawing import Picture
 from pipeline.report.examples import examples
-from pipeline.report.failures import failures_table, harm_table
+from pipeline.report.failures import failure_examples, failures_table, harm_table
 from pipeline.report.grids import image_grid
 from pipeline.report.headline import (
     ablation_table,
@@ -68,6 +68,8 @@ class DataSetPart:
     notes: list[str]
     grid: Picture | None
     comparisons: list[Comparison]
+    failures: list[Comparison]
+    failures_rule: str
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def _data_set_part(params: Params, data_set: DataSet, suffix: str) -> DataSetPar
         "harm": harm_table(params, data_set),
         "failures": failures_table(params, data_set),
     } if scored else {}  # fmt: skip
+    failed = failure_examples(params, data_set)
     grid_name = f"images_{data_set.task}{suffix}.png"
     return DataSetPart(
         data_set=data_set,
@@ -146,6 +149,8 @@ def _data_set_part(params: Params, data_set: DataSet, suffix: str) -> DataSetPar
         notes=notes(params, data_set) if scored else [],
         grid=image_grid(data_set.task, data_set.name, chosen, grid_name) if chosen.rows else None,
         comparisons=comparisons(params, chosen),
+        failures=comparisons(params, failed),
+        failures_rule=failed.rule,
     )
 
 
