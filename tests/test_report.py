@@ -581,8 +581,9 @@ def test_html_is_whole_and_needs_no_network(params: Params) -> None:
         assert image["alt"] and (image["src"] or "").startswith("data:image/png;base64,")
     anchors = {element.get("id") for _, element in page.elements}
     for link in page.named("a"):
-        target = link["href"] or ""
-        assert target.startswith("#") and target[1:] in anchors, "one file, no other"
+        file, _, target = (link["href"] or "").partition("#")
+        assert target in anchors, "one file, and the same with cost beside it"
+        assert file in ("", "report_with_cost.html")
 
 
 def test_simulated_data_is_called_so(params: Params) -> None:
@@ -616,6 +617,34 @@ def test_curves_tell_how_hard_the_diffusion_loss_pulls(params: Params) -> None:
     assert plain is not None
     assert (plain.width, plain.height) == (920, 340)
     assert "radient" not in plain.caption
+
+
+def test_the_whole_loss_and_the_contrast_are_drawn(params: Params) -> None:
+    plain = curves(params, collect(params)[0])
+    log = Run(TASK, "noise_space", 0).training / "log.csv"
+    first, *rows = log.read_text().splitlines()
+    lines = [f"{first},total,contrast", *(f"{row},0.6,{0.1 * n}" for n, row in enumerate(rows))]
+    write_text(log, "\n".join(lines) + "\n")
+    picture = curves(params, collect(params)[0])
+    assert plain is not None and picture is not None
+    assert "L_con" in picture.caption and "L_con" not in plain.caption
+    # a fourth panel: the legend opens a third row
+    assert (plain.height, picture.height) == (680, 1020)
+
+
+def test_timings_are_drawn_on_the_page_with_cost(params: Params) -> None:
+    write_report(params, OUT)
+    assert "Time of a step" not in (OUT / "report_with_cost.html").read_text()
+    before = (OUT / "report.html").read_bytes()
+    write_timings(Run(TASK, "vanilla", 0), (0.9, 0.8), (0.2, 0.05))
+    write_report(params, OUT)
+    assert (OUT / "report.html").read_bytes() == before
+    text = (OUT / "report_with_cost.html").read_text()
+    page = Page(text)
+    (picture,) = (i for i in page.named("img") if "Time of a step" in (i["alt"] or ""))
+    assert picture["alt"] == "Time of a step, task denoise. Last waiting for data: vanilla 5 %."
+    assert {"href": "report.html"} in page.named("a")
+    assert '<a href="report_with_cost.html#cost">' in (OUT / "report.html").read_text()
 
 
 @pytest.mark.filterwarnings("error")

@@ -17,6 +17,7 @@ collect.py reads, everything else is made from what it returns:
 * provenance.py   commit, versions, protocols
 * scaling.py      scores against the size of the restorer
 * restorers.py    parameters and multiplications, and the command behind each number
+* timings.py      seconds a step and waiting for data, drawn for the page with cost
 * cost.py         durations and memory, in files of their own because they differ from run to run
 * page.py         all of it as Markdown and HTML, from templates/
 * compare.py      two revisions or experiments side by side, a command of its own

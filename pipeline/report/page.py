@@ -47,6 +47,7 @@ from pipeline.report.tables import (
     score_table,
     text_table,
 )
+from pipeline.report.timings import timing_curves
 from pipeline.report.viewer import Comparison, comparisons
 from pipeline.report.writing import escape_markdown, to_csv, to_latex, to_markdown
 
@@ -105,7 +106,9 @@ def write_report(params: Params, folder: Path) -> None:
         _write_page(folder / f"report.{ending}", f"report.{ending}", context)
     cost = write_cost(params, folder)
     # a page of its own: it differs from run to run, the report does not
-    _write_page(folder / f"{WITH_COST}.html", "report.html", {**context, "cost": cost})
+    timings = [picture for task in params.tasks if (picture := timing_curves(params, task))]
+    context |= {"cost": cost, "timings": timings}
+    _write_page(folder / f"{WITH_COST}.html", "report.html", context)
 
 
 def write_cost(params: Params, folder: Path) -> list[Table]:
@@ -185,6 +188,7 @@ def _context(
         "scaling": scaling(params, results),
         "commands": commands_table(params, results, code),
         "cost": [],
+        "timings": [],
         "baseline": baseline(params),
         "released": released(params),
         "simulated": simulated,
