@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageCms
 
-from benchmarks import restore_large
+from benchmarks import restore_large, seams
 from pipeline.config.checks import build
 from pipeline.config.restorers import Restorer
 from pipeline.errors import UserError
@@ -666,6 +666,14 @@ def test_no_seam_shows() -> None:
     hard, _ = jumps(overlap=0)
     assert blended <= 1.5 * elsewhere + 1e-4
     assert blended < hard / 5  # the measure sees a seam where there is one
+
+
+def test_the_seam_figure(desk: Desk) -> None:
+    picture = desk.folder / "seams.png"
+    seams.main(["--model", str(desk.model), "--out", str(picture)])
+    assert "blended: at most 0.0" in desk.capsys.readouterr().out
+    assert PillowImage.open(picture).size == (1008, 276)
+    assert 0 < (ROOT / "docs" / "seams.png").stat().st_size < 200_000
 
 
 def test_memory_does_not_hold_the_whole_as_numbers(tmp_path: Path) -> None:
