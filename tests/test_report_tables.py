@@ -17,6 +17,7 @@ from pipeline.report.collect import collect
 from pipeline.report.examples import examples
 from pipeline.report.failures import failure_examples, failures_table, harm_table
 from pipeline.report.headline import ablation_table, headline_table, published_table
+from pipeline.report.main_method import main_method_table
 from pipeline.report.published import of_task, published
 from pipeline.report.tables import Cell, Table
 from pipeline.report.viewer import comparisons, difference
@@ -153,6 +154,30 @@ def test_the_ablation_in_the_papers_order(params: Params) -> None:
     assert [row[6] for row in rows] == ["+0.00", "+5.49", "+6.33", "+8.13"]
     write_report(wider, OUT)
     assert (OUT / "tables" / f"ablation_{TASK}.tex").is_file()
+
+
+def test_the_main_method_against_each_other_by_hand(params: Params) -> None:
+    assert main_method_table(params, collect(params)[0].data_sets[0]) is None
+    wider = test_report.with_methods(params, 2)
+    names = tuple("abcdef")
+    for run in test_report.runs(wider):
+        gain = {"variant_0": (2, 4, 6, 8, 10, 12), "variant_1": (3, 6, 9, 12, 15, 18)}
+        psnr = tuple(20.0 + value for value in gain.get(run.method, (0,) * 6))
+        test_report.write_scores(run, psnr, scenes=names, images=names)
+    table = main_method_table(wider, collect(wider)[0].data_sets[0])
+    rows = texts(table)
+    # six scenes of one sign: 2 / 2^6, of four tests the two of SSIM without a p-value
+    assert [[row[place] for place in (0, 1, 2, 4, 5)] for row in rows] == [
+        ["vanilla", "PSNR (dB)", "+10.50", "0.0312", "0.125"],
+        ["vanilla", "SSIM", "+0.0000", "- (fewer than 6 scenes with a difference)", "-"],
+        ["variant_0", "PSNR (dB)", "+3.50", "0.0312", "0.125"],
+        ["variant_0", "SSIM", "+0.0000", "- (fewer than 6 scenes with a difference)", "-"],
+    ]
+    assert rows[1][3] == "+0.0000 to +0.0000"
+    assert table is not None and table.caption.startswith("variant_1 minus each other method")
+    assert "corrected for the 4 tests of this table (Holm)" in table.caption
+    write_report(wider, OUT)
+    assert "corrected for these 2 tests" in (OUT / "report.html").read_text()
 
 
 # Failures

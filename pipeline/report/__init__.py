@@ -4,6 +4,7 @@ collect.py reads, everything else is made from what it returns:
 
 * summary.py      rows of summary.json, one for each task, method, seed and data set
 * tables.py       scores and paired differences as people read them
+* main_method.py the main method against each other one
 * headline.py     all results in one table, the ablation; published.csv holds the paper's numbers
 * failures.py     where a method does harm
 * per_image.py    every score of every image in one table, for other programs

@@ -27,6 +27,7 @@ from pipeline.report.headline import (
     headline_table,
     published_table,
 )
+from pipeline.report.main_method import main_method_table
 from pipeline.report.per_image import per_image_csv
 from pipeline.report.provenance import (
     Code,
@@ -140,6 +141,7 @@ def _data_set_part(params: Params, data_set: DataSet, suffix: str) -> DataSetPar
         "scores": score_table(params, data_set),
         "ablation": ablation_table(params, data_set),
         "differences": difference_table(params, data_set),
+        "main_method": main_method_table(params, data_set),
         "harm": harm_table(params, data_set),
         "failures": failures_table(params, data_set),
     } if scored else {}  # fmt: skip
