@@ -263,6 +263,19 @@ def test_latex_is_a_booktabs_table() -> None:
     )
 
 
+def test_latex_takes_no_cell_for_an_option_of_the_row_before() -> None:
+    rows = tuple((Cell(name), Cell("1")) for name in ("[a]", "*", "b"))
+    lines = to_latex(Table("x", ("n", "m"), rows), "label").splitlines()
+    assert lines[9:12] == [r"{}[a] & 1 \\", r"{}* & 1 \\", r"b & 1 \\"]
+
+
+def test_a_wide_latex_table_is_as_wide_as_the_page() -> None:
+    wide = Table("x", tuple("abcdefgh"), ((Cell("1"),) * 8,))
+    lines = to_latex(wide, "label").splitlines()
+    assert lines[0].endswith(r"\usepackage{graphicx}")
+    assert lines[5] == r"\resizebox{\textwidth}{!}{%" and lines[-2] == r"\end{tabular}}"
+
+
 def test_markdown_is_a_table() -> None:
     assert to_markdown(TABLE).splitlines() == [
         r"*50 % of a_b \& c*", "", "| Name | Kind | x (dB) |", "| --- | --- | ---: |",
