@@ -15,20 +15,18 @@ import numpy as np
 from pipeline.config.learning import Evaluate
 from pipeline.errors import UserError
 from pipeline.files import write_text
-from pipeline.images import Image, Pixels, as_float, to_uint8
-from pipeline.metrics import Score
-from pipeline.paths import FACTS_FILE, IMAGES_FILE, TABLE_FILE, Run
+from pipeline.images import Image, as_float
+from pipeline.kept_images import FAILURES, KeptImages
+from pipeline.metrics import PERFECT_PSNR, Score
+from pipeline.paths import DEGRADED, FACTS_FILE, IMAGES_FILE, TABLE_FILE, Run
 from pipeline.perceptual import SMALLEST_SIDE, Distances, load_lpips
 from pipeline.scoring import Submit, scoring
-from pipeline.store import ImageStore, Record, write_store
+from pipeline.store import ImageStore, write_store
 
 SCORES = ("psnr", "ssim", "lpips")
 MEASURED = "measured"
 """Stands in FACTS_FILE where LPIPS was measured; else the reason why not."""
 
-
-PERFECT_PSNR = 100.0
-"""Written where the restored image equals the clean one, whose PSNR is infinite."""
 
 WAITING = 4
 """Batches whose scores may be outstanding; bounds the memory."""
@@ -79,8 +77,8 @@ def evaluate(
         restore: the model, or the identity for the degraded input.
         test: store of the test images.
         protocol: name of the protocol, see ``pipeline/metrics.py``.
-        settings: ``settings.kept_images`` restored images are stored, spread evenly over the test
-            images.
+        settings: ``settings.kept_images`` restored images of each data set are stored, and the
+            failures, see ``pipeline/kept_images.py``.
         run: names the files to write.
         giga_macs: multiplications of the restorer for 128x128 pixels in 1e9, None if it has none.
 
@@ -89,22 +87,19 @@ def evaluate(
             values that are not finite.
     """
     store = ImageStore(test)
-    kept_count = min(settings.kept_images, len(store))
-    kept = set(np.linspace(0, len(store) - 1, kept_count, dtype=int).tolist())
+    # the degraded input gains nothing over itself
+    failures = FAILURES if settings.kept_images and run.method != DEGRADED else 0
+    kept = KeptImages(store, settings.kept_images, protocol, failures)
     lpips = load_lpips(settings.lpips_weights)
     rows: dict[int, ImageScore] = {}
-    records: dict[int, Record] = {}
     waiting: deque[list[Restored]] = deque()
     with scoring(settings.processes) as submit:
         for batch in batches(store, settings.batch):
             images = restore([as_float(store.image("degraded", index)) for index in batch])
             _require_finite(store, batch, images, run)
             waiting.append(_submit(store, batch, images, protocol, submit, lpips))
-            records |= {
-                index: _record(store, index, to_uint8(image))
-                for index, image in zip(batch, images, strict=True)
-                if index in kept
-            }
+            for index, image in zip(batch, images, strict=True):
+                kept.offer(index, image)
             while len(waiting) > WAITING:
                 rows |= _rows(store, waiting.popleft(), protocol)
         while waiting:
@@ -115,7 +110,7 @@ def evaluate(
         "precision": settings.precision,
         "lpips": lpips if isinstance(lpips, str) else MEASURED,
     }
-    write_store(run.evaluation / IMAGES_FILE, [records[index] for index in sorted(records)])
+    write_store(run.evaluation / IMAGES_FILE, kept.in_order())
     write_text(run.evaluation / TABLE_FILE, _table(listed))
     write_text(run.evaluation / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
     write_text(run.metrics, json.dumps(_means(listed), indent=2) + "\n")
@@ -207,18 +202,6 @@ def _rows(store: ImageStore, batch: list[Restored], protocol: str) -> dict[int, 
             done.lpips,
         )
     return rows
-
-
-def _record(store: ImageStore, index: int, restored: Pixels) -> Record:
-    height, width, _ = restored.shape
-    return Record(
-        id=store.ids[index],
-        scene=store.scenes[index],
-        data_set=store.data_sets[index],
-        height=height,
-        width=width,
-        restored=lambda: restored,
-    )
 
 
 def _table(rows: list[ImageScore]) -> str:

@@ -55,7 +55,7 @@ def test_differences_by_hand() -> None:
     found = row(table(ZERO), table(UP))
     assert found[:5] == ["denoise: set, sidd", "vanilla", "20.00", "23.50", "+3.50"]
     # all six scenes of one sign: 2 / 2^6
-    assert found[6:] == ["0.0312", "0.5000", "0.5000"]
+    assert found[6:] == ["0.0312", "0.5000", "0.5000", "+0.0000", "-", "-"]
     low, high = map(float, found[5].split(" to "))
     assert 1 <= low < 3.5 < high <= 6
 
@@ -63,7 +63,7 @@ def test_differences_by_hand() -> None:
 def test_seeds_are_averaged_image_by_image() -> None:
     """Mean of 20 and 22 over two seeds; more seeds do not count as more images."""
     found = row(table(ZERO), table(ZERO, seeds="01"))
-    assert found[2:7] == ["20.00", "21.00", "+1.00", "+1.00 to +1.00", "0.0312"]
+    assert found[2:7] == ["20.00", "21.00 ± 1.41", "+1.00", "+1.00 to +1.00", "0.0312"]
 
 
 def test_p_values_are_corrected_for_the_number_of_rows() -> None:
@@ -72,6 +72,28 @@ def test_p_values_are_corrected_for_the_number_of_rows() -> None:
 
     rows = scores_table(state("a", both(ZERO)), state("b", both(UP))).rows
     assert [row[6].text for row in rows] == ["0.0625", "0.0625"]
+
+
+def test_the_degraded_input_is_shown_and_not_tested() -> None:
+    """Among the methods it would make every p-value larger without being one."""
+
+    def both(gains: tuple[float, ...]) -> str:
+        return table(gains, method="degraded") + table(gains).removeprefix(HEADER)
+
+    scores = scores_table(state("a", both(ZERO)), state("b", both(UP)))
+    assert [row[6].text for row in scores.rows] == ["-", "0.0312"]
+    assert [row[4].text for row in scores.rows] == ["+3.50", "+3.50"]
+    assert "corrected for their number, 1 without the input" in scores.caption
+
+
+def test_lpips_and_the_difference_of_ssim() -> None:
+    def with_lpips(ssim: float, lpips: float) -> str:
+        first, *rows = table(ZERO).splitlines()
+        return "\n".join([f"{first},lpips", *(f"{row[:-3]}{ssim},{lpips}" for row in rows)]) + "\n"
+
+    assert row(with_lpips(0.5, 0.3), with_lpips(0.75, 0.2))[7:] == [
+        "0.5000", "0.7500", "+0.2500", "0.3000", "0.2000",
+    ]  # fmt: skip
 
 
 def test_protocols_are_never_compared() -> None:

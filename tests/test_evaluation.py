@@ -183,6 +183,38 @@ def test_as_many_are_kept_as_asked_for(
     assert set(np.diff(numbers)) <= {math.floor(step), math.ceil(step)}
 
 
+def test_every_data_set_keeps_its_own(tmp_path: Path, pack: Callable[..., Path]) -> None:
+    """A small one beside a large one is not thinned out."""
+    listed = [
+        {"id": f"{name}{number}", "data_set": name, "degraded": flat(1, 2, 2)}
+        for name, count in (("large", 100), ("small", 4))
+        for number in range(count)
+    ]
+    score_all(same, pack(tmp_path / "test.h5", *listed), "rgb", 4, RUN)
+    assert ImageStore(RUN.evaluation / IMAGES_FILE).ids == [
+        "large0", "large33", "large66", "large99", "small0", "small1", "small2", "small3",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_failures_are_kept_beside_them(
+    tmp_path: Path, pack: Callable[..., Path], batch: int
+) -> None:
+    """Restored images are all 10 from the truth: the nearer one was before, the less it gained."""
+    away = {3: 9, 8: 8, 9: 7, 12: 6, 17: 5, 19: 4}
+    images = [
+        {"id": str(n), "degraded": flat(110 - away.get(n, 50)), "clean": flat(110)}
+        for n in range(20)
+    ]
+    path = pack(tmp_path / "test.h5", *images)
+    run = Run("denoise", "vanilla", 0)
+    score_all(lambda image: image * 0 + np.float32(100 / 255), path, "y", 2, run, batch=batch)
+    # the first and the last, and five failures, of which the last is one
+    assert ImageStore(run.evaluation / IMAGES_FILE).ids == ["0", "8", "9", "12", "17", "19"]
+    score_all(same, path, "y", 0, run)
+    assert ImageStore(run.evaluation / IMAGES_FILE).ids == []
+
+
 def test_images_without_truth_are_restored_but_not_scored(
     tmp_path: Path, pack: Callable[..., Path]
 ) -> None:

@@ -1,5 +1,6 @@
 """The commands of docs/experiments.md, run as they stand there, on one task of the tiny preset."""
 
+import csv
 import re
 import time
 from collections.abc import Iterator
@@ -120,3 +121,21 @@ def test_every_command_of_the_page_is_run() -> None:
     assert len(commands) >= 15
     unused = [c for c in commands if not any(c.startswith(start) for start in started)]
     assert unused == ["export PIPELINE_CHECKPOINTS=$PWD/.checkpoints"]
+
+
+def test_the_printed_command_rebuilds_a_number_of_an_experiment(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    """Two seeds, of which the commit knows one; the results of before stand in the way of git."""
+    workspace = copy(finished, tmp_path / "work")
+    workspace.succeed("dvc", "exp", "run", "-S", "seeds=[0,1]")
+    with (workspace.folder / "reports/tables/commands.csv").open(newline="") as file:
+        commands = {(row["Restorer"], row["Seed"]): row["Command"] for row in csv.DictReader(file)}
+    evaluation = "data/evaluations/denoise/noise_space-1"
+    made = workspace.hashes()[evaluation]
+    workspace.succeed("git", "stash")
+    assert evaluation not in workspace.hashes()
+    workspace.succeed("git", "stash", "pop")
+    workspace.succeed("sh", "-c", commands["noise_space", "1"])
+    assert workspace.hashes()[evaluation] == made
+    assert "seeds:\n- 0\n- 1\n" in (workspace.folder / "params.yaml").read_text()

@@ -12,7 +12,11 @@ from pipeline.vary import arguments
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").iterdir())]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 BLOCKS = re.findall(r"(?:^    .+\n)+", TEXT, re.MULTILINE)
 COMMANDS = [
@@ -59,6 +63,13 @@ def test_modules_and_their_options_exist(command: str) -> None:
     assert module.is_file()
     for option in (word for word in words if word.startswith("--")):
         assert f'"{option}"' in module.read_text(), option
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_stand_in_a_block(page: Path) -> None:
+    """One that is not indented runs into the text, and no other test would find it."""
+    lines = page.read_text().splitlines()
+    assert not [line for line in lines if line.startswith(("python -m ", "dvc ", "snakemake "))]
 
 
 def test_make_targets_exist() -> None:

@@ -179,13 +179,14 @@ def write_images(clean: bool, data_set: str = DATA_SET) -> None:
     write_store(task_images(TASK) / "test.h5", records)
 
 
-def write_restored(run: Run, pixels: Any) -> None:
+def write_restored(run: Run, pixels: Any, images: tuple[str, ...] = IMAGES) -> None:
     records = [
         Record(
             id=image, scene=scene, data_set=DATA_SET, height=HEIGHT, width=WIDTH,
             restored=lambda image=image: pixels(image),  # type: ignore[misc]
         )
         for image, scene in zip(IMAGES, SCENES, strict=True)
+        if image in images
     ]  # fmt: skip
     write_store(run.evaluation / "restored.h5", records)
 
@@ -466,7 +467,7 @@ def test_the_images_shown_are_those_chosen(params: Params) -> None:
     assert [row.image for row in shown.rows] == ["attic_2", "cellar_1", "beach_1"]
     titles = ["largest gain, +3.00 dB", "median gain, +2.00 dB", "smallest gain, -1.00 dB"]
     assert [row.title for row in shown.rows] == titles
-    assert "gain in PSNR of noise_space over vanilla among the 4 stored images" in shown.rule
+    assert "gain in PSNR of noise_space over vanilla, among the 4 of 4 images" in shown.rule
     panels = shown.rows[0].panels
     assert [panel.title for panel in panels] == [
         "degraded input", "vanilla", "noise_space", "clean",
@@ -573,14 +574,16 @@ def test_html_is_whole_and_needs_no_network(params: Params) -> None:
         assert page.named("html")[0]["lang"] == "en"
     page = Page((OUT / "report.html").read_text())
     images = page.named("img")
-    # three pictures; of three images the input, two restored, the clean one and two differences
-    assert len(images) == 3 + 3 * 6
+    # three pictures; of three images and three failures the input, two restored, the clean one and
+    # two differences
+    assert len(images) == 3 + (3 + 3) * 6
     for image in images:
         assert image["alt"] and (image["src"] or "").startswith("data:image/png;base64,")
     anchors = {element.get("id") for _, element in page.elements}
     for link in page.named("a"):
-        target = link["href"] or ""
-        assert target.startswith("#") and target[1:] in anchors, "one file, no other"
+        file, _, target = (link["href"] or "").partition("#")
+        assert target in anchors, "one file, and the same with cost beside it"
+        assert file in ("", "report_with_cost.html")
 
 
 def test_simulated_data_is_called_so(params: Params) -> None:
@@ -614,6 +617,34 @@ def test_curves_tell_how_hard_the_diffusion_loss_pulls(params: Params) -> None:
     assert plain is not None
     assert (plain.width, plain.height) == (920, 340)
     assert "radient" not in plain.caption
+
+
+def test_the_whole_loss_and_the_contrast_are_drawn(params: Params) -> None:
+    plain = curves(params, collect(params)[0])
+    log = Run(TASK, "noise_space", 0).training / "log.csv"
+    first, *rows = log.read_text().splitlines()
+    lines = [f"{first},total,contrast", *(f"{row},0.6,{0.1 * n}" for n, row in enumerate(rows))]
+    write_text(log, "\n".join(lines) + "\n")
+    picture = curves(params, collect(params)[0])
+    assert plain is not None and picture is not None
+    assert "L_con" in picture.caption and "L_con" not in plain.caption
+    # a fourth panel: the legend opens a third row
+    assert (plain.height, picture.height) == (680, 1020)
+
+
+def test_timings_are_drawn_on_the_page_with_cost(params: Params) -> None:
+    write_report(params, OUT)
+    assert "Time of a step" not in (OUT / "report_with_cost.html").read_text()
+    before = (OUT / "report.html").read_bytes()
+    write_timings(Run(TASK, "vanilla", 0), (0.9, 0.8), (0.2, 0.05))
+    write_report(params, OUT)
+    assert (OUT / "report.html").read_bytes() == before
+    text = (OUT / "report_with_cost.html").read_text()
+    page = Page(text)
+    (picture,) = (i for i in page.named("img") if "Time of a step" in (i["alt"] or ""))
+    assert picture["alt"] == "Time of a step, task denoise. Last waiting for data: vanilla 5 %."
+    assert {"href": "report.html"} in page.named("a")
+    assert '<a href="report_with_cost.html#cost">' in (OUT / "report.html").read_text()
 
 
 @pytest.mark.filterwarnings("error")
@@ -671,7 +702,8 @@ def test_many_methods_have_their_place(params: Params) -> None:
     small = {**MEASURED, "error": [0.002, 0.003, 0.005]}
     write_model(wider, Run(TASK, "variant_14", 0), measured=small)
     text = markdown(wider)
-    assert text.count("\n| variant_") == 3 * 15
+    # three tables of fifteen; the last but itself, in PSNR and SSIM
+    assert text.count("\n| variant_") == 3 * 15 + 14 * 2
     assert "it rises in 15 of 15 trainings." in text
     picture = curves(wider, collect(wider)[0])
     assert picture is not None and (picture.width, picture.height) == (920, 680)
@@ -834,6 +866,18 @@ def test_rebuilding_is_told(params: Params) -> None:
     assert f"git checkout {head} && dvc repro" in text
     assert "modified after that commit" not in text
     assert f"git checkout {head} &amp;&amp; dvc repro" in (OUT / "report.html").read_text()
+    write_text(Path("params.yaml"), "committed")
+    commit("settings")
+    head = git("rev-parse", "HEAD")
+    write_text(Path("params.yaml"), "not committed")
+    start = f"git stash && git checkout {head} && cp reports/tables/params.yaml params.yaml"
+    assert f"{start} && dvc repro\n" in markdown(params)
+    assert (OUT / "tables" / "params.yaml").read_text() == "not committed"
+    commands = (OUT / "tables" / "commands.csv").read_text()
+    assert f"{start} && dvc repro evaluate@denoise-vanilla-0\n" in commands
+    commit("settings as well")
+    assert "git stash" not in markdown(params)
+    assert not (OUT / "tables" / "params.yaml").exists()
     write_text(Path("dvc.yaml"), "changed: {}")
     assert summary(params)[0]["code_modified"] is True
     assert "The code was modified after that commit" in (OUT / "report.md").read_text()

@@ -14,8 +14,10 @@ from pipeline.config import Params
 from pipeline.paths import DEGRADED, Run
 from pipeline.report import write_report
 from pipeline.report.collect import collect
-from pipeline.report.failures import failures_table, harm_table
+from pipeline.report.examples import examples
+from pipeline.report.failures import failure_examples, failures_table, harm_table
 from pipeline.report.headline import ablation_table, headline_table, published_table
+from pipeline.report.main_method import main_method_table
 from pipeline.report.published import of_task, published
 from pipeline.report.tables import Cell, Table
 from pipeline.report.viewer import comparisons, difference
@@ -46,13 +48,65 @@ def texts(table: Table | None) -> list[list[str]]:
 # The paper's numbers
 
 
+PAPER = """
+1 SIDD Vanilla vanilla 26.58 .6132 .3171
+1 SIDD DANN dann 30.09 .7832 .1348
+1 SIDD DSN dsn 28.40 .6984 .2265
+1 SIDD PixelDA pixel_da 29.24 .7611 .1403
+1 SIDD CyCADA cycada 30.81 .8067 .1256
+1 SIDD Ne2Ne neighbor2neighbor 25.61 .5647 .3039
+1 SIDD MaskedD - 28.51 .7196 .2348
+1 SIDD Noise-DA noise_space 34.71 .9202 .0903
+1 SIDD Noise-DA,_larger_restorer - 35.52 .9297 -
+- SIDD C2N - 35.35 .9370 -
+- SIDD AP-BSN ap_bsn 34.90 .9000 -
+2 SPA Vanilla vanilla 33.04 .9540 .0477
+2 SPA DANN dann 32.21 .9443 .0597
+2 SPA DSN dsn 33.56 .9552 .0512
+2 SPA PixelDA pixel_da 30.20 .9288 .0758
+2 SPA CyCADA cycada 32.21 .9442 .0597
+2 SPA NLCL - 20.68 .8412 .0967
+2 SPA Restormer - 34.17 .9492 .0488
+2 SPA Noise-DA noise_space 34.39 .9571 .0462
+3 RealBlur-J Vanilla vanilla 26.27 .8012 .1389
+3 RealBlur-J DANN dann 26.11 .7945 .1345
+3 RealBlur-J DSN dsn 26.28 .8003 .1380
+3 RealBlur-J PixelDA pixel_da 24.71 .7646 .1583
+3 RealBlur-J CyCADA cycada 26.36 .7936 .1340
+3 RealBlur-J SelfDeblur - 23.23 .6699 .1340
+3 RealBlur-J VDIP - 24.89 .7404 .1589
+3 RealBlur-J Noise-DA noise_space 26.46 .8048 .1363
+4 SIDD vanilla vanilla 26.58 .6132 -
+4 SIDD steps_1_to_100_only steps_low 16.77 .6070 -
+4 SIDD steps_900_to_1000_only steps_high 27.36 .6590 -
+4 SIDD steps_1_to_1000 steps_all 32.07 .8706 -
+4 SIDD +_channel_shuffling shuffling 32.91 .9082 -
+4 SIDD +_residual_swapping_(the_method) noise_space 34.71 .9202 -
+4 SIDD only_the_synthetic_condition only_synthetic 26.83 .6286 -
+4 SIDD only_the_real_condition only_real 32.60 .8831 -
+"""
+"""Typed from the paper: table, data set, its method, ours, PSNR, SSIM, LPIPS."""
+
+
 def test_the_papers_numbers_are_those_of_its_tables() -> None:
-    rows = {(row.table, row.method): row for row in published()}
-    assert len(rows) == 3 * 8 + 8
-    assert (rows[1, "Noise-DA"].psnr, rows[1, "Noise-DA"].ssim) == (34.71, 0.9202)
-    assert (rows[2, "Vanilla"].psnr, rows[2, "Vanilla"].lpips) == (33.04, 0.0477)
-    assert (rows[3, "CyCADA"].psnr, rows[3, "CyCADA"].data_set) == (26.36, "RealBlur-J")
-    assert rows[4, "steps 1 to 100 only"].lpips is None
+    def shown(value: object) -> str:
+        return "-" if value is None else str(value).replace(" ", "_")
+
+    found = [
+        (shown(row.table), row.data_set, shown(row.method), shown(row.ours), f"{row.psnr:.2f}",
+         *(shown(score and f"{score:.4f}".lstrip("0")) for score in (row.ssim, row.lpips)))
+        for row in published()
+    ]  # fmt: skip
+    assert found == [tuple(line.split()) for line in PAPER.strip().splitlines()]
+    problems = {"SIDD": "denoise", "SPA": "derain", "RealBlur-J": "deblur"}
+    assert all(row.problem == problems[row.data_set] for row in published())
+
+
+def test_the_release_stands_beside_the_papers_method(params: Params) -> None:
+    wider = test_report.with_released(params)
+    row = texts(headline_table(wider, collect(wider)))[-1]
+    assert row[1] == test_report.RELEASED
+    assert row[7:] == ["34.71", "0.9202", "0.0903", "SIDD, Table 1"]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +156,30 @@ def test_the_ablation_in_the_papers_order(params: Params) -> None:
     assert (OUT / "tables" / f"ablation_{TASK}.tex").is_file()
 
 
+def test_the_main_method_against_each_other_by_hand(params: Params) -> None:
+    assert main_method_table(params, collect(params)[0].data_sets[0]) is None
+    wider = test_report.with_methods(params, 2)
+    names = tuple("abcdef")
+    for run in test_report.runs(wider):
+        gain = {"variant_0": (2, 4, 6, 8, 10, 12), "variant_1": (3, 6, 9, 12, 15, 18)}
+        psnr = tuple(20.0 + value for value in gain.get(run.method, (0,) * 6))
+        test_report.write_scores(run, psnr, scenes=names, images=names)
+    table = main_method_table(wider, collect(wider)[0].data_sets[0])
+    rows = texts(table)
+    # six scenes of one sign: 2 / 2^6, of four tests the two of SSIM without a p-value
+    assert [[row[place] for place in (0, 1, 2, 4, 5)] for row in rows] == [
+        ["vanilla", "PSNR (dB)", "+10.50", "0.0312", "0.125"],
+        ["vanilla", "SSIM", "+0.0000", "- (fewer than 6 scenes with a difference)", "-"],
+        ["variant_0", "PSNR (dB)", "+3.50", "0.0312", "0.125"],
+        ["variant_0", "SSIM", "+0.0000", "- (fewer than 6 scenes with a difference)", "-"],
+    ]
+    assert rows[1][3] == "+0.0000 to +0.0000"
+    assert table is not None and table.caption.startswith("variant_1 minus each other method")
+    assert "corrected for the 4 tests of this table (Holm)" in table.caption
+    write_report(wider, OUT)
+    assert "corrected for these 2 tests" in (OUT / "report.html").read_text()
+
+
 # Failures
 
 
@@ -113,8 +191,48 @@ def test_failures_by_hand(params: Params) -> None:
         ["noise_space", "0 of 4", "1 of 4", "+1.00 (beach_1)"],
     ]
     rows = texts(failures_table(params, data_set))
-    assert rows[0] == ["beach_1", "beach", "24.00", "26.00", "25.00", "-1.00"]
-    assert [row[-1] for row in rows] == ["-1.00", "+1.00", "+2.00", "+3.00"]
+    assert rows[0] == ["beach_1", "beach", "24.00", "26.00", "25.00", "+1.00"]
+    assert [row[-1] for row in rows] == ["+1.00", "+2.00", "+3.00", "+3.00"]
+
+
+def test_failures_are_shown_where_the_adapted_restorer_stored_them(params: Params) -> None:
+    """One failure, attic_1, is not stored; of another the restorer beside it lacks a picture."""
+    test_report.write_scores(Run(TASK, "noise_space", 0), (19.0, 25.0, 10.0, 27.0))
+    store = {"noise_space": ("attic_2", "beach_1", "cellar_1"), "vanilla": ("attic_2", "cellar_1")}
+    for method, images in store.items():
+        test_report.write_restored(Run(TASK, method, 0), lambda image: test_report.flat(9), images)
+    shown = failure_examples(params, collect(params)[0].data_sets[0])
+    assert [row.title.split(",")[0] for row in shown.rows] == ["beach_1", "cellar_1", "attic_2"]
+    assert shown.rows[0].title == "beach_1, gain over the degraded input -14.00 dB"
+    assert shown.rule.startswith("The pictures are the first 3 of 3 of these 4 images that noise_s")
+    lacking, whole = (comparisons(params, shown)[place] for place in (0, 1))
+    assert [layer.label for layer in lacking.layers] == [
+        "degraded input", "noise_space", "clean", "noise_space minus clean, 4 times",
+    ]  # fmt: skip
+    assert len(whole.layers) == 6
+    write_report(params, OUT)
+    assert "beach_1, gain over the degraded input -14.00 dB" in (OUT / "report.html").read_text()
+    # of four images two were stored by both
+    rule = "among the 2 of 4 images that every restorer stored"
+    assert rule in (OUT / "report.md").read_text()
+
+
+def test_images_are_ranked_by_the_mean_over_the_seeds(
+    composed: Params, tmp_path: Path, monkeypatch: Any
+) -> None:
+    two = dataclasses.replace(composed, seeds=(0, 1))
+    test_report.enter(tmp_path, monkeypatch)
+    test_report.make_workspace(two)
+    # gains over vanilla, 1 3 -1 2 with the first seed, become 1 -2 -1 2
+    test_report.write_scores(Run(TASK, "noise_space", 1), (22.0, 15.0, 25.0, 29.0))
+    data_set = collect(two)[0].data_sets[0]
+    shown = examples(two, data_set)
+    assert [row.title for row in shown.rows] == [
+        "largest gain, +2.00 dB", "median gain, +1.00 dB", "smallest gain, -2.00 dB",
+    ]  # fmt: skip
+    assert shown.rows[2].panels[2].psnr == 25.0, "of the picture, which is the first seed's"
+    assert "mean over the seeds" in shown.rule
+    assert failures_table(two, data_set).rows[0][0].text == "attic_2"
 
 
 def test_an_image_made_worse_is_counted(params: Params) -> None:
@@ -143,6 +261,19 @@ def test_latex_is_a_booktabs_table() -> None:
     assert escape_latex(r"\{~^$#<") == (
         r"\textbackslash{}\{\textasciitilde{}\textasciicircum{}\$\#\textless{}"
     )
+
+
+def test_latex_takes_no_cell_for_an_option_of_the_row_before() -> None:
+    rows = tuple((Cell(name), Cell("1")) for name in ("[a]", "*", "b"))
+    lines = to_latex(Table("x", ("n", "m"), rows), "label").splitlines()
+    assert lines[9:12] == [r"{}[a] & 1 \\", r"{}* & 1 \\", r"b & 1 \\"]
+
+
+def test_a_wide_latex_table_is_as_wide_as_the_page() -> None:
+    wide = Table("x", tuple("abcdefgh"), ((Cell("1"),) * 8,))
+    lines = to_latex(wide, "label").splitlines()
+    assert lines[0].endswith(r"\usepackage{graphicx}")
+    assert lines[5] == r"\resizebox{\textwidth}{!}{%" and lines[-2] == r"\end{tabular}}"
 
 
 def test_markdown_is_a_table() -> None:
@@ -224,8 +355,6 @@ def test_cost_is_on_a_page_of_its_own(params: Params) -> None:
 
 
 def test_versions_of_an_image(params: Params) -> None:
-    from pipeline.report.examples import examples
-
     assert ADAPTED_PSNR[1] - VANILLA_PSNR[1] == 3
     data_set = collect(params)[0].data_sets[0]
     shown = comparisons(params, examples(params, data_set))

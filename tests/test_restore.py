@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageCms
 
-from benchmarks import restore_large
+from benchmarks import restore_large, seams
 from pipeline.config.checks import build
 from pipeline.config.restorers import Restorer
 from pipeline.errors import UserError
@@ -401,14 +401,22 @@ def test_each_hostile_file_is_one_line_and_the_rest_goes_on(desk: Desk) -> None:
         (desk.folder / "in" / name).write_bytes(content)
     desk.add("in/good.png", smooth(8, 8))
     desk.add("in/zz good.jpg", smooth(8, 8))
-    lines = desk.run("in", "nowhere.png", "none/*.png", status=1).splitlines()
+    for pipe in ("in/pipe.png", "fifo"):
+        os.mkfifo(pipe)
+    (desk.folder / "in" / "linked.png").symlink_to(desk.folder / "fifo")
+    others = ("in/pipe.png", "in/linked.png", "fifo", "/dev/zero")
+    given = ("in", "fifo", "/dev/zero", "nowhere.png", "none/*.png")
+    lines = desk.run(*given, status=1).splitlines()
+    for name in others:
+        assert f"error: {name}: not a regular file; expected an image" in lines
     for name, (_, message) in HOSTILE.items():
         (line,) = (line for line in lines if line.startswith(f"error: in/{name}: "))
         assert message in line
     assert "error: nowhere.png: no such file or folder" in lines
     assert any(line.startswith("error: none/*.png: no image found") for line in lines)
-    assert len(lines) == len(HOSTILE) + 2
-    assert desk.summary.startswith("2 restored") and f"{len(HOSTILE) + 2} failed" in desk.summary
+    failed = len(HOSTILE) + len(others) + 2
+    assert len(lines) == failed
+    assert desk.summary.startswith("2 restored") and f"{failed} failed" in desk.summary
     assert sorted(path.name for path in desk.out.iterdir()) == ["good.png", "zz good.jpg"]
 
 
@@ -658,6 +666,14 @@ def test_no_seam_shows() -> None:
     hard, _ = jumps(overlap=0)
     assert blended <= 1.5 * elsewhere + 1e-4
     assert blended < hard / 5  # the measure sees a seam where there is one
+
+
+def test_the_seam_figure(desk: Desk) -> None:
+    picture = desk.folder / "seams.png"
+    seams.main(["--model", str(desk.model), "--out", str(picture)])
+    assert "blended: at most 0.0" in desk.capsys.readouterr().out
+    assert PillowImage.open(picture).size == (1008, 276)
+    assert 0 < (ROOT / "docs" / "seams.png").stat().st_size < 200_000
 
 
 def test_memory_does_not_hold_the_whole_as_numbers(tmp_path: Path) -> None:

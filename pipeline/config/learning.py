@@ -149,7 +149,7 @@ class Evaluate:
         int, Setting(low=32, unit="pixels; larger images are restored in overlapping tiles")
     ]
     tile_overlap: Annotated[int, Setting(low=0, unit="pixels")]
-    kept_images: Annotated[int, Setting(low=0, unit="restored test images stored for the report")]
+    kept_images: Annotated[int, Setting(low=0, unit="restored images of each data set")]
 
 
 @dataclass(frozen=True)

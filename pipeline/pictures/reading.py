@@ -7,6 +7,7 @@ lower bytes, and takes 8 bytes a pixel.
 
 import logging
 import re
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,6 +117,9 @@ def read_picture(path: Path, name: str, largest_pixels: int) -> Picture:
         UserError: not an image, damaged, too large, several pages, CMYK or another kind of colour.
         OSError: the file cannot be opened.
     """
+    # before it is opened: a pipe that nobody writes to would never answer, a device never end
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UserError(f"{name}: not a regular file; expected an image")
     with path.open("rb") as file, _pixels_allowed(largest_pixels):
         image = open_image(file, name)
         _require_plain(image, name, largest_pixels)

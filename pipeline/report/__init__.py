@@ -4,6 +4,7 @@ collect.py reads, everything else is made from what it returns:
 
 * summary.py      rows of summary.json, one for each task, method, seed and data set
 * tables.py       scores and paired differences as people read them
+* main_method.py the main method against each other one
 * headline.py     all results in one table, the ablation; published.csv holds the paper's numbers
 * failures.py     where a method does harm
 * per_image.py    every score of every image in one table, for other programs
@@ -17,6 +18,7 @@ collect.py reads, everything else is made from what it returns:
 * provenance.py   commit, versions, protocols
 * scaling.py      scores against the size of the restorer
 * restorers.py    parameters and multiplications, and the command behind each number
+* timings.py      seconds a step and waiting for data, drawn for the page with cost
 * cost.py         durations and memory, in files of their own because they differ from run to run
 * page.py         all of it as Markdown and HTML, from templates/
 * compare.py      two revisions or experiments side by side, a command of its own

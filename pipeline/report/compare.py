@@ -22,7 +22,7 @@ from pipeline.config import PARAMS_FILE
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.metrics import one_protocol
-from pipeline.paths import PER_IMAGE_FILE, REPORTS, TABLES
+from pipeline.paths import DEGRADED, PER_IMAGE_FILE, REPORTS, TABLES
 from pipeline.randomness import numpy_generator
 from pipeline.report.collect import Values
 from pipeline.report.tables import (
@@ -38,7 +38,7 @@ from pipeline.report.tables import (
 )
 from pipeline.report.writing import to_csv, to_latex, to_markdown
 from pipeline.stage import USER_ERROR_STATUS
-from pipeline.statistics import PairedDifference, holm, paired_difference
+from pipeline.statistics import PairedDifference, holm, mean_and_std, paired_difference
 
 WORKSPACE = "workspace"
 BOOTSTRAP_SAMPLES = 10_000
@@ -47,7 +47,7 @@ PER_IMAGE = REPORTS / TABLES / PER_IMAGE_FILE
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one restorer on one data set: averages over the seeds, image by image."""
+    """Scores of one restorer on one data set, (seeds, images); ``lpips`` None if not measured."""
 
     protocol: str
     scenes: tuple[str, ...]
@@ -55,6 +55,7 @@ class Scores:
     seeds: tuple[str, ...]
     psnr: Values
     ssim: Values
+    lpips: Values | None
 
 
 Key = tuple[str, str, str]
@@ -142,32 +143,37 @@ def scores_table(a: State, b: State) -> Table:
     keys = list(dict.fromkeys((*a.scores, *b.scores)))
     paired = {key: _paired(a.scores[key], b.scores[key], key) for key in keys
               if key in a.scores and key in b.scores}  # fmt: skip
-    differences = {key: found for key, found in paired.items() if found}
+    # the input is no method: where a degradation was changed, its difference is no result
+    differences = {key: found for key, found in paired.items() if found and key[2] != DEGRADED}
     corrected = dict(zip(differences, _corrected(differences.values()), strict=True))
     rows = []
     for key in keys:
         first, second = a.scores.get(key), b.scores.get(key)
         one_protocol({side.protocol for side in (first, second) if side}, f"{key[0]}, {key[1]}")
         side = first or second
-        found = differences.get(key)
-        bounds = p_value = difference = NONE
-        if found:
+        found = paired.get(key)
+        bounds = p_value = difference = ssim = NONE
+        if found and first and second:
             difference = f"{found.mean:+.{PSNR_DECIMALS}f}"
-            bounds, p_value = difference_bounds(found), corrected[key]
+            bounds, p_value = difference_bounds(found), corrected.get(key, NONE)
+            ssim = f"{second.ssim.mean() - first.ssim.mean():+.{SSIM_DECIMALS}f}"
         elif first and second:
             bounds = "other images: not compared"
         rows.append((
             f"{key[0]}: {key[1]}, {side.protocol if side else NONE}", restorer_label(key[2]),
             _mean(first, "psnr"), _mean(second, "psnr"), difference, bounds, p_value,
-            _mean(first, "ssim"), _mean(second, "ssim"),
+            _mean(first, "ssim"), _mean(second, "ssim"), ssim,
+            _mean(first, "lpips"), _mean(second, "lpips"),
         ))  # fmt: skip
     return Table(
-        caption=f"A is {a.name}, B is {b.name}. Differences are of the same images, averaged over"
-        f" the seeds image by image{_seeds(a, b)}; the interval is over whole scenes, p of Wilcoxon"
-        " over scenes, corrected for the number of rows (Holm).",
+        caption=f"A is {a.name}, B is {b.name}. A score is the mean over the images, with several"
+        " seeds ± its std over them. Differences are of the same images, averaged over the seeds"
+        f" image by image{_seeds(a, b)}; the interval is over whole scenes, p of Wilcoxon over"
+        f" scenes, corrected for their number, {len(differences)} without the input (Holm).",
         columns=(
             "Task, data set, protocol", "Restorer", "PSNR of A (dB)", "PSNR of B (dB)",
             "B minus A (dB)", "95 % interval", "p, corrected", "SSIM of A", "SSIM of B",
+            "SSIM, B minus A", "LPIPS of A", "LPIPS of B",
         ),
         rows=tuple(tuple(Cell(text) for text in row) for row in rows),
         words=2,
@@ -210,17 +216,20 @@ def _scores(key: Key, rows: list[dict[str, str]]) -> Scores:
     protocol = one_protocol({row["protocol"] for row in rows}, ", ".join(key))
     seeds = tuple(dict.fromkeys(row["seed"] for row in rows))
     first = [row for row in rows if row["seed"] == seeds[0]]
-    psnr, ssim = (
-        np.array([[float(row[name]) for row in rows if row["seed"] == seed] for seed in seeds])
-        for name in ("psnr", "ssim")
-    )
+    psnr, ssim, lpips = (
+        # what was not measured, or not known to an older table, becomes NaN
+        np.array([[float(row.get(name) or "nan") for row in rows if row["seed"] == seed]
+                  for seed in seeds])
+        for name in ("psnr", "ssim", "lpips")
+    )  # fmt: skip
     return Scores(
         protocol=protocol,
         scenes=tuple(row["scene"] for row in first),
         ids=tuple(row["id"] for row in first),
         seeds=seeds,
-        psnr=psnr.mean(axis=0),
-        ssim=ssim.mean(axis=0),
+        psnr=psnr,
+        ssim=ssim,
+        lpips=None if np.isnan(lpips).any() else lpips,
     )
 
 
@@ -229,7 +238,8 @@ def _paired(a: Scores, b: Scores, key: Key) -> PairedDifference | None:
     if (a.ids, a.scenes) != (b.ids, b.scenes):
         return None
     generator = numpy_generator("compare", *key[:2])
-    return paired_difference(b.psnr, a.psnr, BOOTSTRAP_SAMPLES, generator, groups=a.scenes)
+    means = b.psnr.mean(axis=0), a.psnr.mean(axis=0)
+    return paired_difference(*means, BOOTSTRAP_SAMPLES, generator, groups=a.scenes)
 
 
 def _corrected(differences: Iterable[PairedDifference]) -> list[str]:
@@ -253,10 +263,14 @@ def _seeds(a: State, b: State) -> str:
 
 
 def _mean(scores: Scores | None, name: str) -> str:
-    if scores is None:
+    values = getattr(scores, name) if scores else None
+    if values is None:
         return NONE
     decimals = PSNR_DECIMALS if name == "psnr" else SSIM_DECIMALS
-    return f"{float(getattr(scores, name).mean()):.{decimals}f}"
+    mean, deviation = mean_and_std(values.mean(axis=1))
+    return f"{mean:.{decimals}f}" + (
+        f" ± {deviation:.{decimals}f}" if deviation is not None else ""
+    )
 
 
 def _shown(settings: dict[str, Any], name: str) -> str:

@@ -29,6 +29,8 @@ from pipeline.report.drawing import (
 RESTORATION = "restoration"
 POSITIVE, NEGATIVE = "positive_error", "negative_error"
 """The denoiser's error with the right and the swapped conditions."""
+TOTAL, CONTRAST = "total", "contrast"
+"""All terms with their weights; L_con = max(0, d_pos - d_neg + margin) alone."""
 DOMAIN = "domain"
 """Of a discriminator or domain classifier; ln 2 = 0.69 is guessing."""
 DIFFUSION_GRADIENT, RESTORATION_GRADIENT = "diffusion_gradient", "restoration_gradient"
@@ -53,6 +55,7 @@ PANELS = (
         "Noise prediction error of the denoiser",
         ((POSITIVE, "-", "d_pos"), (NEGATIVE, "--", "d_neg")),
     ),
+    Curves("Loss of the whole step", ((TOTAL, "-", "total"), (CONTRAST, "--", "L_con"))),
     Curves("Cross-entropy of telling the domains apart", ((DOMAIN, "-", ""),)),
     Curves(
         "Norm of the gradient at the restored images",
@@ -68,7 +71,8 @@ FEW_METHODS = 4
 def curves(params: Params, task: TaskResults) -> Picture | None:
     """Return what every method logged by step; None if none was trained here.
 
-    Panels: restoration loss, and of adapting methods the denoiser's errors and the two gradients.
+    Panels: restoration loss and whole loss, and of adapting methods the denoiser's errors and the
+    two gradients.
     """
     logs = {name: [model.log for model in models] for name, models in task.models.items()}
     trained = {name: found for name, found in logs.items() if RESTORATION in found[0]}
@@ -111,6 +115,8 @@ def _curves_caption(params: Params, logs: dict[str, list[Log]]) -> str:
             "d_pos: error with the restored images as conditions; d_neg: with their residuals"
             " swapped. Adaptation rests on d_neg staying above d_pos."
         )
+    if any(CONTRAST in found[0] for found in logs.values()):
+        said.append("L_con: contrast of the two, 0 where d_neg is above d_pos by the margin.")
     for name, found in logs.items():
         if NEGATIVE in found[0]:
             gaps = np.concatenate([log[NEGATIVE] - log[POSITIVE] for log in found])

@@ -9,6 +9,7 @@ from pipeline.errors import UserError
 from pipeline.images import Pixels
 from pipeline.paths import DEGRADED, IMAGES_FILE, Run, task_images
 from pipeline.report.collect import DataSet
+from pipeline.report.drawing import over_seeds
 from pipeline.report.tables import baseline, restorer_label
 from pipeline.store import ImageStore
 
@@ -77,26 +78,84 @@ def examples(params: Params, data_set: DataSet) -> Examples:
     Raises:
         UserError: a store is missing or lacks an image.
     """
-    seed = params.seeds[0]
-    test = ImageStore(task_images(data_set.task) / TEST_FILE)
-    restored = {
-        method: ImageStore(Run(data_set.task, method, seed).evaluation / IMAGES_FILE)
-        for method in params.methods
-    }
-    stored = [
-        image
-        for image, name in zip(test.ids, test.data_sets, strict=True)
-        if name == data_set.name and all(image in store.ids for store in restored.values())
-    ]
+    pictures = open_pictures(params, data_set, list(params.methods))
+    stored = pictures.stored_by_all()
     ranked, rule, titles = _ranked(params, data_set, stored)
     return Examples(
-        rule=f"{rule} Restored with seed {seed}. Each picture is the middle of its image, at most"
-        f" {CROP_PIXELS} pixels wide and high; the PSNR is of the whole image.",
+        rule=f"{rule} {pictures.shown_how}",
         rows=tuple(
-            Example(image, titles[image], _panels(data_set, image, test, restored))
-            for image in ranked
+            Example(image, titles[image], pictures.panels(data_set, image)) for image in ranked
         ),
     )
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The test images of a data set, and what the restorers of one seed made of some of them."""
+
+    data_set: str
+    seed: int
+    test: ImageStore
+    restored: dict[str, ImageStore]
+
+    @property
+    def shown_how(self) -> str:
+        """What a caption says of every picture."""
+        return (
+            f"Restored with seed {self.seed}. Each picture is the middle of its image, at most"
+            f" {CROP_PIXELS} pixels wide and high; the PSNR is of the whole image."
+        )
+
+    def stored_by_all(self) -> list[str]:
+        """Return the images that every restorer stored, in the order of the test set."""
+        return [
+            image
+            for image, name in zip(self.test.ids, self.test.data_sets, strict=True)
+            if name == self.data_set and all(image in s.ids for s in self.restored.values())
+        ]
+
+    def panels(self, data_set: DataSet, image: str) -> tuple[Panel, ...]:
+        """Return degraded input, what the restorers that stored it made of it, and the truth."""
+        place = data_set.ids.index(image) if image in data_set.ids else None
+        index = _index(self.test, image)
+        stores = {DEGRADED: (self.test, "degraded")}
+        stores |= {
+            method: (store, "restored")
+            for method, store in self.restored.items()
+            if image in store.ids
+        }
+        panels = [
+            Panel(
+                title=restorer_label(name),
+                pixels=_crop(store.image(role, _index(store, image))),
+                psnr=None if place is None else float(data_set.psnr[name][0][place]),
+            )
+            for name, (store, role) in stores.items()
+        ]
+        if self.test.has(CLEAN, index):
+            panels.append(Panel(CLEAN, _crop(self.test.image(CLEAN, index)), None))
+        return tuple(panels)
+
+
+def open_pictures(params: Params, data_set: DataSet, methods: list[str]) -> Pictures:
+    """Return the pictures of a data set by these methods, with the first seed.
+
+    Raises:
+        UserError: a store is missing.
+    """
+    seed = params.seeds[0]
+    restored = {
+        method: ImageStore(Run(data_set.task, method, seed).evaluation / IMAGES_FILE)
+        for method in methods
+    }
+    test = ImageStore(task_images(data_set.task) / TEST_FILE)
+    return Pictures(data_set.name, seed, test, restored)
+
+
+def mean_gains(data_set: DataSet, method: str, other: str) -> dict[str, float]:
+    """Return the PSNR in dB of one restorer minus another's by image, mean over the seeds."""
+    gains = data_set.psnr[method].mean(axis=0) - data_set.psnr[other].mean(axis=0)
+    return dict(zip(data_set.ids, map(float, gains), strict=True))
 
 
 def _ranked(
@@ -104,12 +163,14 @@ def _ranked(
 ) -> tuple[list[str], str, dict[str, str]]:
     """Return the images chosen, the rule in words, and a title for each image."""
     count = params.report.examples
-    place = {image: index for index, image in enumerate(data_set.ids)}
     method, other = compared(params)
-    gain = data_set.psnr[method][0] - data_set.psnr[other][0]
-    gains = {image: float(gain[place[image]]) for image in stored if image in place}
+    all_gains = mean_gains(data_set, method, other)
+    gains = {image: all_gains[image] for image in stored if image in all_gains}
     if not gains:
-        rule = f"Chosen evenly over the {len(stored)} stored images, in the order of the test set."
+        rule = (
+            f"Chosen evenly, in the order of the test set, over the {len(stored)} of"
+            f" {len(data_set.ids) + data_set.unscored} images that every restorer stored."
+        )
         chosen = [stored[index] for index in spread(len(stored), count)]
         return chosen, rule, {image: image for image in chosen}
     order = choose(gains, len(gains))
@@ -122,29 +183,11 @@ def _ranked(
         titles[order[index]] = f"{name} gain, {gains[order[index]]:+.2f} dB"
     rule = (
         f"Chosen by the gain in PSNR of {restorer_label(method)} over {restorer_label(other)}"
-        f" among the {len(gains)} stored images, evenly from the largest to the smallest"
-        " (three images: the best, the median, the worst; one image: the median)."
+        f"{over_seeds(params)}, among the {len(gains)} of {len(all_gains)} images that every"
+        " restorer stored, evenly from the largest to the smallest (three images: the best, the"
+        " median, the worst; one image: the median)."
     )
     return choose(gains, count), rule, titles
-
-
-def _panels(
-    data_set: DataSet, image: str, test: ImageStore, restored: dict[str, ImageStore]
-) -> tuple[Panel, ...]:
-    place = data_set.ids.index(image) if image in data_set.ids else None
-    stores = {DEGRADED: (test, "degraded")}
-    stores |= {method: (store, "restored") for method, store in restored.items()}
-    panels = [
-        Panel(
-            title=restorer_label(name),
-            pixels=_crop(store.image(role, _index(store, image))),
-            psnr=None if place is None else float(data_set.psnr[name][0][place]),
-        )
-        for name, (store, role) in stores.items()
-    ]
-    if test.has(CLEAN, _index(test, image)):
-        panels.append(Panel(CLEAN, _crop(test.image(CLEAN, _index(test, image))), None))
-    return tuple(panels)
 
 
 def _index(store: ImageStore, image: str) -> int:

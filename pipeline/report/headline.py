@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.config import Params
 from pipeline.metrics import one_protocol
 from pipeline.paths import DEGRADED
-from pipeline.report.collect import DataSet, TaskResults
+from pipeline.report.collect import DataSet, TaskResults, released
 from pipeline.report.published import ABLATION, Published, ablation, of_task
 from pipeline.report.tables import (
     NONE,
@@ -18,6 +18,8 @@ from pipeline.report.tables import (
     score_cells,
 )
 
+METHOD = "noise_space"
+"""Our name of the paper's own method."""
 THEIRS = "published by the paper's authors: other data, other hardware, other training"
 
 
@@ -136,12 +138,13 @@ def _headline_rows(params: Params, data_set: DataSet, beside: bool) -> list[tupl
     theirs = {row.ours: row for row in of_task(data_set.task)} if beside else {}
     rows: list[tuple[Cell, ...]] = []
     for name in restorers:
-        found = theirs.get(name)
+        # the authors' release is of their method
+        found = theirs.get(METHOD if name in released(params) else name)
         paper = (
             (
                 *_published_cells(found),
                 _lpips(found),
-                Cell(f"{found.data_set}, Table {found.table}", theirs=True),
+                Cell(found.where, theirs=True),
             )
             if found
             else (Cell(NONE, theirs=True),) * 4

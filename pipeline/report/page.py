@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.config import Params
+from pipeline.config import PARAMS_FILE, Params
 from pipeline.files import replacing, write_text
 from pipeline.paths import PER_IMAGE_FILE, TABLES
 from pipeline.report.collect import DataSet, TaskResults, collect, released
@@ -19,7 +19,7 @@ from pipeline.report.cost import cost_record, cost_tables, method_costs, read_co
 from pipeline.report.curves import curves
 from pipeline.report.drawing import Picture
 from pipeline.report.examples import examples
-from pipeline.report.failures import failures_table, harm_table
+from pipeline.report.failures import failure_examples, failures_table, harm_table
 from pipeline.report.grids import image_grid
 from pipeline.report.headline import (
     ablation_table,
@@ -27,8 +27,15 @@ from pipeline.report.headline import (
     headline_table,
     published_table,
 )
+from pipeline.report.main_method import main_method_table
 from pipeline.report.per_image import per_image_csv
-from pipeline.report.provenance import Code, code_state, protocols_used, provenance
+from pipeline.report.provenance import (
+    Code,
+    code_state,
+    protocols_used,
+    provenance,
+    rebuild_command,
+)
 from pipeline.report.published import PAPER
 from pipeline.report.restorers import commands_table, restorer_table
 from pipeline.report.scaling import scaling
@@ -41,6 +48,7 @@ from pipeline.report.tables import (
     score_table,
     text_table,
 )
+from pipeline.report.timings import timing_curves
 from pipeline.report.viewer import Comparison, comparisons
 from pipeline.report.writing import escape_markdown, to_csv, to_latex, to_markdown
 
@@ -62,6 +70,8 @@ class DataSetPart:
     notes: list[str]
     grid: Picture | None
     comparisons: list[Comparison]
+    failures: list[Comparison]
+    failures_rule: str
 
 
 @dataclass(frozen=True)
@@ -89,12 +99,17 @@ def write_report(params: Params, folder: Path) -> None:
     context = _context(params, results, code, parts)
     _write_json(folder / "summary.json", summary_rows(params, results, code))
     _write_figures(folder / FIGURES, parts, context["scaling"])
-    _write_tables(folder / TABLES, _all_tables(context), per_image_csv(params, results))
+    beside = {PER_IMAGE_FILE: per_image_csv(params, results)}
+    if code.params_modified:
+        beside[PARAMS_FILE.name] = PARAMS_FILE.read_text(encoding="utf-8")
+    _write_tables(folder / TABLES, _all_tables(context), beside)
     for ending in ("md", "html"):
         _write_page(folder / f"report.{ending}", f"report.{ending}", context)
     cost = write_cost(params, folder)
     # a page of its own: it differs from run to run, the report does not
-    _write_page(folder / f"{WITH_COST}.html", "report.html", {**context, "cost": cost})
+    timings = [picture for task in params.tasks if (picture := timing_curves(params, task))]
+    context |= {"cost": cost, "timings": timings}
+    _write_page(folder / f"{WITH_COST}.html", "report.html", context)
 
 
 def write_cost(params: Params, folder: Path) -> list[Table]:
@@ -126,9 +141,11 @@ def _data_set_part(params: Params, data_set: DataSet, suffix: str) -> DataSetPar
         "scores": score_table(params, data_set),
         "ablation": ablation_table(params, data_set),
         "differences": difference_table(params, data_set),
+        "main_method": main_method_table(params, data_set),
         "harm": harm_table(params, data_set),
         "failures": failures_table(params, data_set),
     } if scored else {}  # fmt: skip
+    failed = failure_examples(params, data_set)
     grid_name = f"images_{data_set.task}{suffix}.png"
     return DataSetPart(
         data_set=data_set,
@@ -137,6 +154,8 @@ def _data_set_part(params: Params, data_set: DataSet, suffix: str) -> DataSetPar
         notes=notes(params, data_set) if scored else [],
         grid=image_grid(data_set.task, data_set.name, chosen, grid_name) if chosen.rows else None,
         comparisons=comparisons(params, chosen),
+        failures=comparisons(params, failed),
+        failures_rule=failed.rule,
     )
 
 
@@ -171,10 +190,12 @@ def _context(
         "scaling": scaling(params, results),
         "commands": commands_table(params, results, code),
         "cost": [],
+        "timings": [],
         "baseline": baseline(params),
         "released": released(params),
         "simulated": simulated,
         "code": code,
+        "rebuild": rebuild_command(code),
         "provenance": text_table("What the numbers were made with", ("What", "Value"), facts),
         "protocols": protocols_used(results),
     }
@@ -191,8 +212,8 @@ def _write_figures(folder: Path, parts: list[TaskPart], scaling: Picture | None)
         stale.unlink()
 
 
-def _write_tables(folder: Path, tables: dict[str, Table], per_image: str) -> None:
-    texts = {PER_IMAGE_FILE: per_image}
+def _write_tables(folder: Path, tables: dict[str, Table], beside: dict[str, str]) -> None:
+    texts = dict(beside)
     for name, table in tables.items():
         texts[f"{name}.csv"] = to_csv(table)
         texts[f"{name}.tex"] = to_latex(table, name)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from pipeline.config import Params
+from pipeline.config import PARAMS_FILE, Params
+from pipeline.paths import REPORTS, TABLES
 from pipeline.report.collect import Model, TaskResults, released
 
 CODE = ("pipeline", "stages", "dvc.yaml")
@@ -49,6 +50,21 @@ def code_state() -> Code:
         modified=bool(_git("status", "--porcelain", "--", *CODE)),
         params_modified=bool(_git("status", "--porcelain", "--", "params.yaml")),
     )
+
+
+def rebuild_command(code: Code, stage: str = "") -> str:
+    """Return the command line that makes a stage, or everything, anew from the commit.
+
+    Settings that are in no commit come from their copy beside the tables, which git ignores.
+    """
+    repro = f"dvc repro {stage}".rstrip()
+    if not code.commit:
+        return repro
+    if not code.params_modified:
+        return f"git checkout {code.commit} && {repro}"
+    # what is not committed, dvc.lock among it, would keep git from the commit
+    settings = REPORTS / TABLES / PARAMS_FILE.name
+    return f"git stash && git checkout {code.commit} && cp {settings} {PARAMS_FILE} && {repro}"
 
 
 def protocols_used(results: list[TaskResults]) -> dict[str, str]:

@@ -17,13 +17,13 @@ ABLATION = 4
 
 @dataclass(frozen=True)
 class Published:
-    """One row of the paper's tables 1 to 4.
+    """One row of the paper's tables 1 to 4; ``table`` is None where it gives it elsewhere.
 
     ``problem`` is contained in the names of our tasks of the same kind; ``ours`` is our name of the
     method, None if there is none. PSNR in dB; ``lpips`` is None where the paper gives none.
     """
 
-    table: int
+    table: int | None
     data_set: str
     problem: str
     method: str
@@ -32,6 +32,11 @@ class Published:
     ssim: float
     lpips: float | None
 
+    @property
+    def where(self) -> str:
+        """The data set, and where in the paper the numbers stand."""
+        return f"{self.data_set}, " + (f"Table {self.table}" if self.table else "beside the tables")
+
 
 @functools.cache
 def published() -> tuple[Published, ...]:
@@ -39,7 +44,7 @@ def published() -> tuple[Published, ...]:
     with FILE.open(newline="", encoding="utf-8") as file:
         return tuple(
             Published(
-                table=int(row["table"]),
+                table=int(row["table"]) if row["table"] else None,
                 data_set=row["data_set"],
                 problem=row["problem"],
                 method=row["method"],

@@ -3,7 +3,7 @@
 from pipeline.config import Params
 from pipeline.paths import DEGRADED
 from pipeline.report.collect import TaskResults
-from pipeline.report.provenance import Code
+from pipeline.report.provenance import Code, rebuild_command
 from pipeline.report.tables import NONE, Cell, Table, text_table
 
 
@@ -27,16 +27,14 @@ def restorer_table(params: Params, results: list[TaskResults]) -> Table:
 
 def commands_table(params: Params, results: list[TaskResults], code: Code) -> Table:
     """Return the command that rebuilds the scores of each restorer and seed."""
-    start = f"git checkout {code.commit} && " if code.commit else ""
     rows = []
     for task in results:
-        degraded = f"{start}dvc repro evaluate_degraded@{task.name}"
+        degraded = rebuild_command(code, f"evaluate_degraded@{task.name}")
         rows.append((task.name, DEGRADED, NONE, degraded))
-        rows += [
-            (task.name, name, str(seed), f"{start}dvc repro evaluate@{task.name}-{name}-{seed}")
-            for name in params.methods
-            for seed in params.seeds
-        ]
+        for name in params.methods:
+            for seed in params.seeds:
+                command = rebuild_command(code, f"evaluate@{task.name}-{name}-{seed}")
+                rows.append((task.name, name, str(seed), command))
     return text_table(
         "Each command makes the scores of one restorer anew, with all that they rest on",
         ("Task", "Restorer", "Seed", "Command"),

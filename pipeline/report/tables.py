@@ -1,8 +1,9 @@
 """Scores and paired differences as people read them."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from pipeline.statistics import (
     mean_and_std,
     paired_difference,
 )
+
+Test = TypeVar("Test", bound=Hashable)
+"""What a test of a family is named after."""
 
 NONE = "-"
 NOT_MEASURED = "not measured"
@@ -148,14 +152,15 @@ def difference_table(params: Params, data_set: DataSet) -> Table | None:
     ]
     columns = ["Method", "Mean difference (dB)", "95 % interval", "p (Wilcoxon, over scenes)"]
     if len(others) > 1:
-        corrected = _corrected_p_values(differences)
+        corrected = corrected_p_values(differences)
         columns.append("p, corrected (Holm)")
         rows = [(*row, corrected[row[0]]) for row in rows]
+    family = f". p-values are corrected for these {len(others)} tests" if len(others) > 1 else ""
     taken_over = ", ".join(released(params))
     trained = f"each (but for {taken_over})" if taken_over else "each"
     return Table(
         caption=f"PSNR minus that of {base}, image by image, after {params.train.steps:,} restorer"
-        f" updates {trained}; {images_text(data_set)}",
+        f" updates {trained}; {images_text(data_set)}{family}",
         columns=tuple(columns),
         rows=tuple(tuple(Cell(text) for text in row) for row in rows),
     )
@@ -215,7 +220,8 @@ def _difference(params: Params, data_set: DataSet, method: str, base: str) -> Pa
     )
 
 
-def _corrected_p_values(differences: dict[str, PairedDifference]) -> dict[str, str]:
+def corrected_p_values(differences: dict[Test, PairedDifference]) -> dict[Test, str]:
+    """Return the p-values of a family of tests, corrected for their number with Holm's method."""
     # a test without p-value counts too: how many are compared is not for the data to decide
     p_values = [1.0 if found.p_value is None else found.p_value for found in differences.values()]
     corrected = dict(zip(differences, holm(p_values), strict=True))
@@ -253,10 +259,10 @@ def _score_cells(
     }
 
 
-def difference_bounds(found: PairedDifference) -> str:
-    """Return the interval of a difference in PSNR."""
+def difference_bounds(found: PairedDifference, decimals: int = PSNR_DECIMALS) -> str:
+    """Return the interval of a difference, of PSNR unless other decimals are asked for."""
     bounds = None if found.low is None or found.high is None else (found.low, found.high)
-    return _bounds(bounds, PSNR_DECIMALS, "+")
+    return _bounds(bounds, decimals, "+")
 
 
 def _bounds(bounds: tuple[float, float] | None, decimals: int, sign: str = "") -> str:

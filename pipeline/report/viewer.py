@@ -58,6 +58,7 @@ def difference(restored: Pixels, clean: Pixels) -> Pixels:
 
 def _comparison(row: Example, labels: list[str]) -> Comparison:
     panels = {panel.title: panel for panel in row.panels}
+    labels = [label for label in labels if label in panels]  # a failure may lack one
     layers = [_layer(row.image, panels[label]) for label in labels]
     clean = panels.get(CLEAN)
     if clean:

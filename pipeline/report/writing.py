@@ -14,6 +14,10 @@ LATEX = {
 }  # fmt: skip
 
 
+WIDE = 7
+"""Tables of more columns are made as narrow as the page."""
+
+
 def to_csv(table: Table) -> str:
     """Return the cells as they are shown, comma-separated, under the names of the columns."""
     text = io.StringIO()
@@ -38,20 +42,24 @@ def to_latex(table: Table, label: str) -> str:
             text = escape_latex(cell.text)
             text = rf"\textbf{{{text}}}" if cell.best else text
             cells.append(rf"\textit{{{text}}}" if cell.theirs else text)
-        body.append(" & ".join(cells) + r" \\")
+        line = " & ".join(cells) + r" \\"
+        # after the end of a row both would be read as its options
+        body.append("{}" + line if line.startswith(("[", "*")) else line)
+    wide = len(table.columns) > WIDE
     lines = [
-        "% needs \\usepackage{booktabs}",
+        "% needs \\usepackage{booktabs}" + (" and \\usepackage{graphicx}" if wide else ""),
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape_latex(table.caption)}}}",
         rf"\label{{tab:{label}}}",
+        *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
         rf"\begin{{tabular}}{{{''.join(places)}}}",
         r"\toprule",
         rf"{head} \\",
         r"\midrule",
         *body,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}" + ("}" if wide else ""),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
