@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, start = 200, 0
         match = re.fullmatch(r"bytes=(\d+)-", wanted or "")
         unchanged = self.headers.get("If-Range") in (None, tag)
-        if match and unchanged and fault.kind != "no range":
+        if match and unchanged and "no range" not in fault.kind:
             status, start = 206, int(match[1])
             if start >= len(content):
                 self._answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
@@ -132,12 +132,12 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_header("Content-Length", str(length))
         self.end_headers()
-        if fault.kind == "cut":
+        if fault.kind in ("cut", "cut, no range"):
             body = body[: max(int(fault.value) - start, 0)]
         if fault.kind == "cut after":
             body = body[: int(fault.value)]
         self._write(body, fault)
-        if fault.kind in ("cut", "cut after", "length"):
+        if fault.kind in ("cut", "cut, no range", "cut after", "length"):
             self.close_connection = True
 
     def _write(self, body: bytes, fault: Fault) -> None:

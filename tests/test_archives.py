@@ -5,7 +5,9 @@ import io
 import os
 import stat
 import tarfile
+import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,37 @@ def test_a_member_larger_than_declared_is_told(raw: Path) -> None:
     (file,) = files_in(raw)
     with pytest.raises(UserError, match=r"a.png: damaged"):
         file.content()
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_member_that_goes_on_beyond_its_declared_size_is_refused_early(
+    raw: Path, packing: int
+) -> None:
+    """64 MiB of zeros, declared as 1,000 bytes with the checksum of these."""
+    declared, real = 1000, 2**26
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", packing) as archive:
+        archive.writestr("a.png", bytes(real))
+    content = bytearray(file.getvalue())
+    for old, new in ((real, declared), (zlib.crc32(bytes(real)), zlib.crc32(bytes(declared)))):
+        place = content.rindex(old.to_bytes(4, "little"))
+        content[place : place + 4] = new.to_bytes(4, "little")
+    (raw / "x.zip").write_bytes(content)
+    (member,) = files_in(raw)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"a.png: .*1,000 bytes declared, more found"):
+            member.content()
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_packing_that_cannot_be_read_in_steps_is_refused(raw: Path) -> None:
+    with zipfile.ZipFile(raw / "x.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.png", b"x" * 1000)
+    with pytest.raises(UserError, match=r"packed by method 14; expected stored or deflate"):
+        names_in(raw)
 
 
 def test_a_damaged_member_is_told(raw: Path) -> None:

@@ -206,6 +206,30 @@ def test_a_finished_file_is_not_fetched_after_a_kill_before_its_renaming(
     assert len(fetching.server.requests) == 1
 
 
+@pytest.mark.parametrize("growing", [True, False])
+def test_a_server_without_ranges_that_always_cuts_is_left_for_the_mirror(
+    fetching: Fetching, growing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At two places in turn, or a little later each time."""
+    bad, good = fetching.server.add("bad.zip", BIG), fetching.server.add("good.zip", BIG)
+    monkeypatch.setattr(address, "_CHUNK", 2**14)
+    step = len(BIG) // 100
+    places = [step * (n + 2) if growing else step * (2 + 2 * (n % 2)) for n in range(80)]
+    fetching.server.always["/bad.zip"] = Fault("status", 404)
+    fetching.server.fail("bad.zip", *(Fault("cut, no range", place) for place in places))
+    assert fetching.get(version(bad, good)) == BIG
+    assert len([path for path, _ in fetching.server.requests if path == "/bad.zip"]) < 12
+
+
+def test_an_address_that_is_always_cut_and_always_wrong_is_left_for_the_mirror(
+    fetching: Fetching,
+) -> None:
+    bad, good = fetching.server.add("bad.zip", OTHER), fetching.server.add("good.zip", BIG)
+    fetching.server.fail("bad.zip", *[Fault("cut", 2_500_000), Fault("none")] * 20)
+    assert fetching.get(version(bad, good, of=BIG)) == BIG
+    assert len([path for path, _ in fetching.server.requests if path == "/bad.zip"]) == 4
+
+
 @pytest.mark.parametrize(
     "fault",
     [Fault("status", 404), Fault("status", 403), Fault("status", 500), Fault("redirect"),

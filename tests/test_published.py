@@ -512,6 +512,34 @@ def test_what_is_wrong_is_told(raw: Raw, kind: str, files: dict[str, bytes], mes
     )
 
 
+@pytest.mark.parametrize("kind", ["sidd", "spa", "realblur", "rain13k", "gopro", "cc15", "polyu"])
+@pytest.mark.parametrize("side", ["degraded", "clean"])
+def test_a_side_that_is_missing_as_a_whole_is_told(raw: Raw, kind: str, side: str) -> None:
+    """Nothing but one side of the pairs lies there."""
+    archives = {
+        "sidd": (mini.sidd_medium(), {"degraded": "NOISY", "clean": "GT"}),
+        "spa": (mini.spa_test(), {"degraded": "/rain/", "clean": "/gt/"}),
+        "realblur": (mini.realblur_flat(), {"degraded": "/input/", "clean": "/target/"}),
+        "rain13k": (mini.rain13k(), {"degraded": "/input/", "clean": "/target/"}),
+        "gopro": (mini.gopro_restormer(), {"degraded": "/input/", "clean": "/target/"}),
+        "cc15": (
+            mini.as_zip(mini.images(f"a_{role}.png" for role in ("real", "mean"))),
+            {"degraded": "_real", "clean": "_mean"},
+        ),
+        "polyu": (
+            mini.as_zip(mini.images(f"CroppedImages/a_{role}.JPG" for role in ("real", "mean"))),
+            {"degraded": "_real", "clean": "_mean"},
+        ),
+    }
+    content, marks = archives[kind]
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        names = [name for name in opened.namelist() if not re.search("/$|__MACOSX", name)]
+        kept = {name: opened.read(name) for name in names if marks[side] in name}
+    assert kept
+    lacking = "clean" if side == "degraded" else "degraded"
+    assert f"has no {lacking} partner" in raw.put({"a.zip": mini.as_zip(kept)}).refused(kind)
+
+
 def test_a_scene_in_two_splits_is_told(raw: Raw) -> None:
     files = mini.realblur()
     lists = {name: content for name, content in files.items() if name.endswith(".txt")}

@@ -6,6 +6,7 @@ whose listing is checked before and whose work is checked afterwards.
 """
 
 import contextlib
+import copy
 import functools
 import gzip
 import io
@@ -36,6 +37,7 @@ LOOSE = (".txt", ".mat")
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the same bytes every day
 _CHUNK = 2**20
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that are unpacked in bounded steps
 _RAR_TOOLS = {
     "unrar": ["x", "-y", "-idq", "{archive}", "{folder}/"],
     "7z": ["x", "-y", "-bd", "-o{folder}", "{archive}"],
@@ -144,11 +146,14 @@ def _opened(path: Path, modified_ns: int, size: int) -> Reader:
         return _Loose(path)
     if tarfile.is_tarfile(path):
         return _Tar(path)
-    archive = zipfile.ZipFile(
-        io.BufferedReader(_Parts(path)) if PART.fullmatch(path.name) else path
-    )
+    archive = _Zip(io.BufferedReader(_Parts(path)) if PART.fullmatch(path.name) else path)
     for entry in archive.infolist():
         _require_inside(path, entry.filename)
+        if entry.compress_type not in _PACKINGS:
+            raise UserError(
+                f"{path}: {entry.filename!r} is packed by method {entry.compress_type}; expected"
+                " stored or deflate: pack it anew"
+            )
         if stat.S_ISLNK(entry.external_attr >> 16):
             _require_inside(path, entry.filename, archive.read(entry).decode(errors="replace"))
         if entry.flag_bits & 1:
@@ -197,6 +202,22 @@ def parts_of(path: Path) -> list[Path]:
     if missing:
         raise UserError(f"{path.parent}: part {missing[0]:02d} of {part['whole']} is missing")
     return found
+
+
+class _Zip(zipfile.ZipFile):
+    """A zip of which no member unpacks to more, or to less, than it declares."""
+
+    def read(self, name: str | zipfile.ZipInfo, pwd: bytes | None = None) -> bytes:
+        entry = name if isinstance(name, zipfile.ZipInfo) else self.getinfo(name)
+        asked = copy.copy(entry)
+        # zipfile cuts at the declared size, and inflates all unless told how much is wanted
+        asked.file_size += _CHUNK
+        with self.open(asked, pwd=pwd) as file:
+            content = file.read(entry.file_size + 1)
+        if len(content) != entry.file_size:
+            found = "more" if len(content) > entry.file_size else f"{len(content):,}"
+            raise zipfile.BadZipFile(f"{entry.file_size:,} bytes declared, {found} found")
+        return content
 
 
 class _Parts(io.RawIOBase):

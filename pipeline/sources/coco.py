@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from pipeline.config.data import FetchedSource
-from pipeline.sources.pairs import Found, named
+from pipeline.sources.pairs import CLEAN, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, images_in
 
 _IMAGE = re.compile(r"(?P<part>train|val)2017/(?P<key>\d{12})\.jpg$", re.IGNORECASE)
@@ -15,7 +15,7 @@ _IMAGE = re.compile(r"(?P<part>train|val)2017/(?P<key>\d{12})\.jpg$", re.IGNOREC
 
 def photographs(settings: FetchedSource, folder: Path) -> list[Photograph]:
     """Return the clean photographs."""
-    return named(images_in(folder), _found)
+    return named(images_in(folder), _found, CLEAN)
 
 
 def _found(file: ImageFile) -> Found | None:

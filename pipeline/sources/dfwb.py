@@ -11,7 +11,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FetchedSource
-from pipeline.sources.pairs import Found, named
+from pipeline.sources.pairs import CLEAN, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, images_in
 
 _BY_PATH = {
@@ -35,7 +35,7 @@ def photographs(settings: FetchedSource, folder: Path) -> list[Photograph]:
     Raises:
         UserError: two photographs of a data set share a name.
     """
-    return named(images_in(folder), _found)
+    return named(images_in(folder), _found, CLEAN)
 
 
 def _found(file: ImageFile) -> Found | None:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from pipeline.config.data import FetchedSource, Split
-from pipeline.sources.pairs import Found, named
+from pipeline.sources.pairs import PAIR, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, images_in
 
 _LAYOUTS = (
@@ -30,7 +30,7 @@ def photographs(settings: FetchedSource, folder: Path) -> list[Photograph]:
     Raises:
         UserError: a partner is missing.
     """
-    return named(images_in(folder), _found)
+    return named(images_in(folder), _found, PAIR)
 
 
 def _found(file: ImageFile) -> Found | None:

@@ -8,6 +8,11 @@ from pipeline.config.data import SPLITS, FetchedSource, Split
 from pipeline.errors import UserError
 from pipeline.sources.photographs import ImageFile, Photograph, Picture
 
+PAIR = ("degraded", "clean")
+DEGRADED = ("degraded",)
+CLEAN = ("clean",)
+"""What every image of a data set must have."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -21,14 +26,15 @@ class Found:
     data_set: str
 
 
-def paired(found: Iterable[Found]) -> list[Photograph]:
+def paired(found: Iterable[Found], required: tuple[str, ...]) -> list[Photograph]:
     """Return degraded and clean images of one id as photographs, sorted by id.
 
-    Unlabeled real photographs lose their truth, so that no method can see it by accident. A data
-    set may come with one of the two roles only; one that brings both must bring both of each.
+    Unlabeled real photographs lose their truth, so that no method can see it by accident. Which
+    roles are required is told, not found: else a whole folder could be missing unseen.
 
     Raises:
-        UserError: two images are the same photograph in the same role, or a partner is missing.
+        UserError: two images are the same photograph in the same role, or a required role is
+            missing.
     """
     groups: dict[tuple[Split, str], dict[str, dict[str, Found]]] = {}
     for item in found:
@@ -41,9 +47,8 @@ def paired(found: Iterable[Found]) -> list[Photograph]:
         roles[item.role] = item
     listed = []
     for (split, data_set), group in groups.items():
-        present = {role for roles in group.values() for role in roles}
         for name, roles in group.items():
-            for lacking in sorted(present - roles.keys()):
+            for lacking in (role for role in required if role not in roles):
                 raise UserError(
                     f"{data_set}: {name!r} has no {lacking} partner; its archive is incomplete:"
                     " delete it and fetch it anew"
@@ -131,7 +136,9 @@ def _require_split_scenes(name: str, listed: list[Photograph]) -> None:
 
 
 def named(
-    files: Iterable[ImageFile], find: Callable[[ImageFile], Found | None]
+    files: Iterable[ImageFile],
+    find: Callable[[ImageFile], Found | None],
+    required: tuple[str, ...],
 ) -> list[Photograph]:
     """Return ``paired`` of what ``find`` knows by name; it gives None for other files."""
-    return paired(item for file in files if (item := find(file)) is not None)
+    return paired((item for file in files if (item := find(file)) is not None), required)

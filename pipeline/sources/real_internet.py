@@ -6,7 +6,7 @@ Layout: images in any folders.
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FetchedSource
-from pipeline.sources.pairs import Found, named
+from pipeline.sources.pairs import DEGRADED, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, images_in
 
 
@@ -16,7 +16,7 @@ def photographs(settings: FetchedSource, folder: Path) -> list[Photograph]:
     Raises:
         UserError: two photographs share a name.
     """
-    return named(images_in(folder), _found)
+    return named(images_in(folder), _found, DEGRADED)
 
 
 def _found(file: ImageFile) -> Found:

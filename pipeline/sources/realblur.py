@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.config.data import FetchedSource, Split
 from pipeline.errors import UserError
 from pipeline.image_files import ENDINGS
-from pipeline.sources.pairs import Found, paired
+from pipeline.sources.pairs import PAIR, Found, paired
 from pipeline.sources.photographs import ImageFile, Photograph, files_in
 
 _LIST = re.compile(r"RealBlur_(?P<set>[JR])_(?P<split>train|test)_list\.txt$")
@@ -29,7 +29,7 @@ def photographs(settings: FetchedSource, folder: Path) -> list[Photograph]:
         UserError: a list names a file that is not there, or a partner is missing.
     """
     files = files_in(folder)
-    return paired([*_from_lists(files), *_flat(files)])
+    return paired([*_from_lists(files), *_flat(files)], PAIR)
 
 
 def _from_lists(files: list[ImageFile]) -> Iterator[Found]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.data import FetchedSource
 from pipeline.errors import UserError
-from pipeline.sources.pairs import Found, named
+from pipeline.sources.pairs import PAIR, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, files_in
 
 _PAIR = re.compile(
@@ -35,7 +35,7 @@ def photographs(settings: FetchedSource, folder: Path) -> list[Photograph]:
         UserError: a partner is missing, or a file of blocks is damaged or unlike the other.
     """
     files = files_in(folder)
-    return named(files, _found) + _validation(files)
+    return named(files, _found, PAIR) + _validation(files)
 
 
 def _found(file: ImageFile) -> Found | None:

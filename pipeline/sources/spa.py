@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.config.data import FetchedSource, Split
 from pipeline.errors import UserError
 from pipeline.image_files import ENDINGS
-from pipeline.sources.pairs import Found, named
+from pipeline.sources.pairs import PAIR, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, files_in
 
 LIST = "real_world.txt"
@@ -36,7 +36,8 @@ def photographs(settings: FetchedSource, folder: Path) -> list[Photograph]:
         if Path(file.name).name == LIST:
             files = _listed(file, files)
             break
-    return named((file for file in files if file.name.lower().endswith(ENDINGS)), _found)
+    images = (file for file in files if file.name.lower().endswith(ENDINGS))
+    return named(images, _found, PAIR)
 
 
 def _found(file: ImageFile) -> Found | None:

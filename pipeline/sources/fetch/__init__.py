@@ -144,15 +144,16 @@ def _fetch_from(
     report: Report,
     stop: threading.Event,
 ) -> str:
-    while True:
+    for again in (True, False):
         went_on = transfer(url, partial, version, report, stop)
         try:
             return require_right(partial, [version], recorded)
         except Wrong:
             partial.unlink()
-            if not went_on:
+            if not (went_on and again):
                 raise
             # pieces of two different files: once more from the beginning
+    raise AssertionError("the second attempt returns or raises")
 
 
 def _by_hand(source: str, name: str, page: str, reasons: list[str]) -> str:

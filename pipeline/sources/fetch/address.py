@@ -22,7 +22,7 @@ Report = Callable[[int, int | None], None]
 """Takes the bytes that are here and, if known, all bytes."""
 
 ATTEMPTS = 5
-"""In a row without a single new byte."""
+"""In a row without a byte that was not here before; and from the first byte on."""
 BACKOFF_S = 1.0
 """Waited after the first failure, doubled after each further one."""
 TIMEOUT_S = (15, 60)
@@ -55,25 +55,35 @@ def transfer(
     """Fill ``partial`` to its end; return whether it went on from bytes that were there before.
 
     Raises:
-        Refused: no such file, a page instead of a file, another size than expected, or no progress
-            in ``ATTEMPTS`` attempts.
+        Refused: no such file, a page instead of a file, another size than expected, no progress
+            in ``ATTEMPTS`` attempts, or cut as often and never gone on with.
         UserError: the disk is too small.
     """
     partial.parent.mkdir(parents=True, exist_ok=True)
     if _DRIVE.match(url):
         return _from_drive(url, partial, report, stop)
-    failures, went_on = 0, _size(partial) > 0
+    failures, from_zero, furthest = 0, 0, _size(partial)
+    went_on = furthest > 0
+
+    def watched(done: int, total: int | None) -> None:
+        nonlocal from_zero
+        from_zero += done == 0  # told once an answer, before its first byte
+        report(done, total)
+
     while True:
-        before = _size(partial)
         try:
-            _request(url, partial, version, report, stop)
+            _request(url, partial, version, watched, stop)
             return went_on
         except (requests.RequestException, _Interrupted) as error:
-            advanced = _size(partial) > before
-            went_on = went_on or _size(partial) > 0
-            failures = 0 if advanced else failures + 1
+            size = _size(partial)
+            went_on = went_on or size > 0
+            # against the furthest of all: a server without ranges begins anew after each cut
+            failures = 0 if size > furthest else failures + 1
+            furthest = max(furthest, size)
             if failures >= ATTEMPTS:
                 raise Refused(f"{_plain(error)}, {ATTEMPTS} times in a row") from None
+            if from_zero >= ATTEMPTS:
+                raise Refused(f"{_plain(error)}, {ATTEMPTS} times from the first byte on") from None
             stop.wait(BACKOFF_S * 2 ** max(failures - 1, 0))
             if stop.is_set():
                 raise Refused("stopped") from None
