@@ -19,7 +19,8 @@ def vary(name: str, overrides: list[str], options: list[str]) -> int:
     """Run one variation; return the exit status of the command that failed, or 0.
 
     Raises:
-        UserError: the name is taken or not allowed, or an override is wrong.
+        UserError: the name is taken or not allowed, an override is wrong, or Snakemake left
+            something to do.
     """
     listed = subprocess.run(
         ["dvc", "exp", "list", "--name-only"], check=True, capture_output=True, text=True
@@ -31,7 +32,19 @@ def vary(name: str, overrides: list[str], options: list[str]) -> int:
     if not name or name.startswith("-") or _status("git", "check-ref-format", f"refs/exps/{name}"):
         raise UserError(f"{name!r} cannot name an experiment: letters, digits, '-' and '_' can")
     compose(overrides)
-    return _status("snakemake", *options) or _status("dvc", "exp", "save", "--name", name)
+    return _status("snakemake", *options) or _save(name)
+
+
+def _save(name: str) -> int:
+    from dvc.repo import Repo
+
+    # 'exp save' records whatever lies here as the stages' results, and Snakemake succeeds at less
+    # than everything, too (-n, a target, --until)
+    if Repo().status():
+        raise UserError("not finished, so not saved; run the same command again, for all targets")
+    # a new task's, method's or seed's are in neither git nor the cache
+    reports = ("--include-untracked", "reports/metrics", "-I", "reports/summary.json")
+    return _status("dvc", "exp", "save", "--name", name, *reports)
 
 
 def _status(*command: str) -> int:
