@@ -10,6 +10,11 @@ from PIL import Image, UnidentifiedImageError
 from pipeline.errors import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+UNREAD_ENDINGS = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"),
+)
+"""Photographs that are not read: phones' and newer formats, and the raw files of cameras."""
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""

@@ -114,3 +114,11 @@ def test_on_paper_all_versions_are_there(page: Browser, tmp_path: Path) -> None:
     assert (tmp_path / "report.pdf").stat().st_size > 10_000
     page.command("Emulation.setEmulatedMedia", media="print")
     assert len(page.run(SEEN)) == 6
+
+
+def test_on_paper_closed_details_are_there(page: Browser) -> None:
+    commands = "[...document.querySelectorAll('details table')].at(-1)"
+    assert not page.run(f"{commands}.checkVisibility({{contentVisibilityAuto: true}})")
+    page.command("Emulation.setEmulatedMedia", media="print")
+    page.wait(f"{commands}.checkVisibility({{contentVisibilityAuto: true}})")
+    assert page.run(f"{commands}.getBoundingClientRect().height > 20")

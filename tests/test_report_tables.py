@@ -19,7 +19,7 @@ from pipeline.report.failures import failure_examples, failures_table, harm_tabl
 from pipeline.report.headline import ablation_table, headline_table, published_table
 from pipeline.report.main_method import main_method_table
 from pipeline.report.published import of_task, published
-from pipeline.report.tables import Cell, Table
+from pipeline.report.tables import Cell, Table, notes
 from pipeline.report.viewer import comparisons, difference
 from pipeline.report.writing import escape_latex, to_csv, to_latex, to_markdown
 from pipeline.statistics import mean_and_std
@@ -239,6 +239,17 @@ def test_an_image_made_worse_is_counted(params: Params) -> None:
     test_report.write_scores(Run(TASK, "noise_space", 0), (19.0, 25.0, 10.0, 29.0))
     rows = texts(harm_table(params, collect(params)[0].data_sets[0]))
     assert rows[1] == ["noise_space", "2 of 4", "2 of 4", "-14.00 (beach_1)"]
+
+
+def test_equal_images_are_counted(params: Params) -> None:
+    assert not any("equal" in note for note in notes(params, collect(params)[0].data_sets[0]))
+    test_report.write_scores(Run(TASK, "noise_space", 0), (100.0, 25.0, 100.0, 29.0))
+    found = notes(params, collect(params)[0].data_sets[0])
+    assert any(
+        note.startswith("Images equal to the clean one, over all seeds: noise_space 2. ")
+        and note.endswith("counts as 100 dB.")
+        for note in found
+    )
 
 
 # Files

@@ -299,6 +299,18 @@ def test_folders_names_and_other_files(desk: Desk) -> None:
     assert "2 other files left alone (.png, .txt)" in desk.summary
 
 
+def test_photographs_that_cannot_be_read_are_told_in_a_folder(desk: Desk) -> None:
+    desk.add("in/x.png", smooth(8, 8))
+    for name in ("IMG_1.HEIC", "deep/raw.dng", "notes.txt", "._IMG_1.HEIC"):
+        (desk.folder / "in" / name).parent.mkdir(exist_ok=True)
+        (desk.folder / "in" / name).write_bytes(b"x")
+    assert desk.run("in", status=1).splitlines() == [
+        "error: in/IMG_1.HEIC: HEIC is not read; save it as TIFF, PNG or JPEG",
+        "error: in/deep/raw.dng: DNG is not read; save it as TIFF, PNG or JPEG",
+    ]
+    assert desk.summary.startswith("1 restored") and "2 other files left alone" in desk.summary
+
+
 def test_patterns_keep_what_lies_below_their_fixed_part(desk: Desk) -> None:
     for name in ("in/a/1.png", "in/b/1.png", "in/b/c/2.png", "in/b/3.jpg", "[x].png"):
         desk.add(name, smooth(8, 8))

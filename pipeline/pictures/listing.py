@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.image_files import ENDINGS
+from pipeline.image_files import ENDINGS, UNREAD_ENDINGS
 from pipeline.pictures.writing import Format
 
 FORMATS: dict[str, Format] = {
@@ -126,6 +126,11 @@ def _add(path: Path, below: Path, out: Path, listing: Listing) -> None:
     for file in _files(path, {}, _identity(out), listing):
         if file.suffix.lower() in ENDINGS and not file.name.startswith("."):
             listing.found.append(Found(file, below / file.relative_to(path)))
+        elif file.suffix.lower() in UNREAD_ENDINGS and not file.name.startswith("."):
+            kind = file.suffix[1:].upper()
+            listing.refused.append(
+                f"{shown(file)}: {kind} is not read; save it as TIFF, PNG or JPEG"
+            )
         else:
             listing.others.add(file)
 

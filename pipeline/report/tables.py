@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.config import Params
+from pipeline.metrics import PERFECT_PSNR
 from pipeline.paths import DEGRADED
 from pipeline.randomness import numpy_generator
 from pipeline.report.collect import DataSet, Values, bounds, released
@@ -189,6 +190,14 @@ def notes(params: Params, data_set: DataSet) -> list[str]:
         found.append(
             f"{_count(data_set.unscored, 'more image')} of this data set without a clean"
             " counterpart: restored, not scored."
+        )
+    equal = {name: int(np.count_nonzero(values == PERFECT_PSNR))
+             for name, values in data_set.psnr.items()}  # fmt: skip
+    if any(equal.values()):
+        counts = ", ".join(f"{restorer_label(name)} {n}" for name, n in equal.items() if n)
+        found.append(
+            f"Images equal to the clean one, over all seeds: {counts}. Their PSNR is infinite and"
+            f" counts as {PERFECT_PSNR:.0f} dB."
         )
     if data_set.no_lpips:
         found.append(f"LPIPS was not measured: {data_set.no_lpips}.")
