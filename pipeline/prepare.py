@@ -15,10 +15,9 @@ from pipeline.images import Pixels
 from pipeline.progress import Progress
 from pipeline.sources import source_module
 from pipeline.sources.archives import readable
-from pipeline.sources.pairs import chosen
+from pipeline.sources.pairs import Box, boxes, chosen, limited
 from pipeline.sources.photographs import Photograph, Picture, decoding_threads
 from pipeline.store import Loader, Record, write_store
-from pipeline.tiling import starts
 
 AHEAD_BYTES = 256 * 2**20
 """Decoded pixels that may wait to be packed, whatever the source."""
@@ -52,6 +51,8 @@ def prepare(settings: Source, archives: Path, folder: Path) -> None:
         with Progress(name, "images") as progress:
             if skip:
                 listed = _without_unreadable(listed, pool, progress)
+            if isinstance(settings, FetchedSource):
+                listed = limited(settings, listed)
             sized = list(pool.map(_sized, listed))
             for split in SPLITS:
                 crop = getattr(settings.crops, split)
@@ -131,16 +132,8 @@ class _Decoder:
 
 
 def _records(item: _Sized, crop: Crop | None, decoder: _Decoder) -> Iterator[Record]:
-    photograph, (height, width) = item.photograph, item.size
-    boxes = [(0, 0, height, width)]
-    cut = crop is not None and min(height, width) > crop.only_above
-    if crop is not None and cut:
-        boxes = [
-            (top, left, min(crop.side, height), min(crop.side, width))
-            for top in starts(height, crop.side, crop.step)
-            for left in starts(width, crop.side, crop.step)
-        ]
-    for box in boxes:
+    photograph, cut = item.photograph, boxes(item.size, crop)
+    for box in cut or [(0, 0, *item.size)]:
         place = f"_{box[0]:04d}_{box[1]:04d}" if cut else ""
         yield Record(
             id=f"{photograph.id}{place}",
@@ -153,9 +146,7 @@ def _records(item: _Sized, crop: Crop | None, decoder: _Decoder) -> Iterator[Rec
         )
 
 
-def _loader(
-    picture: Picture | None, box: tuple[int, int, int, int], decoder: _Decoder
-) -> Loader | None:
+def _loader(picture: Picture | None, box: Box, decoder: _Decoder) -> Loader | None:
     if picture is None:
         return None
     top, left, height, width = box

@@ -30,7 +30,7 @@ from pipeline.config.data import Crop, Crops, FetchedSource
 from pipeline.errors import UserError
 from pipeline.prepare import prepare
 from pipeline.sources import source_module
-from pipeline.sources.pairs import chosen
+from pipeline.sources.pairs import limited
 from pipeline.sources.photographs import Photograph
 from pipeline.store import ImageStore
 from tests import miniatures as mini
@@ -365,7 +365,7 @@ def test_max_images_takes_more_when_it_may(
 ) -> None:
     raw.put({"train.zip": mini.rain13k(20)})
     listed = raw.listed("rain13k")
-    kept = [{p.id for p in chosen(settings("rain13k", max_images=n), "x", listed)}
+    kept = [{p.id for p in limited(settings("rain13k", max_images=n), listed)}
             for n in (3, 10, 20, 99)]  # fmt: skip
     assert [len(ids) for ids in kept] == [3, 10, 20, 20]
     assert kept[0] < kept[1] < kept[2]
@@ -377,6 +377,22 @@ def test_max_gib_counts_packed_pixels(raw: Raw) -> None:
     pair = 2 * 40 * 48 * 3
     store = raw.prepare("rain13k", max_gib=(7.5 * pair) / 2**30)["synthetic"]
     assert len(store) == 7
+
+
+def test_max_gib_counts_the_crops_that_are_packed(raw: Raw) -> None:
+    """40 x 48 in squares of 32 every 24 are four: 4 x 32 x 32 pixels instead of 40 x 48."""
+    raw.put({"train.zip": mini.rain13k(20)})
+    crops = Crops(Crop(32, 24, 0), None, None)
+    pair = 2 * 4 * 32 * 32 * 3
+    store = raw.prepare("rain13k", crops=crops, max_gib=(7.5 * pair) / 2**30)["synthetic"]
+    assert len(store) == 7 * 4
+
+
+def test_limits_are_filled_with_images_that_can_be_read(raw: Raw) -> None:
+    bad = {f"input_{number}_": b"no image" for number in range(1, 10)}
+    raw.put({"a.zip": changed(mini.rain13k(20), **bad)})
+    for limit in ({"max_images": 11}, {"max_gib": (11.5 * 2 * 40 * 48 * 3) / 2**30}):
+        assert len(raw.prepare("rain13k", skip_unreadable=True, **limit)["synthetic"]) == 11
 
 
 def test_limits_leave_the_test_images(raw: Raw) -> None:

@@ -4,14 +4,18 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pipeline.config.data import SPLITS, FetchedSource, Split
+from pipeline.config.data import SPLITS, Crop, FetchedSource, Split
 from pipeline.errors import UserError
 from pipeline.sources.photographs import ImageFile, Photograph, Picture
+from pipeline.tiling import starts
 
 PAIR = ("degraded", "clean")
 DEGRADED = ("degraded",)
 CLEAN = ("clean",)
 """What every image of a data set must have."""
+
+Box = tuple[int, int, int, int]
+"""First row, first column, height, width."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def paired(found: Iterable[Found], required: tuple[str, ...]) -> list[Photograph
 
 
 def chosen(settings: FetchedSource, name: str, listed: list[Photograph]) -> list[Photograph]:
-    """Return the photographs that the settings ask for, after checking all of their data sets.
+    """Return the photographs of the data sets that the settings ask for, all of them checked.
 
     Raises:
         UserError: there are more or fewer than published, or a scene is in two splits.
@@ -83,30 +87,28 @@ def chosen(settings: FetchedSource, name: str, listed: list[Photograph]) -> list
                 " archive is incomplete or another one. If this is what you want, set"
                 f" sources.{name}.expected_images=null"
             )
-    by_split = (
-        [photograph for photograph in kept if photograph.split == split] for split in SPLITS
-    )
-    return [
-        photograph
-        for group in by_split
-        for photograph in _limited(group, settings.max_images, settings.max_gib)
-    ]
+    return kept
 
 
-def _limited(
-    group: list[Photograph], max_images: int | None, max_gib: float | None
-) -> list[Photograph]:
-    """Return as many photographs of a training split as the limits allow, from all of its scenes.
+def limited(settings: FetchedSource, listed: list[Photograph]) -> list[Photograph]:
+    """Return as many photographs of each training split as the limits allow, from all its scenes.
 
     They are taken in the order of a hash of their names, so a larger limit only adds to them.
     """
-    if not group or group[0].split == "test" or (max_images is None and max_gib is None):
+    by_split = ([p for p in listed if p.split == split] for split in SPLITS)
+    return [photograph for group in by_split for photograph in _within_limits(settings, group)]
+
+
+def _within_limits(settings: FetchedSource, group: list[Photograph]) -> list[Photograph]:
+    if not group or group[0].split == "test":
         return group
-    names = sorted((photograph.id for photograph in group), key=_mixed)[:max_images]
-    if max_gib is not None:
-        by_name, left = {photograph.id: photograph for photograph in group}, max_gib * 2**30
+    names = sorted((photograph.id for photograph in group), key=_mixed)[: settings.max_images]
+    if settings.max_gib is not None:
+        crop: Crop | None = getattr(settings.crops, group[0].split)
+        by_name = {photograph.id: photograph for photograph in group}
+        left = settings.max_gib * 2**30
         for count, name in enumerate(names):
-            left -= _packed_bytes(by_name[name])
+            left -= _packed_bytes(by_name[name], crop)
             if left < 0:
                 names = names[:count]
                 break
@@ -118,10 +120,23 @@ def _mixed(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
 
 
-def _packed_bytes(photograph: Photograph) -> int:
+def boxes(size: tuple[int, int], crop: Crop | None) -> list[Box] | None:
+    """Return the parts of an image of (height, width) that are packed; None if it stays whole."""
+    height, width = size
+    if crop is None or min(size) <= crop.only_above:
+        return None
+    return [
+        (top, left, min(crop.side, height), min(crop.side, width))
+        for top in starts(height, crop.side, crop.step)
+        for left in starts(width, crop.side, crop.step)
+    ]
+
+
+def _packed_bytes(photograph: Photograph, crop: Crop | None) -> int:
     pictures: list[Picture] = [p for p in (photograph.degraded, photograph.clean) if p]
-    height, width = pictures[0].size()
-    return height * width * 3 * len(pictures)
+    size = pictures[0].size()
+    areas = [height * width for _, _, height, width in boxes(size, crop) or [(0, 0, *size)]]
+    return sum(areas) * 3 * len(pictures)
 
 
 def _require_split_scenes(name: str, listed: list[Photograph]) -> None:
