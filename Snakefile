@@ -34,7 +34,8 @@ for stage in stages:
             stage=stage.name,
             action="compute" if several_nodes else "repro",
         threads: stage.threads
-        retries: 0 if workflow.remote_exec else stage.retries  # on its node a job is not retried
+        # on its node a job is not retried; where dvc.yaml says nothing the profile does
+        retries: 0 if workflow.remote_exec else stage.retries
         resources:
             **stage.resources,
         shell:

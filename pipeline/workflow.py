@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,14 @@ class Stage:
     params: list[str]
     outs: list[str]
     resources: dict[str, int | str]
+    persisted: list[str] = field(default_factory=list)
     threads: int = 1
-    retries: int = 0
+    retries: int | None = None
+
+    @property
+    def definition(self) -> tuple[Any, ...]:
+        """What DVC notes of it as the origin of a result."""
+        return self.name, self.cmd, self.deps, self.params, self.outs
 
     @property
     def rule(self) -> str:
@@ -95,6 +101,13 @@ def planned() -> list[Stage]:
     return [Stage(**values) for values in json.loads(Path(path).read_text(encoding="utf-8"))]
 
 
+def read_stages() -> list[Stage]:
+    """Return the stages as dvc.yaml and params.yaml have them now."""
+    from dvc.repo import Repo
+
+    return read_graph(Repo())
+
+
 def read_graph(repo: Any) -> list[Stage]:
     """Return the stages of a ``dvc.repo.Repo``."""
     found = []
@@ -108,9 +121,10 @@ def read_graph(repo: Any) -> list[Stage]:
                 deps=[dep.def_path for dep in stage.deps if dep not in stage.params],
                 params=sorted(key for dep in stage.params for key in dep.params),
                 outs=[out.def_path for out in stage.outs],
+                persisted=[out.def_path for out in stage.outs if out.persist],
                 threads=resources.pop("threads", 1),
                 resources=resources,
-                retries=(stage.meta or {}).get("retries", 0),
+                retries=(stage.meta or {}).get("retries"),
             )
         )
     return sorted(found, key=lambda stage: stage.name)
@@ -152,7 +166,7 @@ def compute(stage: Stage) -> int:
     Signals are handed on, so that a training saves itself before the job ends.
     """
     inputs = _inputs(stage)
-    for out in map(Path, stage.outs):
+    for out in map(Path, set(stage.outs) - set(stage.persisted)):
         if out.is_dir():
             shutil.rmtree(out)
         else:
@@ -177,8 +191,14 @@ def commit(stage: Stage, patience_s: int) -> int:
     A shared file system may take ``patience_s`` seconds to show here what another node wrote.
 
     Raises:
-        UserError: what the job read or wrote has changed, so DVC would record a wrong origin.
+        UserError: what the job read or wrote has changed, or its entry in dvc.yaml, so DVC would
+            record a wrong origin.
     """
+    if stage.definition not in [now.definition for now in read_stages()]:
+        raise UserError(
+            f"{stage.name}: dvc.yaml changed while its job ran; start snakemake again to have it"
+            " computed anew"
+        )
     deadline = time.monotonic() + patience_s
     while not (whole := is_computed(stage)) and time.monotonic() < deadline:
         time.sleep(1)

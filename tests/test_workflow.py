@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -45,7 +46,8 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 
 @pytest.fixture
-def computed(stage: Stage) -> Stage:
+def computed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    monkeypatch.setattr("pipeline.workflow.read_stages", lambda: [stage])
     renew_marks([stage], [stage.name])
     assert compute(stage) == 0
     assert is_computed(stage)
@@ -60,8 +62,9 @@ def test_the_graph_is_dvcs() -> None:
     train = stages["train@denoise-noise_space-0"]
     assert train.rule == "train__denoise__noise_space__0"
     assert train.needs == ["pretrain@denoise-0", "synthesize@denoise"]
-    assert train.retries == 3 and stages["report"].retries == 0
+    assert train.retries == 3 and stages["report"].retries is None
     assert "methods.noise_space" in train.params
+    assert stages["download@skimage"].persisted == ["data/raw/skimage"]
     assert "params.yaml" not in train.deps and "pipeline/training" in train.deps
     assert "gpu" not in train.resources, "none of the demo's"
     assert train.resources["mem_mb"] == 4000 and train.threads == 1
@@ -135,6 +138,28 @@ def test_a_commit_waits_for_a_slow_file_system(
     assert commit(computed, patience_s=20) == 0
     later.join()
     assert called == [["dvc", "--wait-for-lock", "commit", "--quiet", "--force", "copy@x-0"]]
+
+
+@pytest.mark.parametrize("changed", [{"cmd": "cp in/x out/z"}, {"deps": ["in", "more"]}])
+def test_a_stage_that_dvc_yaml_changed_meanwhile_is_not_committed(
+    computed: Stage, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any]
+) -> None:
+    """DVC would note the new command as the origin of what the old one made."""
+    monkeypatch.setattr("pipeline.workflow.read_stages", lambda: [replace(computed, **changed)])
+    monkeypatch.setattr(subprocess, "run", lambda command: pytest.fail("committed"))
+    with pytest.raises(UserError, match=r"copy@x-0: dvc.yaml changed while its job ran"):
+        commit(computed, patience_s=0)
+
+
+def test_what_a_stage_keeps_is_not_deleted_before_it_runs(stage: Stage) -> None:
+    """Archives that are there and right are not fetched again, on a cluster neither."""
+    for out in ("out/y", "kept"):
+        Path(out).mkdir(parents=True)
+        Path(out, "before").touch()
+    asks = replace(stage, cmd="ls out kept", outs=["out/y", "kept"], persisted=["kept"])
+    assert compute(asks) == 0
+    assert Path("kept", "before").exists()
+    assert not Path("out", "y").exists()
 
 
 def test_what_a_stage_does_not_read_may_change(computed: Stage) -> None:
