@@ -1,5 +1,6 @@
 """What several test modules share: a configuration, images, stores, a disk that is too small."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -16,6 +17,10 @@ from pipeline.store import Record, write_store
 from tests.workspace import Workspace, clone, copy, make_one_task_origin
 
 Pixels = NDArray[np.uint8]
+
+# of this process and all that tests start: as many threads as processors in each of several
+# processes are many times slower than one in each
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
