@@ -155,6 +155,31 @@ def test_spa_follows_its_list(raw: Raw) -> None:
     assert "real_world.txt, line 5: expected '<rain> <gt>'" in raw.refused("spa")
 
 
+@pytest.mark.parametrize("prefix", ["", "./", "SPA/", "real_world/", "real_world_gt/"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_spa_takes_the_innermost_folder(raw: Raw, prefix: str, listed: bool) -> None:
+    folders = [f"{prefix}real_world", f"{prefix}real_world_gt"]
+    names = [f"{folder}/{crop}.png" for crop in mini.CROPS for folder in folders]
+    raw.put({"a.zip": mini.as_zip(mini.images(names))})
+    if listed:
+        raw.put({"real_world.txt": mini.spa_list()})
+    stores = raw.prepare("spa")
+    assert sorted(stores["real"].ids) == sorted(mini.CROPS)
+    shown = stores["real"].image("degraded", stores["real"].ids.index(mini.CROPS[0]))
+    assert_array_equal(shown, mini.pixels(f"{prefix}real_world/{mini.CROPS[0]}.png"))
+
+
+def test_spa_pairs_as_its_list_says(raw: Raw) -> None:
+    """Two rainy crops share a truth, which lies under a third name."""
+    rain, truth = ["real_world/000/a_1.png", "real_world/000/a_2.png"], "real_world_gt/t/b.png"
+    files = mini.images([*rain, truth, "real_world_gt/000/a_1.png"])
+    listing = "".join(f"/{name} /{truth}\n" for name in rain).encode()
+    listed = raw.put({"a.zip": mini.as_zip(files), "real_world.txt": listing}).listed("spa")
+    assert [(p.id, p.degraded.name) for p in listed] == [
+        ("000/a_1", rain[0]), ("000/a_2", rain[1]),
+    ]  # fmt: skip
+
+
 def test_spa_of_kaggle(raw: Raw) -> None:
     found = raw.put({"spadata.zip": mini.spa_kaggle()}).ids("spa")
     real = [("real", str(n), str(n), "SPA train") for n in range(1, 5)]
