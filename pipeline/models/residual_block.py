@@ -141,10 +141,19 @@ class NormalizedConvolution(Function):
             groups: of the normalization.
             eps: of the normalization.
         """
-        normalized, mean, rstd = group_norm(features, scale, offset, groups, eps)
-        ctx.save_for_backward(features, scale, offset, weight, kept, mean, rstd)
         ctx.gain, ctx.resampling, ctx.groups, ctx.eps = gain, resampling, groups, eps
-        active = resample(_drop(F.silu(normalized, inplace=True), kept, gain), resampling)
+        actives, means, rstds = [], [], []
+        for place in _places(features):
+            normalized, mean, rstd = group_norm(
+                features[place], _of(scale, place), _of(offset, place), groups, eps
+            )
+            active = _drop(F.silu(normalized, inplace=True), kept, place, gain)
+            actives.append(resample(active, resampling))
+            means.append(mean)
+            rstds.append(rstd)
+        ctx.save_for_backward(features, scale, offset, weight, kept, _join(means), _join(rstds))
+        active = _join(actives)
+        del actives
         return F.conv2d(active, weight.to(active.dtype), bias.to(active.dtype), padding=1)
 
     @staticmethod
@@ -152,23 +161,64 @@ class NormalizedConvolution(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the first five arguments."""
         features, scale, offset, weight, kept, mean, rstd = ctx.saved_tensors
-        normalized, _, _ = group_norm(features, scale, offset, ctx.groups, ctx.eps)
-        active = resample(_drop(F.silu(normalized), kept, ctx.gain), ctx.resampling)
+        places = _places(features)
+        normalized, actives = [], []
+        for place in places:
+            values, _, _ = group_norm(
+                features[place], _of(scale, place), _of(offset, place), ctx.groups, ctx.eps
+            )
+            active = _drop(F.silu(values), kept, place, ctx.gain)
+            normalized.append(values)
+            actives.append(resample(active, ctx.resampling))
+        active = _join(actives)
+        del actives
         to_active, to_weight, to_bias = torch.ops.aten.convolution_backward(
             gradient, active, weight.to(active.dtype), [len(weight)],
             [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, True],
         )  # fmt: skip
-        to_active = _drop(_resample_back(to_active, ctx.resampling), kept, ctx.gain)
-        to_normalized = torch.ops.aten.silu_backward(to_active, normalized)
-        del active, to_active, normalized
-        to_norm = group_norm_gradients(to_normalized, features, mean, rstd, scale)
+        del active
+        to_norm = []
+        for place in places:
+            to_values = _resample_back(to_active[place], ctx.resampling)
+            to_values = _drop(to_values, kept, place, ctx.gain)
+            to_values = torch.ops.aten.silu_backward(to_values, normalized.pop(0))
+            to_norm.append(
+                group_norm_gradients(
+                    to_values, features[place], mean[place], rstd[place], _of(scale, place)
+                )
+            )
+        to_features, to_scale, to_offset = map(_join, zip(*to_norm, strict=True))
+        if len(scale) == 1:  # shared by all samples
+            to_scale, to_offset = (value.sum(0, keepdim=True) for value in (to_scale, to_offset))
         to_conv = (value.to(weight.dtype) for value in (to_weight, to_bias))
-        return *to_norm, *to_conv, None, None, None, None, None
+        return to_features, to_scale, to_offset, *to_conv, None, None, None, None, None
 
 
-def _drop(values: Tensor, kept: Tensor | None, gain: float) -> Tensor:
+def _places(features: Tensor) -> list[slice]:
+    """Return the parts of a batch that are treated one after the other.
+
+    On the processor each sample by itself, so that what lies between two convolutions stays in its
+    cache: at 128 x 128 pixels three to four times as fast as the whole batch at once.
+    """
+    if features.device.type == "cpu":
+        return [slice(number, number + 1) for number in range(len(features))]
+    return [slice(0, len(features))]
+
+
+def _join(parts: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _of(affine: Tensor, place: slice) -> Tensor:
+    return affine if len(affine) == 1 else affine[place]
+
+
+def _drop(values: Tensor, kept: Tensor | None, place: slice, gain: float) -> Tensor:
     """Apply dropout in place."""
-    return values if kept is None else values.mul_(kept).mul_(gain)
+    if kept is None:
+        return values
+    # bytes are converted seven times as fast as truth values
+    return values.mul_(kept[place].view(torch.uint8).to(values.dtype)).mul_(gain)
 
 
 def group_norm(
@@ -215,10 +265,14 @@ def group_norm_gradients(
     batch, channels = features.shape[:2]
     groups = mean.shape[1]
     count = features[0].numel() // groups
+    dtype = features.dtype
+    # converted once: operations on several types at a time are many times slower
+    gradient, features = gradient.float(), features.float()
     # sums over the pixels, then over the channels of each group: (batch, groups, channels each)
     parts = (batch, groups, channels // groups)
-    plain = gradient.sum((2, 3), dtype=torch.float32).view(parts)
-    product = (gradient * features).sum((2, 3), dtype=torch.float32).view(parts)
+    plain = gradient.sum((2, 3)).view(parts)
+    space = gradient * features
+    product = space.sum((2, 3)).view(parts)
     mean, rstd = mean.float()[..., None], rstd.float()[..., None]
     factor = scale.float().view(len(scale), *parts[1:])
     centred = (product - mean * plain) * rstd
@@ -228,11 +282,11 @@ def group_norm_gradients(
     def per_channel(value: Tensor) -> Tensor:
         return value.expand(parts).reshape(batch, channels, 1, 1)
 
-    result = torch.addcmul(per_channel(offset), features, per_channel(slope))
+    result = torch.addcmul(per_channel(offset), features, per_channel(slope), out=space)
     result.addcmul_(gradient, per_channel(rstd * factor))
     to_affine = (value.view(batch, channels) for value in (centred, plain))
     to_scale, to_offset = (
         (value if len(scale) == batch else value.sum(0, keepdim=True)).to(scale.dtype)
         for value in to_affine
     )
-    return result.to(features.dtype), to_scale, to_offset
+    return result.to(dtype), to_scale, to_offset
