@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def evaluate(
     protocol: str,
     settings: Evaluate,
     run: Run,
-    giga_macs: float | None,
+    facts: dict[str, Any],
 ) -> None:
     """Write the per-image table, some restored images, facts, and the means.
 
@@ -80,7 +81,8 @@ def evaluate(
         settings: ``settings.kept_images`` restored images of each data set are stored, and the
             failures, see ``pipeline/kept_images.py``.
         run: names the files to write.
-        giga_macs: multiplications of the restorer for 128x128 pixels in 1e9, None if it has none.
+        facts: what the model restored with, stored beside its scores; see ``Model.facts`` in
+            pipeline/restoration.py. Empty for the degraded input.
 
     Raises:
         UserError: the store is missing, an image is too small to be scored, or the model gives
@@ -105,11 +107,7 @@ def evaluate(
         while waiting:
             rows |= _rows(store, waiting.popleft(), protocol)
     listed = [rows[index] for index in range(len(store))]
-    facts = {
-        "giga_macs_128": giga_macs,
-        "precision": settings.precision,
-        "lpips": lpips if isinstance(lpips, str) else MEASURED,
-    }
+    facts = {**facts, "lpips": lpips if isinstance(lpips, str) else MEASURED}
     write_store(run.evaluation / IMAGES_FILE, kept.in_order())
     write_text(run.evaluation / TABLE_FILE, _table(listed))
     write_text(run.evaluation / FACTS_FILE, json.dumps(facts, indent=2) + "\n")

@@ -6,9 +6,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.config import PARAMS_FILE, read_params
 from pipeline.files import sha256_of
-from pipeline.models.build import parameter_count
+from pipeline.lineage import lineage
+from pipeline.models.build import giga_macs, parameter_count
 from pipeline.paths import MODEL_FILE, MODELS, Run
 from pipeline.restoration import InRange
 
@@ -19,15 +19,18 @@ KNOWN = ("task", "method", "seed", "steps", "device", "precision", "torch")
 def model_card(path: Path, network: InRange, facts: dict[str, Any]) -> str:
     """Return a model's card as Markdown.
 
-    Scores are those of reports/metrics, if the file is the run's own below data/models; sources
-    and licences those of params.yaml, if the task's synthetic pairs are still made as the file
-    says. Elsewhere they are not known.
+    Network, parameters and multiplications follow from the configuration in the file. Scores are
+    those of reports/metrics, if the file is the run's own below data/models; commit, sources and
+    licences those with which dvc.lock records this very file. Elsewhere they are not known.
+
+    Raises:
+        UserError: dvc.lock is damaged.
     """
     run = _run(path)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True
     )
-    sources, licences = _sources(facts) if run else ([], [])
+    origin = lineage(path, facts)
     black, white = network.image_range
     text: str = environment.get_template("model_card.md").render(
         name=run.training.relative_to(MODELS).as_posix() if run else path.stem,
@@ -35,6 +38,8 @@ def model_card(path: Path, network: InRange, facts: dict[str, Any]) -> str:
         facts={name: facts.get(name) and _plain(facts[name]) for name in KNOWN},
         restorer=_plain(facts["restorer"]),
         parameters=parameter_count(network.requires_grad_(True)),
+        giga_macs=giga_macs(network),
+        commit=origin.commit,
         factor=network.factor,
         black=black,
         white=white,
@@ -42,8 +47,8 @@ def model_card(path: Path, network: InRange, facts: dict[str, Any]) -> str:
         synthetic=_plain(facts.get("synthetic")),
         train=_plain(facts.get("train")),
         method_settings=_plain(facts.get("method_settings")),
-        sources=sources,
-        licences=licences,
+        sources={_plain(what): _plain(source) for what, source in origin.sources.items()},
+        licences={_plain(name): _plain(licence) for name, licence in origin.licences.items()},
         scores=json.loads(run.metrics.read_text()) if run and run.metrics.is_file() else {},
     )
     return text.rstrip() + "\n"
@@ -60,23 +65,6 @@ def _run(path: Path) -> Run | None:
 
 def _is_below(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
-
-
-def _sources(facts: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Return what the splits of the task were made of, and the sources' licences."""
-    from dataclasses import asdict
-
-    params = read_params() if PARAMS_FILE.is_file() else None
-    task = params.tasks.get(facts.get("task", "")) if params else None
-    if params is None or task is None:
-        return [], []
-    now = json.loads(json.dumps(asdict(task.synthetic)))
-    if now != facts.get("synthetic"):
-        return [], []
-    chosen = {split: name for split, name in vars(task.sources).items() if split != "test"}
-    lines = [f"{split}: {name}" for split, name in chosen.items()]
-    names = dict.fromkeys(chosen.values())
-    return lines, [f"{name}: {params.sources[name].licence}" for name in names]
 
 
 def _plain(value: Any) -> str:

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from pipeline.config.checks import Interval, build
 from pipeline.config.learning import Evaluate
 from pipeline.config.restorers import Restorer
-from pipeline.device import Precision, autocast, choose_precision, prepare_torch
+from pipeline.device import (
+    Precision,
+    autocast,
+    choose_precision,
+    describe_device,
+    prepare_torch,
+)
 from pipeline.errors import UserError
 from pipeline.images import Image, from_range, to_range
 from pipeline.models.build import giga_macs, skeleton
@@ -50,9 +56,17 @@ class Model:
         device = next(self.network.parameters()).device
         return list(_restore_batch(self.network, np.stack(images), self.precision, device))
 
-    def giga_macs(self) -> float:
-        """Return the multiplications for an image of 128x128 pixels, in 1e9."""
-        return giga_macs(self.network)
+    def facts(self) -> dict[str, Any]:
+        """Return what its results are made with: other precisions and devices, other last digits.
+
+        ``giga_macs_128`` are multiplications for an image of 128x128 pixels, in 1e9; ``precision``
+        is the one in use, never 'auto'.
+        """
+        return {
+            "giga_macs_128": giga_macs(self.network),
+            "precision": self.precision,
+            "device": describe_device(next(self.network.parameters()).device),
+        }
 
 
 def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:

@@ -3,16 +3,15 @@
 Usage: python -m pipeline.restore INPUT... --model RUN_OR_FILE --out DIR
 
 INPUT is a file, a folder (with all below it) or a pattern such as 'photos/**/*.png'. Results keep
-names and sub-folders, the depth of 8 or 16 bits, grey, alpha, ICC profile and EXIF data; pixels
-are written upright. PNG, TIFF and JPEG stay what they are, others become PNG; --format decides
-otherwise. A JPEG is written with quality 95 and full colour resolution.
+names and sub-folders, the depth of 8 or 16 bits, grey, alpha, ICC profile, pixel density and EXIF
+data; pixels are written upright. PNG, TIFF and JPEG stay what they are, others become PNG; --format
+decides otherwise. A JPEG is written with quality 95 and full colour resolution.
 
 Memory beside the network's own for a tile: 4 bytes a pixel of the photograph (16 bits 8, a JPEG
 written 9, a progressive JPEG while it is read 10, a turned TIFF twice while it is read) and
 40 x width x tile bytes for two rows of tiles.
 
-Exit status: 0 all restored, 1 some
-failed (each is named), 2 wrong usage.
+Exit status: 0 all restored, 1 some failed (each is named), 2 wrong usage.
 """
 
 import argparse

@@ -14,7 +14,7 @@ def main(params: Params, task: str, method: str, seed: int) -> None:
     which = Run(task, method, seed)
     model = load_model(which.training / MODEL_FILE, params.evaluate)
     test, protocol = task_images(task) / "test.h5", params.tasks[task].protocol
-    evaluate(model.restore_equal, test, protocol, params.evaluate, which, model.giga_macs())
+    evaluate(model.restore_equal, test, protocol, params.evaluate, which, model.facts())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pipeline.stage import run
 def main(params: Params, task: str) -> None:
     """Evaluate the degraded input of one task."""
     test, protocol = task_images(task) / "test.h5", params.tasks[task].protocol
-    evaluate(lambda images: images, test, protocol, params.evaluate, Run(task, DEGRADED), None)
+    evaluate(lambda images: images, test, protocol, params.evaluate, Run(task, DEGRADED), {})
 
 
 if __name__ == "__main__":

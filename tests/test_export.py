@@ -1,7 +1,7 @@
 """ONNX held against torch on sizes that the exporter has not seen; the card against the facts."""
 
+import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +13,12 @@ import torch
 
 from pipeline.config.checks import build
 from pipeline.config.restorers import Restorer
+from pipeline.errors import UserError
 from pipeline.export import main
-from pipeline.models.build import build_restorer
+from pipeline.models.build import build_restorer, giga_macs
 from pipeline.models.weights import save_tensors
 from pipeline.restoration import load_network
+from tests import test_report
 
 onnx = pytest.importorskip("onnx", reason="the optional packages of pip install '.[export]'")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -111,8 +113,6 @@ def test_mistakes_end_in_one_line(words: list[str], message: str, tmp_path: Path
 
 
 def test_missing_packages_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.errors import UserError
-
     monkeypatch.setitem(sys.modules, "onnx", None)
     model = save(tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"onnx is not installed; pip install '\.\[export\]'"):
@@ -150,13 +150,12 @@ def test_a_card_of_a_bare_file_has_no_scores(
 
 
 def test_a_card_of_a_run_has_its_scores_with_their_protocol(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
     run_folder = tmp_path / "data" / "models" / "denoise" / "noise_space-0"
     run_folder.mkdir(parents=True)
-    save(run_folder / "model.safetensors", synthetic=values["tasks"]["denoise"]["synthetic"])
+    save(run_folder / "model.safetensors")
     metrics = tmp_path / "reports" / "metrics" / "denoise"
     metrics.mkdir(parents=True)
     row = {"psnr": 25.118, "ssim": 0.85637, "images": 16, "protocol": "sidd"}
@@ -164,7 +163,83 @@ def test_a_card_of_a_run_has_its_scores_with_their_protocol(
     text = card("denoise/noise_space-0")
     assert "| own, simulated real | `sidd` | 16 | 25.12 | 0.8564 |" in text
     assert "# denoise/noise_space-0" in text
-    assert "* synthetic: skimage" in text and "scikit-image/blob/main" in text
+
+
+def test_a_card_counts_multiplications_by_the_configuration_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = build_restorer(build(Restorer, SETTINGS, "restorer"))
+    text = card(str(save(tmp_path / "model.safetensors")))
+    assert f"| Multiplications | {giga_macs(network):.2f} GMACs for 128x128 pixels |" in text
+
+
+def record(model: Path, target: str = "paired") -> str:
+    """Write a dvc.lock as DVC does that names the file; return the file's hash."""
+    md5 = hashlib.md5(model.read_bytes()).hexdigest()
+    sources = {"synthetic": "clean", "real": "phone", "unpaired": "others", "test": "tested"}
+
+    def settings(key: str, value: Any) -> dict[str, Any]:
+        return {"params": {"params.yaml": {key: value}}}
+
+    stages: dict[str, Any] = {
+        f"download@{name}": settings(f"sources.{name}", {"licence": f"terms of {name}"})
+        for name in sources.values()
+    }
+    stages["synthesize@denoise"] = settings("tasks.denoise", {"sources": sources})
+    out = {"path": "data/models/denoise/noise_space-0/model.safetensors", "hash": "md5", "md5": md5}
+    stages["train@denoise-noise_space-0"] = {"outs": [out]}
+    Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+    return md5
+
+
+def test_a_card_names_commit_sources_and_licences_of_the_very_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    model = save(tmp_path / "renamed.safetensors")
+    record(model)
+    text = card(str(model))
+    for told in ("* clean photographs of the synthetic pairs: clean\n",
+                 "* real photographs without truth: phone\n",
+                 "* clean: terms of clean\n* phone: terms of phone\n"):  # fmt: skip
+        assert told in text
+    assert "tested" not in text and "others" not in text, "not seen in training"
+    assert "| Commit | unknown: no commit here names this file in its dvc.lock |\n" in text
+    test_report.git("init", "--quiet")
+    test_report.commit("results")
+    first = test_report.git("rev-parse", "HEAD")
+    Path("notes.md").write_text("a later commit made no model")
+    test_report.commit("notes")
+    row = f"| Commit | `{first}`, the first whose dvc.lock names this file |\n| SHA-256"
+    assert row in card(str(model))
+    # the same configuration, another file
+    other = save(tmp_path / "other.safetensors", seed=1)
+    text = card(str(other))
+    assert "not recorded in the file" in text and first not in text and "terms of clean" not in text
+
+
+def test_a_card_names_the_other_clean_photographs_of_the_extension(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    method = {"adaptation": "noise_space", "target": "unpaired"}
+    model = save(tmp_path / "m.safetensors", method_settings=method)
+    record(model)
+    assert "* clean photographs of another collection: others\n" in card(str(model))
+    taken_over = save(tmp_path / "m.safetensors", method_settings={"adaptation": "released"})
+    record(taken_over)
+    text = card(str(taken_over))
+    assert "not recorded in the file" in text and "terms of clean" not in text
+
+
+def test_half_a_lock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = save(tmp_path / "m.safetensors")
+    Path("dvc.lock").write_text("stages:\n  train@x: {outs: [")
+    with pytest.raises(UserError, match=r"dvc\.lock: damaged; python -m pipeline\.mend_lock"):
+        card(str(model))
 
 
 def test_facts_of_a_stranger_stay_in_their_place(

@@ -36,6 +36,7 @@ from pipeline.report.examples import CROP_PIXELS, choose, examples, spread
 from pipeline.report.grids import GAP_PIXELS, HEADER_PIXELS, LINE_PIXELS
 from pipeline.report.page import write_cost as write_cost_page
 from pipeline.report.provenance import PROTOCOLS, code_state
+from pipeline.report.summary import SAID
 from pipeline.report.writing import escape_markdown
 from pipeline.store import Record, write_store
 
@@ -54,6 +55,8 @@ VANILLA_PSNR = (21.0, 22.0, 26.0, 27.0)
 ADAPTED_PSNR = (22.0, 25.0, 25.0, 29.0)
 # last over first: 2.5
 MEASURED = {"condition_sigma_255": [0, 20, 80], "error": [0.2, 0.3, 0.5], "error_restored": 0.25}
+NO_LPIPS = "weights.pth was not found"
+EVALUATION = {"precision": "bf16", "device": "GPU test", "lpips": NO_LPIPS}
 RELEASED = "authors"
 
 
@@ -85,6 +88,7 @@ def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def make_workspace(params: Params) -> None:
     write_images(clean=True)
     write_scores(Run(TASK, DEGRADED), DEGRADED_PSNR)
+    write_text(Run(TASK, DEGRADED).evaluation / "facts.json", json.dumps({"lpips": NO_LPIPS}))
     for seed in params.seeds:
         for method, psnr in zip(params.methods, (VANILLA_PSNR, ADAPTED_PSNR), strict=True):
             write_run(params, Run(TASK, method, seed), psnr)
@@ -103,6 +107,7 @@ def write_run(params: Params, run: Run, psnr: tuple[float | None, ...]) -> None:
     ]
     write_text(run.training / "log.csv", "\n".join(lines) + "\n")
     write_model(params, run, measured=MEASURED if adapted else {})
+    write_text(run.evaluation / "facts.json", json.dumps(EVALUATION))
     index = list(params.methods).index(run.method)
     write_restored(run, lambda image: flat((100 + 20 * index) % 250 + IMAGES.index(image)))
 
@@ -224,7 +229,12 @@ def test_summary_by_hand(params: Params) -> None:
         "psnr_low": 21.0, "psnr_high": 26.0, "ssim_low": 0.5, "ssim_high": 0.5,
         # sqrt((9 + 1 + 1 + 9) / 3)
         "psnr_std_images": 2.581989, "ssim_std_images": 0.0,
+        # one seed: of another nothing is known
+        "psnr_mean_seeds": 23.0, "psnr_std_seeds": None,
+        "ssim_mean_seeds": 0.5, "ssim_std_seeds": None,
+        **dict.fromkeys(f"lpips{part}" for part in SAID), "lpips_missing": NO_LPIPS,
         "steps": None, "restorer": None, "parameters": None, "precision": None, "device": None,
+        "evaluation_precision": None, "evaluation_device": None,
         "commit": None, "code_modified": None,
     }  # fmt: skip
     assert (vanilla["method"], vanilla["seed"], vanilla["psnr"]) == ("vanilla", 0, 24.0)
@@ -232,6 +242,11 @@ def test_summary_by_hand(params: Params) -> None:
     assert adapted["restorer"] == "unet (levels 2, channels 8)"
     assert (adapted["parameters"], adapted["steps"]) == (1234, params.train.steps)
     assert (adapted["precision"], adapted["device"]) == ("fp32", "CPU test")
+    assert adapted["evaluation_precision"] == "bf16"
+    assert adapted["evaluation_device"] == "GPU test"
+    text = (OUT / "report.md").read_text()
+    for name, value in (("Device", "GPU test"), ("Precision", "bf16")):
+        assert f"| {name} of the evaluation | {value} |" in text
 
 
 def test_one_scene_has_no_interval_and_one_image_no_spread(params: Params) -> None:
@@ -283,7 +298,10 @@ def test_two_seeds_give_mean_and_spread(composed: Params, tmp_path: Path, monkey
     enter(tmp_path, monkeypatch)
     make_workspace(two)
     write_scores(Run(TASK, "vanilla", 1), tuple(value + 2 for value in VANILLA_PSNR))
-    assert [row["psnr"] for row in summary(two)] == [23.0, 24.0, 26.0, 25.25, 25.25]
+    rows = summary(two)
+    assert [row["psnr"] for row in rows] == [23.0, 24.0, 26.0, 25.25, 25.25]
+    assert [row["psnr_mean_seeds"] for row in rows] == [23.0, 25.0, 25.0, 25.25, 25.25]
+    assert [row["psnr_std_seeds"] for row in rows] == [None, 1.414214, 1.414214, 0.0, 0.0]
     text = (OUT / "report.md").read_text()
     # means 24 and 26: sqrt(2); the difference is of the images' means over the seeds
     assert "mean ± std over 2 seeds" in text
@@ -372,7 +390,9 @@ def test_released_weights_have_no_spread_over_seeds(
     two = dataclasses.replace(composed, seeds=(0, 1))
     enter(tmp_path, monkeypatch)
     make_workspace(two)
-    text = markdown(with_released(two))
+    wider = with_released(two)
+    assert [row["psnr_std_seeds"] for row in summary(wider)[-2:]] == [None, None]
+    text = markdown(wider)
     assert f"| {RELEASED} | 23.00 | 21.00 to 26.00 |" in text
     assert "| vanilla | 24.00 ± 0.00 |" in text
 

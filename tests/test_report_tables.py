@@ -391,16 +391,42 @@ def test_difference_by_hand() -> None:
 
 def test_lpips_by_hand_lower_is_better(params: Params) -> None:
     for run, values in zip(test_report.runs(params), ("0.4", "0.3", "0.1"), strict=True):
-        path = run.evaluation / "per_image.csv"
-        lines = path.read_text().splitlines()
-        path.write_text("\n".join([lines[0], *(line + values for line in lines[1:])]) + "\n")
-        (run.evaluation / "facts.json").write_text('{"lpips": "measured"}')
+        write_lpips(run, (values,) * 4)
     write_report(params, OUT)
     text = (OUT / "report.md").read_text()
     assert re.search(r"\| noise_space \| .* \| \*\*0\.1000\*\* \| 0\.1000 to 0\.1000 \|", text)
     assert "not measured" not in text
     with (OUT / "tables" / "per_image.csv").open(newline="") as file:
         assert {row["lpips"] for row in csv.DictReader(file)} == {"0.4", "0.3", "0.1"}
+
+
+def write_lpips(run: Run, values: tuple[str, ...]) -> None:
+    path = run.evaluation / "per_image.csv"
+    head, *lines = path.read_text().splitlines()
+    filled = (line + value for line, value in zip(lines, values, strict=True))
+    path.write_text("\n".join([head, *filled]) + "\n")
+    (run.evaluation / "facts.json").write_text('{"lpips": "measured"}')
+
+
+def test_lpips_in_the_summary_by_hand(composed: Params, tmp_path: Path, monkeypatch: Any) -> None:
+    two = dataclasses.replace(composed, seeds=(0, 1))
+    test_report.enter(tmp_path, monkeypatch)
+    test_report.make_workspace(two)
+    # mean 0.3, deviations -0.2, 0, 0.2, 0; scene means 0.2, 0.5, 0.3
+    for run in test_report.runs(two):
+        write_lpips(run, ("0.1", "0.3", "0.5", "0.3"))
+    # 0.2 less; over the seeds 0.2 +- 0.2 / sqrt(2)
+    other = Run(TASK, "noise_space", 1)
+    test_report.write_scores(other, ADAPTED_PSNR)
+    write_lpips(other, ("0.0", "0.1", "0.2", "0.1"))
+    rows = test_report.summary(two)
+    assert [row["lpips"] for row in rows] == [0.3, 0.3, 0.3, 0.3, 0.1]
+    first, second = rows[-2:]
+    assert (first["lpips_low"], first["lpips_high"]) == (0.2, 0.5)
+    assert (first["lpips_std_images"], second["lpips_std_images"]) == (0.163299, 0.08165)
+    for row in (first, second):
+        assert (row["lpips_mean_seeds"], row["lpips_std_seeds"]) == (0.2, 0.141421)
+        assert row["lpips_missing"] is None
 
 
 def test_lpips_says_in_words_why_it_is_missing(params: Params) -> None:

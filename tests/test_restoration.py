@@ -1,7 +1,9 @@
 """Whole photographs: padding, tiles, seams, and the model file."""
 
+import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.config.learning import Evaluate
 from pipeline.config.restorers import UNet as Settings
+from pipeline.device import describe_device
 from pipeline.errors import UserError
 from pipeline.images import Image
 from pipeline.models.build import build_restorer
@@ -139,4 +142,22 @@ def test_several_images_are_restored_as_one_by_one(tmp_path: Path, side: int) ->
 def test_multiplications_of_the_papers_restorer() -> None:
     """The authors' own count is 12.44 for 128x128 pixels."""
     network = InRange(build_restorer(Settings("unet", levels=4, channels=64)), (0.0, 1.0))
-    assert Model(network, SETTINGS).giga_macs() == pytest.approx(12.44, abs=0.005)
+    assert Model(network, SETTINGS).facts()["giga_macs_128"] == pytest.approx(12.44, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "hardware", "used"),
+    [("auto", True, "bf16"), ("auto", False, "fp32"), ("fp32", True, "fp32"),
+     ("bf16", False, "bf16")],
+)  # fmt: skip
+def test_the_facts_name_the_precision_in_use_and_the_device(
+    wanted: Any, hardware: bool, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.device.has_bfloat16", lambda: hardware)
+    settings = dataclasses.replace(SETTINGS, precision=wanted)
+    network = InRange(build_restorer(Settings("unet", levels=2, channels=4)), (0.0, 1.0))
+    model = Model(network, settings)
+    facts = model.facts()
+    assert (facts["precision"], model.precision) == (used, used)
+    assert facts["device"] == describe_device(torch.device("cpu"))
+    assert facts == Model(network, settings).facts(), "runs on one machine agree"

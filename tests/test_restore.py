@@ -110,7 +110,9 @@ def random_values(height: int, width: int, channels: int, bits: int) -> Values:
 def written(path: Path, values: Values, **parts: Any) -> Path:
     """Write with our own writer; test_files_of_16_bits_are_what_others_read holds it to others."""
     bits = values.dtype.itemsize * 8
-    form = Form(*values.shape, bits, **{"icc_profile": None, "exif": None, **parts})
+    form = Form(
+        *values.shape, bits, **{"icc_profile": None, "exif": None, "density": None, **parts}
+    )
     write_picture(path, "tiff" if path.suffix == ".tif" else "png", form, iter([values]))
     return path
 

@@ -104,7 +104,7 @@ def results(name: str, giga_macs: float | None, **psnr: list[list[float]]) -> Ta
     names = tuple(f"{number}" for number in range(images))
     data_set = DataSet(name, "own", "sidd", names, names, 0, values, values, {}, "")
     models = {
-        method: (Model(Run(name, method, 0), {}, {}, giga_macs),)
+        method: (Model(Run(name, method, 0), {}, {}, {"giga_macs_128": giga_macs}),)
         for method in values
         if method != DEGRADED
     }

@@ -21,6 +21,7 @@ from PIL import Image as PillowImage
 
 from pipeline.errors import UserError
 from pipeline.image_files import EXIF_ORIENTATION, SIDEWAYS, open_image, told_as_damage
+from pipeline.pictures.exif import Density, Exif, read_exif
 
 # what Pillow logs of damaged files is raised as well, and told in one line
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -44,10 +45,7 @@ PLAIN = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "YCbCr": 
 """Modes of Pillow that are read, and as what; palettes beside them."""
 DEEP = re.compile(r"(L|LA|RGB|RGBA|I);16([BLN])?")
 """Pillow's names for how 16-bit values lie in a file."""
-KEPT_TAGS = (0x010E, 0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
-"""Of a TIFF: description, make, model, date, artist, copyright; its others describe the file."""
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
-EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Form:
     """What a file says beside its pixels; a restored file says the same.
 
     ``channels``: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. ``exif`` has no orientation:
-    rows are upright.
+    rows are upright. ``density`` is None where the file says nothing of it.
     """
 
     height: int
@@ -63,7 +61,8 @@ class Form:
     channels: int
     bits: int
     icc_profile: bytes | None
-    exif: PillowImage.Exif | None
+    exif: Exif | None
+    density: Density | None
 
     @property
     def has_alpha(self) -> bool:
@@ -124,17 +123,19 @@ def read_picture(path: Path, name: str, largest_pixels: int) -> Picture:
         image = open_image(file, name)
         _require_plain(image, name, largest_pixels)
         with told_as_damage(name):
+            # Pillow turns a TIFF while loading, and forgets it
+            turned_by_pillow = getattr(image, "tag_v2", {}).get(EXIF_ORIENTATION)
             # first of all: asked for its EXIF data, a PNG is decoded, and no longer tells its bits
             layers, channels, bits = _layers(image, path, name)
             orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
-            exif = _exif(image)
+            turned = (turned_by_pillow if image.format == "TIFF" else orientation) in SIDEWAYS
+            exif, density = read_exif(image, turned)
             icc_profile = image.info.get("icc_profile") or None
-        # Pillow turns a TIFF while loading
         orientation = orientation if image.format != "TIFF" and orientation in UPRIGHT else 1
     width, height = layers[0].size
     if orientation in SIDEWAYS:
         width, height = height, width
-    form = Form(height, width, channels, bits, icc_profile, exif)
+    form = Form(height, width, channels, bits, icc_profile, exif, density)
     return Picture(form, layers, orientation, interleaved=(bits == 16 and channels == 2))
 
 
@@ -224,18 +225,3 @@ def _with_raw_mode(image: PillowImage.Image, raw_mode: str) -> PillowImage.Image
         for tile in image.tile  # type: ignore[attr-defined]
     ]
     return image
-
-
-def _exif(image: PillowImage.Image) -> PillowImage.Exif | None:
-    found = image.getexif()
-    kept = PillowImage.Exif()
-    for tag, value in found.items():
-        wanted = image.format != "TIFF" or tag in KEPT_TAGS
-        if wanted and tag not in (EXIF_ORIENTATION, EXIF_IFD, GPS_IFD):
-            kept[tag] = value
-    for directory in (EXIF_IFD, GPS_IFD):
-        if inner := dict(found.get_ifd(directory)):
-            kept.get_ifd(directory).update(inner)
-            kept[directory] = inner
-    kept.tobytes()  # values that cannot be written again are told here
-    return kept if len(kept) else None

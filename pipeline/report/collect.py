@@ -38,13 +38,20 @@ Log = dict[str, Values]
 class Model:
     """What is known of one trained restorer besides its weights.
 
-    ``giga_macs`` are its multiplications for 128x128 pixels, in 1e9; None if not recorded.
+    ``facts`` are those in its file, of the training; ``evaluation`` those of the evaluation, such
+    as its precision and device. Either may lack what an older version did not record.
     """
 
     run: Run
     facts: dict[str, Any]
     log: Log
-    giga_macs: float | None
+    evaluation: dict[str, Any]
+
+    @property
+    def giga_macs(self) -> float | None:
+        """Multiplications for 128x128 pixels, in 1e9; None if not recorded."""
+        found: float | None = self.evaluation.get("giga_macs_128")
+        return found
 
     @property
     def restorer(self) -> str:
@@ -171,7 +178,7 @@ def _model(params: Params, run: Run) -> Model:
                 " run 'dvc repro'"
             )
     log = read_log(run.training / LOG_FILE)
-    return Model(run, facts, log, _facts(run).get("giga_macs_128"))
+    return Model(run, facts, log, _facts(run))
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -42,13 +42,13 @@ class Code:
 
 def code_state() -> Code:
     """Return the state of the working tree in the current folder."""
-    commit = _git("log", "-1", "--format=%H", "--", *DECIDING)
+    commit = git("log", "-1", "--format=%H", "--", *DECIDING)
     if not commit:
         return Code(None, None, None)
     return Code(
         commit=commit,
-        modified=bool(_git("status", "--porcelain", "--", *CODE)),
-        params_modified=bool(_git("status", "--porcelain", "--", "params.yaml")),
+        modified=bool(git("status", "--porcelain", "--", *CODE)),
+        params_modified=bool(git("status", "--porcelain", "--", "params.yaml")),
     )
 
 
@@ -105,6 +105,8 @@ def provenance(params: Params, results: list[TaskResults], code: Code) -> list[t
         ),
         ("Device of the training", _known(models, "device")),
         ("Precision of the training", _known(models, "precision")),
+        ("Device of the evaluation", _of_evaluations(models, "device")),
+        ("Precision of the evaluation", _of_evaluations(models, "precision")),
         ("Threads", str(train.threads)),
         ("Bootstrap", f"{params.report.bootstrap_samples:,} resamples of whole scenes"),
         ("Python", platform.python_version()),
@@ -123,6 +125,10 @@ def _known(models: Iterable[Model], fact: str) -> str:
     return _listed(model.facts[fact] for model in models if fact in model.facts)
 
 
+def _of_evaluations(models: Iterable[Model], fact: str) -> str:
+    return _listed(model.evaluation[fact] for model in models if fact in model.evaluation)
+
+
 def _state(modified: bool | None) -> str:
     if modified is None:
         return "unknown"
@@ -133,7 +139,8 @@ def _listed(values: Iterable[object]) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values))
 
 
-def _git(*arguments: str) -> str:
+def git(*arguments: str) -> str:
+    """Return what git prints in the current folder, nothing where it fails or is not there."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -7,12 +7,14 @@ import numpy as np
 from pipeline.config import Params
 from pipeline.paths import DEGRADED
 from pipeline.randomness import numpy_generator
-from pipeline.report.collect import DataSet, Model, TaskResults, Values
+from pipeline.report.collect import DataSet, Model, TaskResults, Values, released
 from pipeline.report.provenance import Code
 from pipeline.statistics import Interval, bootstrap_interval, mean_and_std
 
 SPLIT = "test"
 DECIMALS = 6
+SAID = ("", "_low", "_high", "_std_images", "_mean_seeds", "_std_seeds")
+"""What is said of a score, after its name."""
 
 Row = dict[str, Any]
 
@@ -20,9 +22,11 @@ Row = dict[str, Any]
 def summary_rows(params: Params, results: list[TaskResults], code: Code) -> list[Row]:
     """Return one row for each task, restorer, seed and data set that has clean images.
 
-    Intervals hold 95 % of the bootstrap means over images, whole scenes drawn at once; they and
-    the deviations are None where there is only one scene or image. Rows of the degraded input
-    have no seed and no model.
+    Of each score: the mean over the images, the interval that holds 95 % of its bootstrap means
+    (whole scenes drawn at once), and the deviation over the images, all of the row's own seed; then
+    mean and deviation of the means over all seeds, the same in each of their rows. Intervals and
+    deviations are None where there is only one scene, image or seed. LPIPS is None where it was not
+    measured, and ``lpips_missing`` says why. Rows of the degraded input have no seed and no model.
     """
     return [
         _row(params, data_set, model, restorer, index, code)
@@ -42,12 +46,17 @@ def interval(params: Params, data_set: DataSet, values: Values) -> Interval | No
     return bootstrap_interval(values, samples, generator, groups=data_set.scenes)
 
 
+def over_seeds(params: Params, restorer: str, values: Values) -> tuple[float, float | None]:
+    """Return mean and deviation of the seeds' means of scores (seeds, images)."""
+    means = values.mean(axis=1)
+    # released weights are the same for every seed: no spread
+    return mean_and_std(means[:1] if restorer in released(params) else means)
+
+
 def _row(
     params: Params, data_set: DataSet, model: Model | None, restorer: str, index: int, code: Code
 ) -> Row:
-    scores = {"psnr": data_set.psnr[restorer][index], "ssim": data_set.ssim[restorer][index]}
-    bounds = {name: interval(params, data_set, values) for name, values in scores.items()}
-    facts = model.facts if model else {}
+    facts, evaluation = (model.facts, model.evaluation) if model else ({}, {})
     return {
         "task": data_set.task,
         "method": restorer,
@@ -58,24 +67,34 @@ def _row(
         "protocol": data_set.protocol,
         "images": len(data_set.ids),
         "scenes": len(set(data_set.scenes)),
-        **{name: _rounded(float(np.mean(values))) for name, values in scores.items()},
-        **{
-            f"{name}_{side}": _rounded(found[place] if found else None)
-            for name, found in bounds.items()
-            for place, side in enumerate(("low", "high"))
-        },
-        **{
-            f"{name}_std_images": _rounded(mean_and_std(values)[1])
-            for name, values in scores.items()
-        },
+        **_score(params, data_set, restorer, "psnr", index),
+        **_score(params, data_set, restorer, "ssim", index),
+        **_score(params, data_set, restorer, "lpips", index),
+        "lpips_missing": data_set.no_lpips or None,
         "steps": facts.get("steps"),
         "restorer": model.restorer if model else None,
         "parameters": facts.get("parameters"),
         "precision": facts.get("precision"),
         "device": facts.get("device"),
+        "evaluation_precision": evaluation.get("precision"),
+        "evaluation_device": evaluation.get("device"),
         "commit": code.commit,
         "code_modified": code.modified,
     }
+
+
+def _score(
+    params: Params, data_set: DataSet, restorer: str, name: str, index: int
+) -> dict[str, float | None]:
+    """Return what a row says of one score."""
+    values: Values | None = getattr(data_set, name).get(restorer)
+    if values is None:
+        found: list[float | None] = [None] * len(SAID)
+    else:
+        low, high = interval(params, data_set, values[index]) or (None, None)
+        mean, over_images = float(np.mean(values[index])), mean_and_std(values[index])[1]
+        found = [mean, low, high, over_images, *over_seeds(params, restorer, values)]
+    return {name + part: _rounded(value) for part, value in zip(SAID, found, strict=True)}
 
 
 def _rounded(value: float | None) -> float | None:

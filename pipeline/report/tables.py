@@ -12,12 +12,11 @@ from pipeline.metrics import PERFECT_PSNR
 from pipeline.paths import DEGRADED
 from pipeline.randomness import numpy_generator
 from pipeline.report.collect import DataSet, Values, bounds, released
-from pipeline.report.summary import interval
+from pipeline.report.summary import interval, over_seeds
 from pipeline.statistics import (
     FEWEST_PAIRS,
     PairedDifference,
     holm,
-    mean_and_std,
     paired_difference,
 )
 
@@ -250,10 +249,7 @@ def _score_cells(
 ) -> dict[str, tuple[Cell, Cell]]:
     texts, means = {}, {}
     for name in restorers:
-        means_of_seeds = scores[name].mean(axis=1)
-        if name in released(params):
-            means_of_seeds = means_of_seeds[:1]  # the same weights for every seed: no spread
-        mean, deviation = mean_and_std(means_of_seeds)
+        mean, deviation = over_seeds(params, name, scores[name])
         means[name] = f"{mean:.{decimals}f}"
         texts[name] = (
             means[name] if deviation is None else f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
