@@ -90,7 +90,7 @@ def settings() -> FetchedSource:
     """Return a source that takes every image of any archive."""
     crops = Crops(None, None, CROP)
     return FetchedSource("real_internet", FETCHED, "", "", {}, ("Real-Internet",), None, None, None,
-                         False, crops)  # fmt: skip
+                         False, None, crops)  # fmt: skip
 
 
 def write_archive(path: Path, images: int, height: int, width: int) -> None:

@@ -38,7 +38,7 @@ def raw(source: str) -> Path:
 
 
 def prepared(source: str) -> Path:
-    """Return the folder of a source's packed images: synthetic.h5, real.h5, test.h5."""
+    """Return the folder of a source's packed images: synthetic, real, truth and test.h5."""
     return DATA / "prepared" / source
 
 

@@ -5,7 +5,7 @@ import io
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config.data import SPLITS, BundledSource, Crop, FetchedSource, Source
@@ -22,6 +22,7 @@ from pipeline.store import Loader, Record, write_store
 AHEAD_BYTES = 256 * 2**20
 """Decoded pixels that may wait to be packed, whatever the source."""
 PAIRS_FILE = "pairs.csv"
+TRUTH_FILE = "truth.h5"
 
 Size = tuple[int, int]
 
@@ -37,7 +38,9 @@ class _Sized:
 def prepare(settings: Source, archives: Path, folder: Path) -> None:
     """Write synthetic.h5, real.h5 and test.h5; a split that the source lacks is an empty store.
 
-    The table pairs.csv tells from which files every photograph came.
+    The clean partners of real.h5's unlabeled photographs lie in truth.h5, cut alike and in the same
+    order; it is empty where the source has none or was not asked for them. The table pairs.csv
+    tells from which files every photograph came.
 
     Raises:
         UserError: an image is damaged, a pair is incomplete or of two sizes, names collide.
@@ -58,7 +61,14 @@ def prepare(settings: Source, archives: Path, folder: Path) -> None:
                 crop = getattr(settings.crops, split)
                 group = [item for item in sized if item.photograph.split == split]
                 _pack(folder / f"{split}.h5", group, crop, pool, progress)
+            truths = [_truth(item) for item in sized if item.photograph.truth is not None]
+            _pack(folder / TRUTH_FILE, truths, settings.crops.real, pool, progress)
     write_text(folder / PAIRS_FILE, _table(sized))
+
+
+def _truth(item: _Sized) -> _Sized:
+    photograph = item.photograph
+    return replace(item, photograph=replace(photograph, degraded=None, clean=photograph.truth))
 
 
 def _pack(
@@ -153,14 +163,18 @@ def _loader(picture: Picture | None, box: Box, decoder: _Decoder) -> Loader | No
     return lambda: decoder.pixels(picture)[top : top + height, left : left + width]
 
 
+def _pictures(photograph: Photograph) -> list[Picture]:
+    pictures = (photograph.degraded, photograph.clean, photograph.truth)
+    return [picture for picture in pictures if picture is not None]
+
+
 def _sized(photograph: Photograph) -> _Sized:
     """Return a photograph with (height, width) of its images.
 
     Raises:
         UserError: the two images of a pair differ.
     """
-    degraded, clean = photograph.degraded, photograph.clean
-    sizes = [picture.size() for picture in (degraded, clean) if picture is not None]
+    sizes = [picture.size() for picture in _pictures(photograph)]
     if len(sizes) == 2 and sizes[0] != sizes[1]:
         raise UserError(
             f"{photograph.data_set}: {photograph.id!r} is {sizes[0]} (height, width) degraded but"
@@ -195,9 +209,8 @@ def _unreadable(photograph: Photograph) -> str | None:
         return None
     try:
         _sized(photograph)
-        for picture in (photograph.degraded, photograph.clean):
-            if picture is not None:
-                picture.pixels()
+        for picture in _pictures(photograph):
+            picture.pixels()
     except UserError as error:
         return str(error)
     return None
@@ -209,7 +222,8 @@ def _table(sized: Sequence[_Sized]) -> str:
     writer.writerow(["id", "scene", "split", "data_set", "degraded", "clean", "height", "width"])
     for item in sized:
         photograph = item.photograph
-        names = [p.name if p else "" for p in (photograph.degraded, photograph.clean)]
+        clean = photograph.clean or photograph.truth
+        names = [picture.name if picture else "" for picture in (photograph.degraded, clean)]
         about = [photograph.id, photograph.scene, photograph.split, photograph.data_set]
         writer.writerow([*about, *names, *item.size])
     return text.getvalue()

@@ -1,8 +1,8 @@
 """Make the images of one task: synthetic pairs, other clean ones, unlabeled real ones, test pairs.
 
 What a source brings is used as it is; what it lacks is made by a degradation model. A test image
-that was degraded here is named *simulated real* wherever it appears. The truth of simulated real
-training images lies in a file of its own, which only a method that is an upper bound opens.
+that was degraded here is named *simulated real* wherever it appears. The truth of real training
+images lies in a file of its own, which only a method that is an upper bound opens.
 """
 
 import shutil
@@ -37,7 +37,7 @@ def synthesize(
         unpaired: the folder of the source of clean images for the unpaired extension.
         unseen: the folders of sources whose test images are added to the task's own.
         folder: where to write. unpaired.h5 is empty where its images are those of synthetic.h5,
-            truth.h5 where real photographs are not simulated.
+            truth.h5 where real photographs are not simulated and their source packed no truth.
 
     Raises:
         UserError: a split has no image, or images and settings do not go together.
@@ -96,7 +96,7 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path) -> N
     if brings_degraded:
         _copy(store.path, path)
         if split == "real":
-            write_store(path.with_name("truth.h5"), [])
+            _copy(store.path.with_name("truth.h5"), path.with_name("truth.h5"))
         return
     if simulated is None:
         raise UserError(

@@ -3,6 +3,7 @@
 import argparse
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,25 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import evaluation, folder_source, joint_step, packing, restorers, scheduling
+from benchmarks import (
+    evaluation,
+    folder_source,
+    forces,
+    joint_step,
+    packing,
+    restorers,
+    scheduling,
+)
 from benchmarks.crop_reading import measure
 from benchmarks.steps import SIZES, VARIANTS, build_step
+from pipeline.compose import compose
+from pipeline.config import read_params
 from pipeline.models.unet import UNet
 from pipeline.models.weights import save_tensors
+from pipeline.paths import STATE_FILE, pretrained, task_images
 from pipeline.store import Record, write_store
+from pipeline.training.loop import train
+from tests.training_job import VANILLA, job, write_images
 
 ARGUMENTS = argparse.Namespace(size="tiny", repeats=2, steps=1, threads=1, profile=True)
 
@@ -102,6 +116,30 @@ def test_a_restorer_is_measured() -> None:
     assert cost.parameters == 32_875
     assert cost.gmacs == restorers.measure("unet_tiny", 64).gmacs, "of 128 pixels, as in the report"
     assert cost.gmacs > 0 and cost.training_images_s > 0 and cost.restoring_images_s > 0
+
+
+def test_forces_are_those_of_the_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = "methods=[vanilla,dann,dsn,cycada]"
+    compose(["preset=tiny", "tasks=[denoise]", "train.patch=16", chosen], Path("params.yaml"))
+    params = read_params()
+    images, state = task_images("denoise"), pretrained("denoise", 0)
+    write_images(images)
+    train(job(images, state, VANILLA, restorer=params.restorer, last_step=2, keeps="state"))
+    found = forces.measure(params, "denoise", 0, state / STATE_FILE)
+    assert {name: set(losses) for name, losses in found.items()} == {
+        "dann": {"restoration", "domain"},
+        "dsn": {"restoration", "reconstruction", "difference", "domain"},
+        "cycada": {"restoration", "restoration_made", "feature_domain"},
+    }
+    assert all(norm > 0 for losses in found.values() for norm in losses.values())
+    alike = [losses["restoration"] for losses in found.values()]
+    assert alike == pytest.approx([alike[0]] * 3)
+    # a new generator changes nothing: the made images are the synthetic ones
+    assert found["cycada"]["restoration_made"] == pytest.approx(alike[0])
+    methods = {name: replace(params.methods[name], weight=0.5) for name in ("dann",)}
+    again = forces.measure(replace(params, methods=methods), "denoise", 0, state / STATE_FILE)
+    assert again["dann"] == found["dann"], "told at weight 1, whatever the weight"
 
 
 def test_scheduling_runs_both_in_turn_in_fresh_copies(

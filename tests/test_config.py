@@ -19,6 +19,7 @@ from pipeline import compose as compose_module
 from pipeline.compose import CONF, compose
 from pipeline.config import Params, check, read_params
 from pipeline.config.checks import ConfigError
+from pipeline.config.data import FetchedSource
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -187,8 +188,27 @@ def test_the_blind_spot_is_tried_on_noise_alone(tmp_path: Path) -> None:
         assert list(params.methods) == ["vanilla", "neighbor2neighbor", "ap_bsn", "noise_space"]
 
 
+@pytest.mark.parametrize("preset", ["paper", "one_gpu"])
+def test_real_sources_pack_their_truth_when_the_bound_is_in_the_run(
+    preset: str, tmp_path: Path
+) -> None:
+    def packs(*overrides: str) -> dict[str, str | None]:
+        sources = composed(tmp_path, f"preset={preset}", *overrides).sources
+        return {name: s.truth_for for name, s in sources.items() if isinstance(s, FetchedSource)}
+
+    nobody = dict.fromkeys(["dfwb", "sidd", "rain13k", "spa", "gopro", "realblur"])
+    real = dict.fromkeys(["sidd", "spa", "realblur"], "target_supervised")
+    assert packs() == packs("methods=[vanilla,dann]") == nobody
+    assert packs("+experiment=baselines") == nobody | real
+    assert packs("+experiment=baselines", "~methods.target_supervised") == nobody
+    ahead = packs("sources.spa.truth_for=target_supervised")
+    assert ahead == nobody | {"spa": "target_supervised"}
+    with pytest.raises(UserError, match=r"task derain has no truth.*sources\.spa packs none"):
+        packs("+experiment=baselines", "sources.spa.truth_for=null")
+
+
 def test_the_bound_is_left_out_as_the_message_says(tmp_path: Path) -> None:
-    overrides = ["+experiment=baselines", "preset=paper"]
+    overrides = ["+experiment=baselines", "sources=[folder]", "tasks=[own_denoise]"]
     with pytest.raises(UserError) as told:
         composed(tmp_path, *overrides)
     assert "no truth of its real training photographs" in str(told.value)

@@ -50,7 +50,7 @@ class Fetching:
     def settings(self, *versions: Version, location: str = FETCHED, **more: Any) -> FetchedSource:
         archives = {"main": Archive("x.zip", versions)} | more
         return FetchedSource("sidd", location, "MIT", "http://page", archives, (), None, None, None,
-                             False, Crops(None, None, None))  # fmt: skip
+                             False, None, Crops(None, None, None))  # fmt: skip
 
     def get(self, *versions: Version, **options: Any) -> bytes:
         download(self.settings(*versions, **options), self.folder)
@@ -535,7 +535,7 @@ archives = {
     for name in ("a", "b")
 }
 settings = FetchedSource("sidd", FETCHED, "MIT", "http://page", archives, (), None, None, None,
-                         False, Crops(None, None, None))
+                         False, None, Crops(None, None, None))
 download(settings, Path("raw/set"))
 """
 

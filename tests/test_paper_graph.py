@@ -5,11 +5,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline.store import ImageStore
 from tests import miniatures as mini
 from tests.file_server import Fault, FileServer, serving
-from tests.workspace import Workspace, clone, make_origin, stages_run
+from tests.workspace import Workspace, clone, make_origin, recipe, stages_run
 
 pytestmark = pytest.mark.graph
 
@@ -47,7 +49,8 @@ def miniatures() -> dict[str, Miniature]:
 
 
 REDUCED = [
-    "preset=paper", "noise_space@methods.noise_space=tiny", "restorer=unet_tiny", "seeds=[0]",
+    "preset=paper", "methods=[vanilla,target_supervised,noise_space]",
+    "noise_space@methods.noise_space=tiny", "restorer=unet_tiny", "seeds=[0]",
     "train.steps=4", "train.batch=2", "train.devices=1", "train.patch=32", "train.threads=1",
     "train.workers=0", "train.log_every_steps=1", "train.checkpoint_every_steps=2",
     "evaluate.threads=1", "evaluate.processes=1", "evaluate.kept_images=1", "report.examples=1",
@@ -100,9 +103,24 @@ def test_every_task_is_scored_on_its_own_test_images(workspace: Workspace) -> No
     }
     assert not any(row["simulated"] for row in rows)
     methods = {(row["task"], row["method"]) for row in rows}
-    assert methods == {
-        (task, method) for task in TASKS for method in ("degraded", "vanilla", "noise_space")
-    }
+    expected = ("degraded", "vanilla", "target_supervised", "noise_space")
+    assert methods == {(task, method) for task in TASKS for method in expected}
+
+
+def test_the_bound_learns_from_the_pairs_of_real_archives(workspace: Workspace) -> None:
+    """Each task has the truth of its real photographs, at the same place of the same image."""
+    for task in TASKS:
+        folder = workspace.folder / "data" / "tasks" / task
+        real, truth = (ImageStore(folder / f"{name}.h5") for name in ("real", "truth"))
+        assert truth.ids == real.ids and len(truth) > 0
+        assert not any(real.has("clean", index) for index in range(len(real)))
+        log = workspace.folder / "data" / "models" / task / "target_supervised-0" / "log.csv"
+        assert "real_restoration" in log.read_text().splitlines()[0]
+    derain = ImageStore(workspace.folder / "data" / "tasks" / "derain" / "truth.h5")
+    shown = mini.pixels(f"spa/train/norain/{derain.ids[0]}.png")
+    assert np.array_equal(derain.image("clean", 0), shown)
+    page = (workspace.folder / "reports" / "report.md").read_text()
+    assert "target_supervised: trained on the truth of the real photographs" in page
 
 
 def test_the_lock_holds_what_was_fetched(workspace: Workspace) -> None:
@@ -135,3 +153,23 @@ def test_a_local_folder_in_place_of_the_addresses(workspace: Workspace, tmp_path
         workspace.succeed("dvc", "repro", "prepare@sidd")
         assert not other.requests
         assert workspace.hashes()["data/prepared/sidd"] != before, "back at the first crop size"
+
+
+def test_trainings_stay_when_a_bound_comes_or_goes(
+    workspace: Workspace, server: FileServer
+) -> None:
+    """As docs/paper.md says, here the other way round: truth.h5 changes, which they do not read."""
+    fewer = [*overrides(server), "~methods.target_supervised"]
+    workspace.succeed("python", "-m", "pipeline.compose", *fewer)
+    workspace.succeed(*recipe("paper.md", "dvc repro synthesize"))
+    folder = workspace.folder / "data" / "tasks"
+    assert all(len(ImageStore(folder / task / "truth.h5")) == 0 for task in TASKS)
+    two = "train@denoise-vanilla-0 train@denoise-noise_space-0"
+    every = [f"train@{task}-{name}-0" for task in TASKS for name in ("vanilla", "noise_space")]
+    before = workspace.hashes()
+    status = workspace.succeed("dvc", "status", *every)
+    assert all(f"{name}:" in status for name in every), "out of date for DVC"
+    workspace.succeed(*recipe("paper.md", "dvc commit --force", {two: " ".join(every)}))
+    assert stages_run(workspace.succeed("dvc", "repro", "train")) == set()
+    models = {path: md5 for path, md5 in before.items() if path.startswith("data/models")}
+    assert models.items() <= workspace.hashes().items()

@@ -96,6 +96,7 @@ def test_images_are_kept_whole_without_crops(own: Own) -> None:
     assert stores["real"].ids == ["r"]
     assert_array_equal(stores["real"].image("degraded", 0), own.real)
     assert not stores["real"].has("clean", 0)
+    assert len(ImageStore(own.root / "prepared" / "truth.h5")) == 0
     assert stores["test"].ids == ["unscored/r"]
     assert_array_equal(stores["test"].image("degraded", 0), own.real)
 
@@ -156,7 +157,7 @@ def test_twice_gives_the_same_bytes(own: Own) -> None:
     own.prepare(synthetic=Crop(8, 6, 0))
     again = {path.name: path.read_bytes() for path in (own.root / "prepared").iterdir()}
     assert again == first
-    assert set(first) == {"synthetic.h5", "real.h5", "test.h5", "pairs.csv"}
+    assert set(first) == {"synthetic.h5", "real.h5", "truth.h5", "test.h5", "pairs.csv"}
 
 
 def test_a_missing_archive_is_told(own: Own, skimage: Source) -> None:

@@ -30,7 +30,7 @@ from pipeline.config.data import Crop, Crops, FetchedSource
 from pipeline.errors import UserError
 from pipeline.prepare import prepare
 from pipeline.sources import source_module
-from pipeline.sources.pairs import limited
+from pipeline.sources.pairs import chosen, limited
 from pipeline.sources.photographs import Photograph
 from pipeline.store import ImageStore
 from tests import miniatures as mini
@@ -444,12 +444,89 @@ def test_the_bytes_do_not_depend_on_threads_or_memory(
     raw.put({"train.zip": mini.rain13k(12)})
     crops = Crops(Crop(16, 12, 0), None, None)
     raw.prepare("rain13k", crops=crops)
-    names = ("synthetic.h5", "real.h5", "test.h5", "pairs.csv")
+    names = ("synthetic.h5", "real.h5", "truth.h5", "test.h5", "pairs.csv")
     first = [(raw.prepared / name).read_bytes() for name in names]
     monkeypatch.setattr(preparing, "AHEAD_BYTES", ahead)
     monkeypatch.setattr(preparing, "decoding_threads", lambda: threads)
     raw.prepare("rain13k", crops=crops)
     assert [(raw.prepared / name).read_bytes() for name in names] == first
+
+
+# The truth of unlabeled photographs
+
+BOUND = "target_supervised"
+TRUTHS: dict[str, dict[str, bytes]] = {
+    "sidd": {"a.zip": mini.sidd_medium()},
+    "spa": {"a.zip": mini.spa_train(), "real_world.txt": mini.spa_list()},
+    "realblur": {"RealBlur.tar.gz": mini.as_tar_gz(mini.realblur())},
+}
+
+
+def clean_name(kind: str, name: str) -> str:
+    """Return the archive's clean partner of a photograph."""
+    if kind == "sidd":
+        scene, shot = name.split("/")
+        return f"train/{scene}/{scene[:4]}_GT_SRGB_{shot}.PNG"
+    if kind == "spa":
+        return f"real_world_gt/{name}.png"
+    scene, k = name.removeprefix("J/").split("-")
+    return f"{mini.BLUR_SETS['J']}/{scene}/gt/gt_{k}.png"
+
+
+@pytest.mark.parametrize("kind", TRUTHS)
+def test_truth_is_packed_for_a_bound_alone(raw: Raw, kind: str) -> None:
+    """In a file of its own: what all methods see has the same bytes with it and without."""
+    raw.put(TRUTHS[kind])
+    crops = Crops(None, Crop(32, 24, 0), None)
+    raw.prepare(kind, crops=crops, truth_for=None)
+    without = (raw.prepared / "real.h5").read_bytes()
+    assert len(ImageStore(raw.prepared / "truth.h5")) == 0
+    real = raw.prepare(kind, crops=crops, truth_for=BOUND)["real"]
+    assert (raw.prepared / "real.h5").read_bytes() == without
+    truth = ImageStore(raw.prepared / "truth.h5")
+    assert truth.ids == real.ids and truth.scenes == real.scenes and len(truth) == 16
+    assert not any(truth.has("degraded", index) for index in range(len(truth)))
+    for index, name in enumerate(truth.ids):
+        photograph, top, left = name.rsplit("_", 2)
+        expected = mini.pixels(clean_name(kind, photograph))[int(top) :, int(left) :][:32, :32]
+        assert_array_equal(truth.image("clean", index), expected)
+    rows = csv.DictReader(io.StringIO((raw.prepared / "pairs.csv").read_text()))
+    named = {row["id"]: row["clean"] for row in rows if row["split"] == "real"}
+    assert named == {name: clean_name(kind, name) for name in named} and len(named) == 4
+
+
+def test_photographs_may_share_a_truth(raw: Raw) -> None:
+    rain = [f"real_world/000/a_{number}.png" for number in (1, 2, 3)]
+    truths = ["real_world_gt/t/b.png", "real_world_gt/t/b.png", "real_world_gt/t/c.png"]
+    listing = "".join(f"/{a} /{b}\n" for a, b in zip(rain, truths, strict=True)).encode()
+    files = mini.images({*rain, *truths})
+    raw.put({"a.zip": mini.as_zip(files), "real_world.txt": listing})
+    raw.prepare("spa", truth_for=BOUND)
+    store = ImageStore(raw.prepared / "truth.h5")
+    for index, name in enumerate(truths):
+        assert_array_equal(store.image("clean", index), mini.pixels(name))
+
+
+def test_a_limit_takes_the_same_photographs_with_their_truth(raw: Raw) -> None:
+    raw.put({"spadata.zip": mini.spa_kaggle()})
+    limit = 2.5 * 40 * 48 * 3 / 2**30
+    ids = [raw.prepare("spa", max_gib=limit, truth_for=who)["real"].ids for who in (None, BOUND)]
+    assert ids[0] == ids[1] and len(ids[0]) == 2
+
+
+def test_a_truth_of_another_size_is_told_to_who_needs_it(raw: Raw) -> None:
+    small = mini.image("small.png", 20, 24)
+    raw.put({"a.zip": changed(mini.sidd_medium(), **{"0001_GT_SRGB_010": small})})
+    assert len(raw.prepare("sidd", truth_for=None)["real"]) == 4
+    message = raw.refused("sidd", truth_for=BOUND)
+    assert f"SIDD: '{mini.SCENES[0]}/010' is (40, 48) (height, width) degraded but" in message
+
+
+def test_photographs_without_truth_are_no_pairs(settings: Callable[..., FetchedSource]) -> None:
+    alone = Photograph("x/1", "real", "x", "SIDD", None, None)
+    assert chosen(settings("sidd", truth_for=None), "sidd", [alone]) == [alone]
+    with pytest.raises(UserError, match=r"'x/1' has no clean partner, which target_supervised"):
+        chosen(settings("sidd", truth_for=BOUND), "sidd", [alone])
 
 
 # What can be wrong with them

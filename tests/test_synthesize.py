@@ -53,8 +53,11 @@ CLEAN_TASK = make_task(simulated_real=SimulatedReal(noise(20), 2))
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> dict[str, Path]:
-    return dict.fromkeys(SPLITS, tmp_path / "prepared" / "one")
+def prepared(tmp_path: Path, pack: Pack) -> dict[str, Path]:
+    """The folder of a source that packed no truth."""
+    folder = tmp_path / "prepared" / "one"
+    pack(folder / "truth.h5")
+    return dict.fromkeys(SPLITS, folder)
 
 
 @pytest.fixture
@@ -236,6 +239,20 @@ def test_what_a_source_brings_is_used_as_it_is(
     for split, path in sources.items():
         assert (tmp_path / "task" / f"{split}.h5").read_bytes() == path.read_bytes()
         assert not any(SIMULATED in name for name in stores[split].data_sets)
+    assert len(ImageStore(tmp_path / "task" / "truth.h5")) == 0
+
+
+def test_a_packed_truth_is_passed_on_as_it_is(
+    prepared: dict[str, Path], pack: Pack, pixels: Callable[..., Pixels], tmp_path: Path
+) -> None:
+    pair = {"id": "a", "degraded": pixels(1), "clean": pixels(2)}
+    for split in ("synthetic", "test"):
+        pack(prepared[split] / f"{split}.h5", pair)
+    pack(prepared["real"] / "real.h5", {"id": "b", "degraded": pixels(3)})
+    truth = pack(prepared["real"] / "truth.h5", {"id": "b", "clean": pixels(4)})
+    real = made(make_task(), prepared, tmp_path / "task")["real"]
+    assert (tmp_path / "task" / "truth.h5").read_bytes() == truth.read_bytes()
+    assert not real.has("clean", 0)
 
 
 def test_splits_come_from_their_own_sources(

@@ -3,6 +3,7 @@
 The engine takes one gradient of one loss and updates all networks with it. So each network must
 receive the gradient of its own aim alone: by ``reverse_gradient``, or by showing a discriminator
 what a generator made twice, detached (it learns) and through ``frozen`` (the generator learns).
+So both learn from the same images in the same step, where adversarial networks often take turns.
 """
 
 import math
@@ -64,7 +65,7 @@ def pairwise_squared_error(found: Tensor, expected: Tensor) -> Tensor:
 
     It compares differences between pixels, so that a change of all by the same value is free.
 
-    Source: Bousmalis et al. 2016, equation 4, and Bousmalis et al. 2017, equation 5, both after
+    Source: Bousmalis et al. 2016, equation 4, and Bousmalis et al. 2017, section 3.2, both after
     Eigen et al. 2014.
     """
     difference = (found - expected).flatten(1)

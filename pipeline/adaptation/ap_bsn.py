@@ -5,16 +5,17 @@ Real-World Images via Asymmetric PD and Blind-Spot Network, CVPR 2022.
 
 The noise of photographs hangs together between neighbours, so a blind spot alone could be filled
 with noise from beside it. *Pixel-shuffle downsampling* PD_s cuts the image into s x s images of
-every s-th pixel, in which it does not. Restorer F that does not see pixel i, equation 4::
+every s-th pixel, in which it does not. Restorer F that does not see pixel i::
 
-    L = mean over i of |F(PD_s(x))_i - PD_s(x)_i|              s = stride, in the paper 5
+    L = mean over i of |F(PD_s(x))_i - PD_s(x)_i|              s = stride
 
-Fitted to restoration: the paper builds a network that is blind by its structure; here any restorer
-is made blind to a few pixels by showing it, in their place, one of their eight neighbours (A. Krull
-et al., Noise2Void, CVPR 2019), and L is of these pixels. The paper restores with PD_2 and mixes
-several passes; here the restorer sees the photograph as it is, so that restoring costs the same
-with every method. For noise only, as ``neighbor2neighbor``; like there the default start is
-scratch, and the restoration loss on synthetic pairs is logged, not learnt from.
+Fitted to restoration: the default stride is 4, which divides the patches of all presets, the
+paper's 5. The paper builds a network that is blind by its structure; here any restorer is made
+blind to a few pixels by showing it, in their place, one of their eight neighbours (A. Krull et al.,
+Noise2Void, CVPR 2019), and L is of these pixels. The paper restores with PD_2 and mixes several
+passes; here the restorer sees the photograph as it is, so that restoring costs the same with every
+method. For noise only, as ``neighbor2neighbor``; like there the default start is scratch, and the
+restoration loss on synthetic pairs is logged, not learnt from.
 """
 
 from dataclasses import dataclass

@@ -16,10 +16,13 @@ equation 5::
 
 Fitted to restoration: the task loss becomes L_res, with y_s as the truth of R(x_s); it trains the
 restorer alone, as in the paper's stages, here all at once so that every method makes the same
-updates. The semantic consistency (equation 4) asks a fixed classifier whether the content was kept;
-its place takes the identity term L_idt (Zhu et al., section 5.2), and generators that only add
-a residual. The weights 1, 10 and 5 are those of Zhu et al.; the reversed gradient has DANN's 0.01.
-beta1 of Adam is 0.5 for all networks but the restorer, as in the code of Zhu et al.
+updates. x_s keeps its half of it, where the paper's has R(x_s) alone, so that the restorer does not
+depend on a generator that is still learning. The semantic consistency (equation 4) asks a fixed
+classifier whether the content was kept; its place takes the identity term L_idt (Zhu et al.,
+section 5.2), and generators that only add a residual. L_feat reverses a gradient as DANN does, at
+the same place, where the paper inverts labels. The weights 1, 10 and 5 are those of Zhu et al.; the
+reversed gradient has DANN's 0.01 and its rise. beta1 of Adam is 0.5 for all networks but the
+restorer, as in the code of Zhu et al.
 """
 
 from typing import Any

@@ -14,12 +14,13 @@ Both happen in one pass: f(x) goes to the classifier through a layer that leaves
 turns its gradient round (*gradient reversal*).
 
 Fitted to restoration: the label predictor's loss becomes L_res. The features are those of the
-restorer's bottleneck, where a place stands for the largest part of the image; the classifier
-judges each place, since a degradation is everywhere and scenes differ anyway. The default weight
-is 0.01 where the paper's is 1: at the demo's pretrained restorer, whose features are small, the
-gradient of L_d by the encoder's weights is about 100 times that of L_res (norms 4 and 0.04).
-With 0.01 both pull alike. The classifier's Adam has the restorer's betas: beta1 0.9 is the momentum
-that the paper trains with.
+restorer's bottleneck, where a place stands for the largest part of the image; what skip connections
+carry past it is not aligned. The classifier judges each place, since a degradation is everywhere
+and scenes differ anyway; its own gradient is never weakened by lambda, as in the paper. The default
+weight is 0.01 where the paper's is 1: at the demo's pretrained restorer, whose features are small,
+the gradient of L_d by the encoder's weights is many times that of L_res, and the default makes both
+pull about alike (``python -m benchmarks.forces`` measures it). The classifier's Adam has the
+restorer's betas: beta1 0.9 is the momentum that the paper trains with.
 """
 
 from typing import Any

@@ -10,17 +10,19 @@ D; the four losses of equation 1::
     L_recon = sum over d of si_mse(D(h_c + h_p), x_d)                           equations 3, 4
     L_difference = sum over d of |H_c^T H_p|_F^2                                equation 5
     L_similarity: DANN's cross-entropy of the domain given h_c, its gradient
-                  reversed on the way to E_c                                    equation 6
+                  reversed on the way to E_c, gamma times DANN's rise           equation 6
 
 si_mse is blind to a change of all pixels by one value. As the authors do in their code, codes are
 centred and scaled to length 1 before L_difference.
 
 Fitted to restoration: E_c is the restorer up to its bottleneck, the rest of it stands for the task
-classifier. A code is a map, so the rows of H are the places of one image, and L_difference is
-divided by the square of their number: between 0 and 1, and a mean over images. The default
-weights 0.1, 0.05 and 0.01 are chosen by force, not taken from a classification loss near 1: at the
-demo's pretrained restorer the gradients of L_recon, L_difference, L_similarity and L_res by the
-encoder's weights have norms of about 0.02, 0.3, 4 and 0.05, so that none outweighs L_res.
+classifier; what its skip connections carry past the bottleneck is in no code. A code is a map, so
+the rows of H are the places of one image, and L_difference is divided by the square of their
+number: between 0 and 1, and a mean over images. The authors' code switches all three losses on
+after some steps; here the restorer comes pretrained, and the reversal rises. The default weights
+0.1, 0.05 and 0.01 are chosen by force, not taken from a classification loss near 1: at the demo's
+pretrained restorer no gradient by the encoder's weights shall outweigh that of L_res (``python -m
+benchmarks.forces`` measures them).
 """
 
 from typing import Any

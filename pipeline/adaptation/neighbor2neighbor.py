@@ -12,7 +12,7 @@ size, with the same content (nearly) and noise of their own. Restorer F, equatio
     L = L_rec + weight p L_reg                                 p: part of the training done
 
 L_reg makes up for the difference between neighbours that is content; the weight rises as the
-authors' code lets it, up to 2, their default for moderate noise.
+authors' code lets it, up to the default 2, which is that code's own.
 
 Fitted to restoration: nothing is to fit; F is the restorer. The method rests on noise of mean 0
 that is independent from pixel to pixel. Rain and blur are neither, nor is noise that a camera has

@@ -4,24 +4,25 @@ K. Bousmalis, N. Silberman, D. Dohan, D. Erhan, D. Krishnan, Unsupervised Pixel-
 Adaptation with Generative Adversarial Networks, CVPR 2017.
 
 Notation: synthetic pair (x_s, y_s), real image x_r, noise z, generator G, discriminator D, made
-image x_f = G(x_s, z); the sum of equation 6::
+image x_f = G(x_s, z); the losses of sections 3.1 and 3.2::
 
-    L_d = -(E log D(x_r) + E log(1 - D(x_f))) / 2              equation 2; D minimizes it,
+    L_d = -(E log D(x_r) + E log(1 - D(x_f))) / 2              D minimizes it,
     L_g = -E log D(x_f)                                        and G its non-saturating form
-    L_t = (L_res(x_s) + L_res(x_f)) / 2                        equation 4, restorer and generator
-    L_c = mean d^2 - (mean d)^2,  d = x_f - x_s                equation 5, content similarity
+    L_t = (L_res(x_s) + L_res(x_f)) / 2                        task: restorer and generator
+    L_c = mean d^2 - (mean d)^2,  d = x_f - x_s                content similarity
     L_i = mean |G(x_r, z) - x_r|                               identity
     L = L_t + adversarial L_g + content L_c + identity L_i
 
-Fitted to restoration: the label of x_f is y_s, so the generator must keep the picture to the
-pixel. It is therefore a small network that adds a residual, at first none; L_c lets it change the
+Fitted to restoration: the label of x_f is y_s, so the generator must keep the picture to the pixel.
+It is therefore a small network that adds a residual, at first none; L_c lets it change the
 brightness freely and the texture at a price; L_i, not in the paper, keeps what is real already as
 it is (Zhu et al. 2017, section 5.2). z is a map of noise beside the image, since degradations are
-random at each pixel; in the paper it is one vector an image. The paper tunes its weights for each
-data set; the defaults are 0.1 for L_g, a cross-entropy near 0.7 where L_t is near 0.03, and 1 for
-the two that hold the picture. beta1 of Adam is 0.5 for generator and discriminator, as
-for adversarial networks since Radford et al. 2016: with 0.9 each follows where the other was. The
-restorer keeps its own.
+random at each pixel; in the paper it is one vector an image. The authors' code updates D and the
+task network in one step and G in another; here all take the same one. The paper tunes its weights
+for each data set; the defaults are 0.1 for L_g, a cross-entropy that begins at ln 2, many times
+L_t, and 1 for the two that hold the picture. beta1 of Adam is 0.5 for generator and discriminator,
+as for adversarial networks since Radford et al. 2016: with 0.9 each follows where the other was.
+The restorer keeps its own.
 """
 
 from dataclasses import dataclass

@@ -2,10 +2,10 @@
 
     L = L_res(y^_r, y_r)        y_r: the clean version of the real image x_r
 
-Only where real training photographs have a truth, as the demo's simulated ones do. No other method
-is given it: it lies in a file that is opened for this one alone. It starts, like the others, from
-the restorer that was pretrained on synthetic pairs, whose restoration loss is logged, not learnt
-from.
+Only where real training photographs have a truth, as the demo's simulated ones do and those of
+SIDD, SPA-Data and RealBlur. No other method is given it: it lies in a file that is opened for this
+one alone. It starts, like the others, from the restorer that was pretrained on synthetic pairs,
+whose restoration loss is logged, not learnt from.
 """
 
 from typing import Any

@@ -210,13 +210,20 @@ def _check_baseline(params: Params, label: str, method: Method) -> None:
             f"train.compile: found true, expected false: methods.{label} reads or freezes parts of"
             " networks, which compiled ones hide"
         )
-    if adaptation == "target_supervised":
-        for name, task in params.tasks.items():
-            if task.simulated_real is None:
-                raise ConfigError(
-                    f"methods.{label}: task {name} has no truth of its real training photographs"
-                    f" (tasks.{name}.simulated_real is null); leave it out: '~methods.{label}'"
-                )
+    if getattr(method, "is_bound", False):
+        _check_truth(params, label)
+
+
+def _check_truth(params: Params, label: str) -> None:
+    for name, task in params.tasks.items():
+        source = task.sources.real
+        packed = getattr(params.sources[source], "truth_for", None) is not None
+        if task.simulated_real is None and not packed:
+            raise ConfigError(
+                f"methods.{label}: task {name} has no truth of its real training photographs"
+                f" (tasks.{name}.simulated_real is null, and sources.{source} packs none, as its"
+                f" truth_for would say); leave it out: '~methods.{label}'"
+            )
 
 
 def _check_train(params: Params) -> None:

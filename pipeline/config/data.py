@@ -108,6 +108,8 @@ class FetchedSource:
     Of its data sets only ``data_sets`` are kept. ``expected_images`` holds their published numbers
     for each split before any limit; null checks none. ``max_images`` and ``max_gib`` (packed)
     shorten each of the training splits. ``skip_unreadable``: see ``FolderSource``.
+    ``truth_for``: the method for whose sake the clean partners of the unlabeled real photographs
+    are packed too, into a file of their own as large as theirs; null leaves them in the archives.
     """
 
     kind: Literal[
@@ -130,8 +132,9 @@ class FetchedSource:
     data_sets: tuple[str, ...]
     expected_images: dict[str, int] | None
     max_images: Annotated[int, Setting(low=1)] | None
-    max_gib: Annotated[float, Setting(low=0, unit="GiB of packed pixels")] | None
+    max_gib: Annotated[float, Setting(low=0, unit="GiB of packed pixels, without truth")] | None
     skip_unreadable: bool
+    truth_for: str | None
     crops: Crops
 
 

@@ -1,7 +1,7 @@
 """Settings of the baselines; each method's file in ``pipeline/adaptation`` has the equations."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pipeline.config.checks import Setting
 
@@ -88,10 +88,11 @@ class ApBsn:
 
 @dataclass(frozen=True)
 class TargetSupervised:
-    """The upper bound: trained on real pairs, where real photographs are simulated."""
+    """The upper bound: trained on real pairs, where real training photographs have a truth."""
 
     adaptation: Literal["target_supervised"]
     start: Start
+    is_bound: ClassVar[bool] = True  # given the truth of real photographs: no competitor
 
 
 Baseline = Dann | Dsn | PixelDa | CyCada | Neighbor2Neighbor | ApBsn | TargetSupervised

@@ -2,9 +2,9 @@
 
 What is played against, the discriminator and the domain classifier, is bounded by *spectral
 normalization* (Miyato et al. 2018): every layer is divided by its largest singular value, so that
-neither can pull harder at the images than a fixed slope allows. R1 would bound it at the real
-images alone and needs second derivatives, which cost half a step more and which shares, several
-processes and bfloat16 make fragile.
+neither can pull harder at what it is given (images; normalized features) than a fixed slope
+allows. R1 would bound it at the real images alone and needs second derivatives, which shares,
+several processes and bfloat16 make fragile.
 """
 
 import torch

@@ -103,8 +103,7 @@ def released(params: Params) -> list[str]:
 
 def bounds(params: Params) -> list[str]:
     """Return the methods that were given the truth of real photographs: no competitors."""
-    supervised = "target_supervised"
-    return [name for name, method in params.methods.items() if method.adaptation == supervised]
+    return [name for name, method in params.methods.items() if getattr(method, "is_bound", False)]
 
 
 def collect(params: Params) -> list[TaskResults]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config.data import SPLITS, Crop, FetchedSource, Split
 from pipeline.errors import UserError
@@ -33,8 +33,9 @@ class Found:
 def paired(found: Iterable[Found], required: tuple[str, ...]) -> list[Photograph]:
     """Return degraded and clean images of one id as photographs, sorted by id.
 
-    Unlabeled real photographs lose their truth, so that no method can see it by accident. Which
-    roles are required is told, not found: else a whole folder could be missing unseen.
+    The clean partner of an unlabeled real photograph is its ``truth`` and not ``clean``, so that no
+    method can see it by accident. Which roles are required is told, not found: else a whole folder
+    could be missing unseen.
 
     Raises:
         UserError: two images are the same photograph in the same role, or a required role is
@@ -57,19 +58,22 @@ def paired(found: Iterable[Found], required: tuple[str, ...]) -> list[Photograph
                     f"{data_set}: {name!r} has no {lacking} partner; its archive is incomplete:"
                     " delete it and fetch it anew"
                 )
-            degraded, clean = roles.get("degraded"), roles.get("clean")
             scene = next(iter(roles.values())).scene
-            truth = clean.file if clean and split != "real" else None
-            shown = degraded.file if degraded else None
-            listed.append(Photograph(name, split, scene, data_set, shown, truth))
+            files = {role: item.file for role, item in roles.items()}
+            degraded, clean = files.get("degraded"), files.get("clean")
+            seen = (clean, None) if split != "real" else (None, clean)
+            listed.append(Photograph(name, split, scene, data_set, degraded, *seen))
     return sorted(listed, key=lambda photograph: (photograph.split, photograph.id))
 
 
 def chosen(settings: FetchedSource, name: str, listed: list[Photograph]) -> list[Photograph]:
     """Return the photographs of the data sets that the settings ask for, all of them checked.
 
+    Real ones keep their truth only where the settings say for whom.
+
     Raises:
-        UserError: there are more or fewer than published, or a scene is in two splits.
+        UserError: there are more or fewer than published, a scene is in two splits, or a truth that
+            is asked for is missing.
     """
     kept = [photograph for photograph in listed if photograph.data_set in settings.data_sets]
     if not kept:
@@ -86,6 +90,14 @@ def chosen(settings: FetchedSource, name: str, listed: list[Photograph]) -> list
                 f"{name}: expected {expected} images of the split {split!r}, found {count}; an"
                 " archive is incomplete or another one. If this is what you want, set"
                 f" sources.{name}.expected_images=null"
+            )
+    if settings.truth_for is None:
+        return [replace(photograph, truth=None) for photograph in kept]
+    for photograph in kept:
+        if photograph.split == "real" and photograph.truth is None:
+            raise UserError(
+                f"{name}: {photograph.id!r} has no clean partner, which {settings.truth_for} needs;"
+                f" set sources.{name}.truth_for=null and leave that method out"
             )
     return kept
 

@@ -88,7 +88,10 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Photograph:
-    """One image or pair of a source. ``degraded`` or ``clean`` is None where there is none."""
+    """One image or pair of a source. ``degraded`` or ``clean`` is None where there is none.
+
+    ``truth`` is the clean partner of an unlabeled real photograph, which only an upper bound sees.
+    """
 
     id: str
     split: Split
@@ -96,6 +99,7 @@ class Photograph:
     data_set: str
     degraded: Picture | None
     clean: Picture | None
+    truth: Picture | None = None
 
 
 def files_in(folder: Path) -> list[ImageFile]:
