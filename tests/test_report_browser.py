@@ -17,7 +17,7 @@ params = test_report.params
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here ('apt-get install chromium')"
+    CHROMIUM is None, reason="no Chromium here: 'make test-browser' installs Debian's, as root"
 )
 
 CLIPPED = "document.querySelector('.viewer .layer img').style.clipPath"
