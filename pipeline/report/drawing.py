@@ -126,8 +126,8 @@ def picture_of_panels(
         figure, (*places, beside) = panels(count)
         draw_legend(beside, draw(places))
         png, width, height = to_png(figure, CURVES_DPI)
-    on_page = (side * GRID_DPI // CURVES_DPI for side in (width, height))
-    return Picture(name, png, *on_page, alt, caption)
+    width, height = (side * GRID_DPI // CURVES_DPI for side in (width, height))
+    return Picture(name, png, width, height, alt, caption)
 
 
 def to_png(figure: Figure, dpi: int) -> tuple[bytes, int, int]:
