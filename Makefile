@@ -1,13 +1,14 @@
 # make reproduce   set up, then rebuild every result of the demo
 # make test        set up, then run everything that must pass
 # make test-slurm  the graph on a real Slurm on this machine: Debian, as root, minutes; else it skips
+# make test-browser  the report in a real browser: Debian's Chromium, installed as root; else it skips
 
 PYTHON ?= python3.11
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test test-slurm lint clean
+.PHONY: setup reproduce test test-slurm test-browser lint clean
 
 setup: $(READY)
 
@@ -32,6 +33,10 @@ test: lint
 test-slurm: setup
 	tests/slurm/cluster.sh install || true  # why not is told; then the tests skip
 	$(RUN) pytest tests/slurm
+
+test-browser: setup
+	tests/chromium.sh || true  # why not is told; then the tests skip
+	$(RUN) pytest tests/test_report_browser.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

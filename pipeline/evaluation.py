@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.config.learning import Evaluate
 from pipeline.errors import UserError
 from pipeline.files import write_text
-from pipeline.images import Image, as_float
+from pipeline.images import Image, Pixels, as_float, to_uint8
 from pipeline.kept_images import FAILURES, KeptImages
 from pipeline.metrics import PERFECT_PSNR, Score
 from pipeline.paths import DEGRADED, FACTS_FILE, IMAGES_FILE, TABLE_FILE, Run
@@ -57,8 +57,14 @@ class Restored:
     """One restored image and the promise of its score, None where there is no clean image."""
 
     index: int
+    pixels: Pixels
     score: "Future[Score] | None"
     lpips: float | None
+
+    @property
+    def known(self) -> bool:
+        """Whether its score need not be waited for."""
+        return self.score is None or self.score.done()
 
 
 def evaluate(
@@ -94,18 +100,21 @@ def evaluate(
     kept = KeptImages(store, settings.kept_images, protocol, failures)
     lpips = load_lpips(settings.lpips_weights)
     rows: dict[int, ImageScore] = {}
-    waiting: deque[list[Restored]] = deque()
+    waiting: deque[Restored] = deque()
+
+    def finish(done: Restored) -> None:
+        rows[done.index] = row = _row(store, done, protocol)
+        kept.offer(done.index, done.pixels, row.psnr)
+
     with scoring(settings.processes) as submit:
         for batch in batches(store, settings.batch):
             images = restore([as_float(store.image("degraded", index)) for index in batch])
             _require_finite(store, batch, images, run)
-            waiting.append(_submit(store, batch, images, protocol, submit, lpips))
-            for index, image in zip(batch, images, strict=True):
-                kept.offer(index, image)
-            while len(waiting) > WAITING:
-                rows |= _rows(store, waiting.popleft(), protocol)
+            waiting += _submit(store, batch, images, protocol, submit, lpips)
+            while waiting and (waiting[0].known or len(waiting) > WAITING * settings.batch):
+                finish(waiting.popleft())
         while waiting:
-            rows |= _rows(store, waiting.popleft(), protocol)
+            finish(waiting.popleft())
     listed = [rows[index] for index in range(len(store))]
     facts = {**facts, "lpips": lpips if isinstance(lpips, str) else MEASURED}
     write_store(run.evaluation / IMAGES_FILE, kept.in_order())
@@ -176,30 +185,30 @@ def _submit(
         restored = [image for index, image in zip(batch, images, strict=True) if index in clean]
         found = lpips(restored, [as_float(image) for image in clean.values()])
         distances = dict(zip(clean, found, strict=True))
-    return [Restored(index, scores.get(index), distances.get(index)) for index in batch]
+    return [
+        Restored(index, to_uint8(image), scores.get(index), distances.get(index))
+        for index, image in zip(batch, images, strict=True)
+    ]
 
 
-def _rows(store: ImageStore, batch: list[Restored], protocol: str) -> dict[int, ImageScore]:
-    rows = {}
-    for done in batch:
-        psnr = ssim = None
-        if done.score:
-            try:
-                found = done.score.result()
-            except UserError as error:
-                name = store.ids[done.index]
-                raise UserError(f"{store.path}: image {name!r}: {error}") from None
-            psnr, ssim = min(found.psnr, PERFECT_PSNR), found.ssim
-        rows[done.index] = ImageScore(
-            store.data_sets[done.index],
-            store.scenes[done.index],
-            store.ids[done.index],
-            protocol,
-            psnr,
-            ssim,
-            done.lpips,
-        )
-    return rows
+def _row(store: ImageStore, done: Restored, protocol: str) -> ImageScore:
+    psnr = ssim = None
+    if done.score:
+        try:
+            found = done.score.result()
+        except UserError as error:
+            name = store.ids[done.index]
+            raise UserError(f"{store.path}: image {name!r}: {error}") from None
+        psnr, ssim = min(found.psnr, PERFECT_PSNR), found.ssim
+    return ImageScore(
+        store.data_sets[done.index],
+        store.scenes[done.index],
+        store.ids[done.index],
+        protocol,
+        psnr,
+        ssim,
+        done.lpips,
+    )
 
 
 def _table(rows: list[ImageScore]) -> str:

@@ -7,7 +7,7 @@ where it does harm is not left to chance. Both depend on nothing but the images 
 
 import numpy as np
 
-from pipeline.images import Image, Pixels, as_float, to_uint8
+from pipeline.images import Pixels, as_float
 from pipeline.metrics import PERFECT_PSNR, psnr
 from pipeline.store import ImageStore, Record
 
@@ -25,11 +25,11 @@ class KeptImages:
         self.records: dict[int, Record] = {}
         self.gains: dict[str, dict[int, float]] = {name: {} for name in store.data_sets}
 
-    def offer(self, index: int, restored: Image) -> None:
-        """Keep an image if it is to be stored."""
-        gain = self._gain(index, restored) if self.failures else None
+    def offer(self, index: int, restored: Pixels, score: float | None) -> None:
+        """Keep an image if it is to be stored; ``score`` is its PSNR in dB, None without truth."""
+        gain = None if score is None or not self.failures else score - self._before(index)
         if index in self.spread or gain is not None:
-            self.records[index] = _record(self.store, index, to_uint8(restored))
+            self.records[index] = _record(self.store, index, restored)
         if gain is None:
             return
         gains = self.gains[self.store.data_sets[index]]
@@ -45,15 +45,12 @@ class KeptImages:
         """Return the images kept, in the store's order."""
         return [self.records[index] for index in sorted(self.records)]
 
-    def _gain(self, index: int, restored: Image) -> float | None:
-        if not self.store.has("clean", index):
-            return None
-        clean = as_float(self.store.image("clean", index))
-        degraded = as_float(self.store.image("degraded", index))
-        after, before = (
-            min(psnr(image, clean, self.protocol), PERFECT_PSNR) for image in (restored, degraded)
+    def _before(self, index: int) -> float:
+        """Return the PSNR of the degraded input."""
+        degraded, clean = (
+            as_float(self.store.image(role, index)) for role in ("degraded", "clean")
         )
-        return after - before
+        return min(psnr(degraded, clean, self.protocol), PERFECT_PSNR)
 
 
 def _spread(data_sets: list[str], count: int) -> set[int]:

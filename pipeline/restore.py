@@ -16,6 +16,7 @@ Exit status: 0 all restored, 1 some failed (each is named), 2 wrong usage.
 
 import argparse
 import errno
+import math
 import os
 import sys
 import tempfile
@@ -252,6 +253,13 @@ def _require_writable(folder: Path) -> None:
         raise UserError(f"--out {shown(folder)}: cannot be written to ({error.strerror})") from None
 
 
+def _megapixels(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a number above 0")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.restore",
@@ -271,7 +279,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"))
     parser.add_argument("--threads", type=int, help="(params.yaml, else all processors)")
     parser.add_argument(
-        "--max-megapixels", type=float, default=MAX_MEGAPIXELS, help="refuse larger (%(default)s)"
+        "--max-megapixels",
+        type=_megapixels,
+        default=MAX_MEGAPIXELS,
+        help="refuse larger (%(default)s)",
     )
     return parser
 

@@ -216,6 +216,28 @@ def test_failures_are_kept_beside_them(
     assert ImageStore(run.evaluation / IMAGES_FILE).ids == []
 
 
+@pytest.mark.parametrize("processes", [0, 1])
+def test_the_score_of_an_image_is_computed_once(
+    tmp_path: Path, pack: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    """For the gain only the degraded input's is added, and without failures not even that."""
+    images = [{"id": str(n), "degraded": flat(n), "clean": flat(100)} for n in range(3)]
+    path = pack(tmp_path / "test.h5", *images, {"id": "unpaired", "degraded": flat(9)})
+    seen: list[int] = []
+
+    def count(image: Any, clean: Any, protocol: str) -> float:
+        seen.append(round(255 * float(image[0, 0, 0])))
+        return 1.0
+
+    monkeypatch.setattr("pipeline.kept_images.psnr", count)
+    run = Run("denoise", "vanilla", 0)
+    score_all(lambda image: image + np.float32(0.1), path, "rgb", 1, run, processes=processes)
+    assert seen == [0, 1, 2]
+    seen.clear()
+    score_all(same, path, "rgb", 1, RUN, processes=processes)
+    assert seen == []
+
+
 def test_images_without_truth_are_restored_but_not_scored(
     tmp_path: Path, pack: Callable[..., Path]
 ) -> None:

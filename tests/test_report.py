@@ -343,8 +343,8 @@ def test_the_upper_bound_is_shown_and_not_compared(params: Params) -> None:
     wider = dataclasses.replace(params, methods={**params.methods, "bound": bound})
     write_run(wider, Run(TASK, "bound", 0), (40.0,) * 4)
     text = markdown(wider)
-    assert "| bound | 40.00 |" in text and "| noise_space | **25.25** |" in text
-    assert not re.search(r"\n\| bound \| [+-]", text), "not among the differences"
+    assert "| bound (upper bound) | 40.00 |" in text and "| noise_space | **25.25** |" in text
+    assert not re.search(r"\n\| bound[^|]* \| [+-]", text), "not among the differences"
     assert re.search(r"\n\| noise_space \| [+-]", text)
     assert "no competitor" in text and "Holm" not in text
 
@@ -786,8 +786,11 @@ def test_the_stage_needs_no_torch(params: Params) -> None:
 # Cost and provenance
 
 
-def write_cost(stage: str, wall_s: float, peak_memory_mib: int) -> None:
-    record = {"stage": stage, "wall_s": wall_s, "peak_memory_mib": peak_memory_mib}
+def write_cost(stage: str, wall_s: float, memory_mib: int, gpu_mib: int | None = None) -> None:
+    record = {
+        "stage": stage, "wall_s": wall_s, "peak_memory_mib": memory_mib,
+        "peak_gpu_memory_mib": gpu_mib,
+    }  # fmt: skip
     write_text(COSTS / f"{stage}.json", json.dumps(record))
 
 
@@ -814,14 +817,25 @@ def test_costs_by_hand(params: Params) -> None:
         0.15,
         2.75,
     )
-    assert {"stage": "pretrain@denoise-0", "wall_s": None, "peak_memory_mib": None} in (
-        record["stages"]
-    )
+    unknown = dict.fromkeys(("wall_s", "peak_memory_mib", "peak_gpu_memory_mib"))
+    assert {"stage": "pretrain@denoise-0", **unknown} in record["stages"]
     text = (OUT / "cost.md").read_text()
     assert (
         "| denoise, noise_space | 0.5500 | 2.75 x | 15.0 % | 50.0 | 2.50 x | 1,250 | 1.25 x |"
     ) in text
-    assert "| pretrain@denoise-0 | - | - |" in text
+    assert "| pretrain@denoise-0 | - | - |" in text and "GPU" not in text.split("Seconds a step")[1]
+
+
+def test_memory_of_a_gpu_is_shown_where_one_was_used(params: Params) -> None:
+    write_cost("train@denoise-vanilla-0", 20.0, 1000, 3000)
+    write_cost("train@denoise-noise_space-0", 50.0, 1250, 7000)
+    write_cost("synthesize@denoise", 1.0, 300)
+    write_report(params, OUT)
+    text = (OUT / "cost.md").read_text()
+    assert "| Memory against vanilla | GPU memory (MiB) | Parameters thrown away |" in text
+    assert "| 50.0 | 2.50 x | 1,250 | 1.25 x | 7,000 | - |" in text
+    assert "| synthesize@denoise | 1.0 | 300 | - |" in text
+    assert re.search(r"\| total of 3 of \d+ stages \| 71.0 \| 1,250 \| 7,000 \|", text)
 
 
 def test_cost_over_seeds_needs_every_record(params: Params) -> None:

@@ -1,5 +1,6 @@
 """The report in a real browser: the slider moves, nothing is fetched, nothing is complained of."""
 
+import dataclasses
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Params
+from pipeline.config.methods import TargetSupervised
 from pipeline.report import write_report
 from tests import test_report
 from tests.browser import Browser, browser, find_chromium
@@ -17,7 +19,7 @@ params = test_report.params
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here ('apt-get install chromium')"
+    CHROMIUM is None, reason="no Chromium here: 'make test-browser' installs Debian's, as root"
 )
 
 CLIPPED = "document.querySelector('.viewer .layer img').style.clipPath"
@@ -90,6 +92,32 @@ def test_light_and_dark(page: Browser) -> None:
         page.look(1200, 900, dark)
         colours.append(page.run("getComputedStyle(document.body).backgroundColor"))
     assert colours == ["rgb(255, 255, 255)", "rgb(22, 24, 27)"]
+
+
+def test_curves_are_dark_with_the_page(page: Browser) -> None:
+    filters = []
+    for dark in (False, True):
+        page.look(1200, 900, dark)
+        filters.append(page.run("getComputedStyle(document.querySelector('img.curves')).filter"))
+    assert filters[0] == "none" and filters[1].startswith("invert")
+
+
+def test_all_results_fit_a_window(
+    composed: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With several seeds and the longest name, the widest they come."""
+    longest = TargetSupervised("target_supervised", "pretrained")
+    methods = {"vanilla": composed.methods["vanilla"], "target_supervised": longest}
+    two = dataclasses.replace(composed, seeds=(0, 1), methods=methods)
+    test_report.enter(tmp_path, monkeypatch)
+    test_report.make_workspace(two)
+    write_report(two, OUT)
+    assert CHROMIUM
+    with browser(CHROMIUM) as opened:
+        opened.look(1200, 900)
+        opened.open(OUT / "report.html")
+        shown = "document.querySelector('#results ~ .scroll')"
+        assert opened.run(f"{shown}.scrollWidth <= {shown}.clientWidth")
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1200])

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from pipeline.config import Params
+from pipeline.config.methods import ApBsn, TargetSupervised
 from pipeline.paths import DEGRADED, Run
 from pipeline.report import write_report
 from pipeline.report.collect import collect
-from pipeline.report.examples import examples
+from pipeline.report.examples import compared, examples
 from pipeline.report.failures import failure_examples, failures_table, harm_table
 from pipeline.report.headline import ablation_table, headline_table, published_table
 from pipeline.report.main_method import main_method_table
+from pipeline.report.notes import notes
 from pipeline.report.published import of_task, published
-from pipeline.report.tables import Cell, Table, notes
+from pipeline.report.tables import Cell, Table
 from pipeline.report.viewer import comparisons, difference
 from pipeline.report.writing import escape_latex, to_csv, to_latex, to_markdown
 from pipeline.statistics import mean_and_std
@@ -345,10 +347,11 @@ def test_every_number_has_its_command(params: Params) -> None:
 def test_what_restoring_takes(params: Params) -> None:
     folder = Run(TASK, "vanilla", 0).evaluation
     (folder / "facts.json").write_text('{"giga_macs_128": 12.4399, "lpips": "no"}')
+    test_report.write_model(params, Run(TASK, "noise_space", 0), extra_parameters=98_765)
     write_report(params, OUT)
     text = (OUT / "report.md").read_text()
-    assert "| denoise, vanilla | unet (levels 2, channels 8) | 1,234 | 12.44 |" in text
-    assert "| denoise, noise_space | unet (levels 2, channels 8) | 1,234 | - |" in text
+    assert "| denoise, vanilla | unet (levels 2, channels 8) | 1,234 | 12.44 | - |" in text
+    assert "| denoise, noise_space | unet (levels 2, channels 8) | 1,234 | - | 98,765 |" in text
 
 
 def test_cost_is_on_a_page_of_its_own(params: Params) -> None:
@@ -378,6 +381,60 @@ def test_versions_of_an_image(params: Params) -> None:
     ]  # fmt: skip
     assert (shown[0].left, shown[0].right) == (0, 2)
     assert shown[0].layers[1].alt == "attic_2, vanilla, PSNR 22.00 dB"
+
+
+def with_bound(params: Params) -> Params:
+    """Return the configuration with an upper bound as its last method, and write its files."""
+    bound = TargetSupervised("target_supervised", "pretrained")
+    wider = dataclasses.replace(params, methods={**params.methods, "bound": bound})
+    test_report.write_run(wider, Run(TASK, "bound", 0), (40.0, 40.0, 40.0, 30.0))
+    return wider
+
+
+def test_a_bound_chooses_no_image(params: Params) -> None:
+    data_set = collect(params)[0].data_sets[0]
+    before = examples(params, data_set), failures_table(params, data_set)
+    wider = with_bound(params)
+    data_set = collect(wider)[0].data_sets[0]
+    shown, failed = examples(wider, data_set), failures_table(wider, data_set)
+    assert [row.title for row in shown.rows] == [row.title for row in before[0].rows]
+    assert shown.rule == before[0].rule and failed == before[1]
+    # shown it is, among all restorers
+    assert [panel.title for panel in shown.rows[0].panels][-2:] == ["bound", "clean"]
+    alone = dataclasses.replace(wider, methods={"bound": wider.methods["bound"]})
+    assert compared(alone) == ("bound", DEGRADED)
+    plain = {name: wider.methods[name] for name in ("vanilla", "bound")}
+    assert compared(dataclasses.replace(wider, methods=plain)) == ("vanilla", DEGRADED)
+
+
+def test_a_bound_is_called_so_in_all_results(params: Params) -> None:
+    wider = with_bound(params)
+    rows = texts(headline_table(wider, collect(wider)))
+    assert [row[1] for row in rows][-2:] == ["noise_space", "bound (upper bound)"]
+    write_report(wider, OUT)
+    results = (OUT / "report.html").read_text().split('id="results"')[1].split("</section>")[0]
+    assert '<td class="words">bound (upper bound)</td>' in results
+    assert "bound (upper bound)" in (OUT / "tables" / "headline.csv").read_text()
+
+
+def test_a_bound_alone_above_the_input_is_no_success(params: Params) -> None:
+    wider = with_bound(params)
+    test_report.write_scores(Run(TASK, DEGRADED), (30.0,) * 4)
+    found = notes(wider, collect(wider)[0].data_sets[0])
+    assert "No method has a higher mean PSNR than the degraded input." in found
+
+
+def test_a_method_in_the_manner_of_another_is_called_so(params: Params) -> None:
+    wider = dataclasses.replace(
+        params, methods={**params.methods, "ap_bsn": ApBsn("ap_bsn", "scratch", 2)}
+    )
+    test_report.write_run(wider, Run(TASK, "ap_bsn", 0), ADAPTED_PSNR)
+    write_report(wider, OUT)
+    page = (OUT / "report.html").read_text()
+    label = "ap_bsn (in the manner of AP-BSN)"
+    # all results, scores, differences, harm; what the paper published
+    assert page.count(f">{label}<") == 5
+    assert "in the manner of AP-BSN, not its network" in page
 
 
 def test_difference_by_hand() -> None:

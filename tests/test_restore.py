@@ -632,6 +632,8 @@ def test_settings_are_those_of_params_yaml_if_it_is_there(desk: Desk) -> None:
         ["x.png", "--model", "model.safetensors", "--out", "o", "--tile", "8"],
         ["x.png", "--model", "model.safetensors", "--out", "o", "--tile", "64", "--overlap", "40"],
         ["x.png", "--model", "nothing", "--out", "o"],
+        ["x.png", "--model", "model.safetensors", "--out", "o", "--max-megapixels", "nan"],
+        ["x.png", "--model", "model.safetensors", "--out", "o", "--max-megapixels", "0"],
         ["x.png", "--model", "model.safetensors", "--out", "model.safetensors/o"],
     ],
 )

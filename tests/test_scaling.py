@@ -19,7 +19,7 @@ from pipeline.config import Params, check, read_params
 from pipeline.config.checks import ConfigError
 from pipeline.config.restorers import UNet
 from pipeline.paths import DEGRADED, Run
-from pipeline.report import scaling
+from pipeline.report import drawing, scaling
 from pipeline.report.collect import DataSet, Model, TaskResults
 
 ROOT = Path(__file__).parent.parent
@@ -118,7 +118,7 @@ def test_the_figure_by_hand(params: Params, monkeypatch: pytest.MonkeyPatch) -> 
         drawn.append(figure)
         return b"png", 1, 1
 
-    monkeypatch.setattr(scaling, "to_png", keep)
+    monkeypatch.setattr(drawing, "to_png", keep)
     degraded = {DEGRADED: [[20.0, 22.0]]}
     found = scaling.scaling(params, [
         results("denoise", 1.2, vanilla=[[26.0, 28.0], [28.0, 30.0]],

@@ -4,6 +4,7 @@ collect.py reads, everything else is made from what it returns:
 
 * summary.py      rows of summary.json, one for each task, method, seed and data set
 * tables.py       scores and paired differences as people read them
+* notes.py        what a reader of them must not overlook
 * main_method.py the main method against each other one
 * headline.py     all results in one table, the ablation; published.csv holds the paper's numbers
 * failures.py     where a method does harm
@@ -17,7 +18,7 @@ collect.py reads, everything else is made from what it returns:
 * drawing.py      what these pictures share
 * provenance.py   commit, versions, protocols
 * scaling.py      scores against the size of the restorer
-* restorers.py    parameters and multiplications, and the command behind each number
+* restorers.py    parameters, multiplications, what is thrown away; the command of each number
 * timings.py      seconds a step and waiting for data, drawn for the page with cost
 * cost.py         durations and memory, in files of their own because they differ from run to run
 * page.py         all of it as Markdown and HTML, from templates/

@@ -4,23 +4,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from pipeline.config import Params
 from pipeline.report.collect import TaskResults, Values
 from pipeline.report.drawing import (
-    CURVES_DPI,
-    GRID_DPI,
     Picture,
     colours_of,
     draw_frame,
-    draw_legend,
     legend_key,
     make_logarithmic,
     over_seeds,
-    panels,
-    plain_style,
+    picture_of_panels,
     spans_decades,
-    to_png,
 )
 
 RESTORED_FROM, RESTORED_STEP = 1.15, 0.02
@@ -60,18 +56,18 @@ def condition_quality(params: Params, task: TaskResults) -> Picture | None:
     if not measured:
         return None
     colours = colours_of(params)
-    with plain_style():
-        figure, (axes, beside) = panels(1)
+
+    def draw(places: list[Axes]) -> list[Line2D]:
+        (axes,) = places
         for place, name in enumerate(measured):
             _draw_quality(axes, place, measured[name], colours[name])
         _finish_quality(axes, measured)
-        draw_legend(beside, [legend_key(colours[name], name) for name in measured])
-        png, width, height = to_png(figure, CURVES_DPI)
-    return Picture(
-        name=f"conditions_{task.name}.png",
-        png=png,
-        width=width * GRID_DPI // CURVES_DPI,
-        height=height * GRID_DPI // CURVES_DPI,
+        return [legend_key(colours[name], name) for name in measured]
+
+    return picture_of_panels(
+        f"conditions_{task.name}.png",
+        1,
+        draw,
         alt=_quality_alt(task.name, measured),
         caption=_quality_caption(params, measured),
     )

@@ -16,14 +16,20 @@ from pipeline.paths import COSTS, MODEL_FILE, Run
 from pipeline.report.collect import read_facts, read_log, released
 from pipeline.report.tables import NONE, Cell, Table, baseline
 
+GPU_MEMORY = "GPU memory (MiB)"
+
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall-clock seconds and peak main memory of one stage; None where no record was found."""
+    """Wall-clock seconds and peak memory of one stage; None where no record was found.
+
+    ``peak_gpu_memory_mib`` is what tensors held on one GPU at most, None where none was used.
+    """
 
     stage: str
     wall_s: float | None
     peak_memory_mib: int | None
+    peak_gpu_memory_mib: int | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class MethodCost:
     wall_ratio: float | None
     peak_memory_mib: int | None
     memory_ratio: float | None
+    peak_gpu_memory_mib: int | None
     extra_parameters: int | None
 
 
@@ -95,7 +102,9 @@ def method_costs(params: Params, costs: list[Cost]) -> list[MethodCost]:
         }
         base_step_s = timings[base].step_s if base else None
         wall = {name: _wall_s(chosen) for name, chosen in trained.items()}
-        memory = {name: _memory_mib(chosen) for name, chosen in trained.items()}
+        memory = {
+            name: _largest([c.peak_memory_mib for c in chosen]) for name, chosen in trained.items()
+        }
         found += [
             MethodCost(
                 task=task,
@@ -107,6 +116,7 @@ def method_costs(params: Params, costs: list[Cost]) -> list[MethodCost]:
                 wall_ratio=_ratio(wall[method], wall[base] if base else None),
                 peak_memory_mib=memory[method],
                 memory_ratio=_ratio(memory[method], memory[base] if base else None),
+                peak_gpu_memory_mib=_largest([c.peak_gpu_memory_mib for c in trained[method]]),
                 extra_parameters=_extra_parameters(Run(task, method, params.seeds[0])),
             )
             for method in methods
@@ -116,30 +126,44 @@ def method_costs(params: Params, costs: list[Cost]) -> list[MethodCost]:
 
 def cost_record(costs: list[Cost], methods: list[MethodCost]) -> dict[str, Any]:
     """Return everything as plain values; totals are of the stages that have a record."""
+    known = [cost for cost in costs if cost.wall_s is not None]
+    on_gpu = [c.peak_gpu_memory_mib for c in known if c.peak_gpu_memory_mib is not None]
     return {
         "stages": [asdict(cost) for cost in costs],
         "total_wall_s": round(sum(cost.wall_s or 0 for cost in costs), 1),
-        "peak_memory_mib": _memory_mib([cost for cost in costs if cost.wall_s is not None]),
+        "peak_memory_mib": _largest([c.peak_memory_mib for c in known]),
+        "peak_gpu_memory_mib": max(on_gpu, default=None),
         "methods": [asdict(cost) for cost in methods],
     }
 
 
 def cost_tables(params: Params, costs: list[Cost], methods: list[MethodCost]) -> list[Table]:
-    """Return the table of methods and the table of stages."""
+    """Return the table of methods and the table of stages; of GPUs only where one was used."""
     base = baseline(params)
     record = cost_record(costs, methods)
+    gpu = record["peak_gpu_memory_mib"] is not None
+
+    def on_gpu(text: str) -> tuple[str, ...]:
+        return (text,) if gpu else ()
+
     of_methods = [
         (f"{c.task}, {c.method}", _step_seconds(c.step_s), _times(c.step_ratio),
          _percent(c.waiting_share), _seconds(c.wall_s), _times(c.wall_ratio),
-         _count(c.peak_memory_mib), _times(c.memory_ratio), _count(c.extra_parameters))
+         _count(c.peak_memory_mib), _times(c.memory_ratio),
+         *on_gpu(_count(c.peak_gpu_memory_mib)), _count(c.extra_parameters))
         for c in methods
     ]  # fmt: skip
-    of_stages = [(c.stage, _seconds(c.wall_s), _count(c.peak_memory_mib)) for c in costs]
+    of_stages = [
+        (c.stage, _seconds(c.wall_s), _count(c.peak_memory_mib),
+         *on_gpu(_count(c.peak_gpu_memory_mib)))
+        for c in costs
+    ]  # fmt: skip
     known = sum(cost.wall_s is not None for cost in costs)
     total = (
         f"total of {known} of {len(costs)} stages",
         _seconds(record["total_wall_s"]),
         _count(record["peak_memory_mib"]),
+        *on_gpu(_count(record["peak_gpu_memory_mib"])),
     )
     versus = f"against {base}" if base else "against no adaptation"
     return [
@@ -155,11 +179,16 @@ def cost_tables(params: Params, costs: list[Cost], methods: list[MethodCost]) ->
                 f"Time {versus}",
                 "Memory (MiB)",
                 f"Memory {versus}",
+                *on_gpu(GPU_MEMORY),
                 "Parameters thrown away",
             ),
             of_methods,
         ),
-        _table("Stages", ("Stage", "Time (s)", "Memory (MiB)"), [total, *of_stages]),
+        _table(
+            "Stages",
+            ("Stage", "Time (s)", "Memory (MiB)", *on_gpu(GPU_MEMORY)),
+            [total, *of_stages],
+        ),
     ]
 
 
@@ -170,9 +199,10 @@ def _table(caption: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...
 def _read(stage: str) -> Cost:
     path = COSTS / f"{stage}.json"
     if not path.is_file():
-        return Cost(stage, None, None)
+        return Cost(stage, None, None, None)
     record = json.loads(path.read_text(encoding="utf-8"))
-    return Cost(stage, record["wall_s"], record["peak_memory_mib"])
+    on_gpu = record.get("peak_gpu_memory_mib")  # older records have none
+    return Cost(stage, record["wall_s"], record["peak_memory_mib"], on_gpu)
 
 
 def _extra_parameters(run: Run) -> int | None:
@@ -194,9 +224,10 @@ def _wall_s(costs: list[Cost]) -> float | None:
     return round(sum(known) / len(known), 1) if len(known) == len(costs) else None
 
 
-def _memory_mib(costs: list[Cost]) -> int | None:
-    known = [cost.peak_memory_mib for cost in costs if cost.peak_memory_mib is not None]
-    return max(known) if known and len(known) == len(costs) else None
+def _largest(values: list[int | None]) -> int | None:
+    """Return the largest value, None unless all are known."""
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None
 
 
 def _ratio(value: float | None, base: float | None) -> float | None:

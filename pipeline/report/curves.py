@@ -4,25 +4,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from pipeline.config import Params
 from pipeline.report.collect import Log, TaskResults
 from pipeline.report.drawing import (
-    CURVES_DPI,
     GREY,
-    GRID_DPI,
     Picture,
     Style,
     colours_of,
     draw_frame,
-    draw_legend,
     legend_key,
     make_logarithmic,
     over_seeds,
-    panels,
-    plain_style,
+    picture_of_panels,
     spans_decades,
-    to_png,
 )
 
 # columns of the training log
@@ -84,23 +80,21 @@ def curves(params: Params, task: TaskResults) -> Picture | None:
         if any(panel.lines[0][0] in found[0] for found in trained.values())
     ]
     colours = colours_of(params)
-    keys = [legend_key(colours[name], name) for name in trained]
-    if params.train.pretrain_steps:
-        keys.append(legend_key(GREY, "end of shared pretraining", ":"))
-    with plain_style():
-        figure, places = panels(len(chosen))
-        for axes, panel in zip(places, chosen, strict=False):
+
+    def draw(places: list[Axes]) -> list[Line2D]:
+        for axes, panel in zip(places, chosen, strict=True):
             _draw_curves(axes, panel, trained, colours)
+        keys = [legend_key(colours[name], name) for name in trained]
         if params.train.pretrain_steps:
             places[0].axvline(params.train.pretrain_steps, color=GREY, lw=1, ls=":")
-        draw_legend(places[-1], keys)
-        png, width, height = to_png(figure, CURVES_DPI)
+            keys.append(legend_key(GREY, "end of shared pretraining", ":"))
+        return keys
+
     last = [f"{name} {found[0][RESTORATION][-1]:.4f}" for name, found in trained.items()]
-    return Picture(
-        name=f"curves_{task.name}.png",
-        png=png,
-        width=width * GRID_DPI // CURVES_DPI,
-        height=height * GRID_DPI // CURVES_DPI,
+    return picture_of_panels(
+        f"curves_{task.name}.png",
+        len(chosen),
+        draw,
         alt=f"Training curves, task {task.name}. Last restoration loss: {'; '.join(last)}.",
         caption=_curves_caption(params, trained),
     )

@@ -2,7 +2,7 @@
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -116,6 +116,18 @@ def plain_style() -> Iterator[None]:
             "legend.fontsize": 8,
         })  # fmt: skip
         yield
+
+
+def picture_of_panels(
+    name: str, count: int, draw: Callable[[list[Axes]], list[Line2D]], alt: str, caption: str
+) -> Picture:
+    """Return a picture of ``count`` panels, which ``draw`` fills; it returns the legend's keys."""
+    with plain_style():
+        figure, (*places, beside) = panels(count)
+        draw_legend(beside, draw(places))
+        png, width, height = to_png(figure, CURVES_DPI)
+    width, height = (side * GRID_DPI // CURVES_DPI for side in (width, height))
+    return Picture(name, png, width, height, alt, caption)
 
 
 def to_png(figure: Figure, dpi: int) -> tuple[bytes, int, int]:

@@ -8,9 +8,9 @@ from pipeline.config import Params
 from pipeline.errors import UserError
 from pipeline.images import Pixels
 from pipeline.paths import DEGRADED, IMAGES_FILE, Run, task_images
-from pipeline.report.collect import DataSet
+from pipeline.report.collect import DataSet, bounds
 from pipeline.report.drawing import over_seeds
-from pipeline.report.tables import baseline, restorer_label
+from pipeline.report.tables import baseline, compared_methods, restorer_label
 from pipeline.store import ImageStore
 
 CROP_PIXELS = 192
@@ -64,12 +64,15 @@ def choose(gains: dict[str, float], count: int) -> list[str]:
 
 
 def compared(params: Params) -> tuple[str, str]:
-    """Return the method whose gain orders the images, and what it is held against."""
-    base = baseline(params)
-    others = [name for name in params.methods if name != base]
-    if base is None or not others:
-        return list(params.methods)[-1], DEGRADED
-    return others[-1], base
+    """Return the method whose gain orders the images, and what it is held against.
+
+    An upper bound chooses none, unless there is nothing else.
+    """
+    base, others = baseline(params), compared_methods(params)
+    if base is not None and others:
+        return others[-1], base
+    competing = [name for name in params.methods if name not in bounds(params)]
+    return (competing or list(params.methods))[-1], DEGRADED
 
 
 def examples(params: Params, data_set: DataSet) -> Examples:

@@ -8,7 +8,15 @@ from pipeline.paths import DEGRADED
 from pipeline.report.collect import DataSet, Values
 from pipeline.report.drawing import over_seeds
 from pipeline.report.examples import Example, Examples, compared, mean_gains, open_pictures
-from pipeline.report.tables import NONE, PSNR_DECIMALS, Cell, Table, baseline, restorer_label
+from pipeline.report.tables import (
+    NONE,
+    PSNR_DECIMALS,
+    Cell,
+    Table,
+    baseline,
+    method_label,
+    restorer_label,
+)
 
 
 def harm_table(params: Params, data_set: DataSet) -> Table:
@@ -24,7 +32,8 @@ def harm_table(params: Params, data_set: DataSet) -> Table:
         versus = NONE if base in (None, name) else _worse(scores[name] - scores[base])
         worst = int(np.argmin(gain))
         text = f"{gain[worst]:+.{PSNR_DECIMALS}f} ({data_set.ids[worst]})"
-        return Cell(name), Cell(_worse(gain)), Cell(versus), Cell(text)
+        label = method_label(params, name)
+        return Cell(label), Cell(_worse(gain)), Cell(versus), Cell(text)
 
     return Table(
         caption=f"Images left with a lower PSNR than another version of them, {data_set.name}",

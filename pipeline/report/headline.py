@@ -8,13 +8,14 @@ from pipeline.paths import DEGRADED
 from pipeline.report.collect import DataSet, TaskResults, released
 from pipeline.report.published import ABLATION, Published, ablation, of_task
 from pipeline.report.tables import (
+    MANNERS,
     NONE,
     PSNR_DECIMALS,
     SSIM_DECIMALS,
     Cell,
     Table,
     baseline,
-    restorer_label,
+    method_label,
     score_cells,
 )
 
@@ -75,7 +76,8 @@ def data_sets_table(params: Params, task: TaskResults) -> Table | None:
         " unlabeled photographs of the training; of the others nothing was seen in training.",
         columns=("Restorer", *(data_set.name for data_set in scored)),
         rows=tuple(
-            (Cell(restorer_label(name)), *(found[name][0] for found in cells)) for name in restorers
+            (Cell(method_label(params, name)), *(found[name][0] for found in cells))
+            for name in restorers
         ),
     )
 
@@ -124,7 +126,7 @@ def published_table(task: str) -> Table | None:
         caption=f"Table {rows[0].table} of the paper, {rows[0].data_set}: {THEIRS}.",
         columns=("Method of the paper", "Here", "PSNR (dB)", "SSIM", "LPIPS"),
         rows=tuple(
-            (Cell(row.method), Cell(row.ours or NONE), *_published_cells(row), _lpips(row))
+            (Cell(row.method), Cell(_ours(row)), *_published_cells(row), _lpips(row))
             for row in rows
         ),
         words=2,
@@ -151,10 +153,16 @@ def _headline_rows(params: Params, data_set: DataSet, beside: bool) -> list[tupl
         )
         label = f"{data_set.task}: {data_set.name}, {data_set.protocol}"
         rows.append((
-            Cell(label), Cell(restorer_label(name)),
+            Cell(label), Cell(method_label(params, name)),
             *cells["psnr"][name], *cells["ssim"][name], cells["lpips"][name][0], *paper,
         ))  # fmt: skip
     return rows
+
+
+def _ours(row: Published) -> str:
+    """Return our name of a method of the paper, and whether ours only resembles it."""
+    manner = MANNERS.get(row.ours or "")  # a baseline bears the name of its adaptation
+    return f"{row.ours} ({manner})" if manner else row.ours or NONE
 
 
 def _published_cells(row: Published) -> tuple[Cell, Cell]:

@@ -13,6 +13,7 @@ from pipeline.report.tables import (
     corrected_p_values,
     difference_bounds,
     images_text,
+    method_label,
     p_value_text,
 )
 from pipeline.statistics import PairedDifference, paired_difference
@@ -37,7 +38,8 @@ def main_method_table(params: Params, data_set: DataSet) -> Table | None:
     rows = []
     for (other, score), one in found.items():
         decimals = PSNR_DECIMALS if score.startswith("PSNR") else SSIM_DECIMALS
-        texts = (other, score, f"{one.mean:+.{decimals}f}", difference_bounds(one, decimals),
+        label, mean = method_label(params, other), f"{one.mean:+.{decimals}f}"
+        texts = (label, score, mean, difference_bounds(one, decimals),
                  p_value_text(one), corrected[other, score])  # fmt: skip
         rows.append(tuple(map(Cell, texts)))
     return Table(

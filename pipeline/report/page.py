@@ -28,6 +28,7 @@ from pipeline.report.headline import (
     published_table,
 )
 from pipeline.report.main_method import main_method_table
+from pipeline.report.notes import notes
 from pipeline.report.per_image import per_image_csv
 from pipeline.report.provenance import (
     Code,
@@ -44,7 +45,6 @@ from pipeline.report.tables import (
     Table,
     baseline,
     difference_table,
-    notes,
     score_table,
     text_table,
 )

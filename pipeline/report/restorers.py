@@ -10,18 +10,21 @@ from pipeline.report.tables import NONE, Cell, Table, text_table
 def restorer_table(params: Params, results: list[TaskResults]) -> Table:
     """Return what restoring costs with each method: network, parameters, multiplications.
 
-    Nothing else of a method is there when a photograph is restored.
+    And the parameters of the networks that only its training has, such as the denoiser.
     """
     rows = []
     for task in results:
         for name, models in task.models.items():
             model = models[0]
             macs = NONE if model.giga_macs is None else f"{model.giga_macs:,.2f}"
+            extra = model.facts.get("extra_parameters")
             rows.append((f"{task.name}, {name}", model.restorer,
-                         f"{model.facts['parameters']:,}", macs))  # fmt: skip
-    columns = ("Task, method", "Restorer", "Parameters", "GMACs at 128x128")
+                         f"{model.facts['parameters']:,}", macs,
+                         NONE if extra is None else f"{extra:,}"))  # fmt: skip
+    columns = ("Task, method", "Restorer", "Parameters", "GMACs at 128x128",
+               "Parameters thrown away after training")  # fmt: skip
     cells = tuple(tuple(Cell(text) for text in row) for row in rows)
-    caption = "What restoring takes: the denoiser of the training is not part of it"
+    caption = "What restoring takes; what is thrown away after training is not part of it"
     return Table(caption, columns, cells, words=2)
 
 

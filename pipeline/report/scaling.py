@@ -4,24 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from pipeline.config import Params
 from pipeline.paths import DEGRADED
 from pipeline.report.collect import DataSet, Model, TaskResults
 from pipeline.report.drawing import (
-    CURVES_DPI,
     GREY,
-    GRID_DPI,
     Picture,
     colours_of,
     draw_frame,
-    draw_legend,
     legend_key,
     over_seeds,
-    panels,
-    plain_style,
-    to_png,
+    picture_of_panels,
 )
 from pipeline.report.tables import restorer_label
 
@@ -42,20 +38,18 @@ def scaling(params: Params, results: list[TaskResults]) -> Picture | None:
     if not drawn:
         return None
     colours = colours_of(params)
-    with plain_style():
-        figure, places = panels(len(drawn))
-        for axes, (group, number) in zip(places, drawn, strict=False):
+
+    def draw(places: list[Axes]) -> list[Line2D]:
+        for axes, (group, number) in zip(places, drawn, strict=True):
             _draw(axes, group, number, colours)
         keys = [legend_key(colour, restorer_label(name)) for name, colour in colours.items()]
-        draw_legend(places[-1], [*keys, legend_key(GREY, restorer_label(DEGRADED), "--")])
-        png, *_ = to_png(figure, CURVES_DPI)
-        _, width, height = to_png(figure, GRID_DPI)
+        return [*keys, legend_key(GREY, restorer_label(DEGRADED), "--")]
+
     told = "; ".join(", ".join(task.name for task in group) for group in groups)
-    return Picture(
-        name="scaling.png",
-        png=png,
-        width=width,
-        height=height,
+    return picture_of_panels(
+        "scaling.png",
+        len(drawn),
+        draw,
         alt=f"PSNR of each method against the multiplications of its restorer: {told}.",
         caption=f"PSNR against the size of the restorer (as the paper's Figure 7): {told}. Same"
         f" images and updates for every size{over_seeds(params)}.",

@@ -5,10 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-
 from pipeline.config import Params
-from pipeline.metrics import PERFECT_PSNR
 from pipeline.paths import DEGRADED
 from pipeline.randomness import numpy_generator
 from pipeline.report.collect import DataSet, Values, bounds, released
@@ -29,6 +26,10 @@ PSNR_DECIMALS = 2
 SSIM_DECIMALS = 4
 FEW_SCENES = 10
 """Below it the bounds of a bootstrap interval are too narrow, see pipeline/statistics.py."""
+
+
+MANNERS = {"target_supervised": "upper bound", "ap_bsn": "in the manner of AP-BSN"}
+"""What is said beside the name of a method, by its adaptation."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,13 @@ def restorer_label(restorer: str) -> str:
     return "degraded input" if restorer == DEGRADED else restorer
 
 
+def method_label(params: Params, restorer: str) -> str:
+    """Return how a restorer is named in tables of scores, with what its own name does not say."""
+    method = params.methods.get(restorer)
+    said = MANNERS.get(method.adaptation) if method else None
+    return f"{restorer_label(restorer)} ({said})" if said else restorer_label(restorer)
+
+
 def baseline(params: Params) -> str | None:
     """Return the first method without adaptation, against which the others are held."""
     plain = (name for name, method in params.methods.items() if method.adaptation == "none")
@@ -111,7 +119,7 @@ def score_table(params: Params, data_set: DataSet) -> Table:
         ),
         rows=tuple(
             (
-                Cell(restorer_label(name)),
+                Cell(method_label(params, name)),
                 *cells["psnr"][name],
                 *cells["ssim"][name],
                 *cells["lpips"][name],
@@ -147,14 +155,19 @@ def difference_table(params: Params, data_set: DataSet) -> Table | None:
         return None
     differences = {name: _difference(params, data_set, name, base) for name in others}
     rows: list[tuple[str, ...]] = [
-        (name, f"{found.mean:+.{PSNR_DECIMALS}f}", difference_bounds(found), p_value_text(found))
+        (
+            method_label(params, name),
+            f"{found.mean:+.{PSNR_DECIMALS}f}",
+            difference_bounds(found),
+            p_value_text(found),
+        )
         for name, found in differences.items()
     ]
     columns = ["Method", "Mean difference (dB)", "95 % interval", "p (Wilcoxon, over scenes)"]
     if len(others) > 1:
         corrected = corrected_p_values(differences)
         columns.append("p, corrected (Holm)")
-        rows = [(*row, corrected[row[0]]) for row in rows]
+        rows = [(*row, corrected[name]) for row, name in zip(rows, others, strict=True)]
     family = f". p-values are corrected for these {len(others)} tests" if len(others) > 1 else ""
     taken_over = ", ".join(released(params))
     trained = f"each (but for {taken_over})" if taken_over else "each"
@@ -168,54 +181,8 @@ def difference_table(params: Params, data_set: DataSet) -> Table | None:
 
 def images_text(data_set: DataSet) -> str:
     """Return how many images and scenes were scored."""
-    return f"{_count(len(data_set.ids), 'image')} of {_count(len(set(data_set.scenes)), 'scene')}"
-
-
-def notes(params: Params, data_set: DataSet) -> list[str]:
-    """Return what a reader of a data set's tables must not overlook."""
-    found = []
-    scenes = len(set(data_set.scenes))
-    means = {name: float(np.mean(values)) for name, values in data_set.psnr.items()}
-    if all(means[name] <= means[DEGRADED] for name in params.methods):
-        found.append("No method has a higher mean PSNR than the degraded input.")
-    if scenes < FEW_SCENES:
-        found.append(
-            f"{_count(scenes, 'scene')}: too few for an interval to be trusted; with fewer than"
-            f" about {FEW_SCENES} the bounds are too narrow."
-        )
-    if len(params.seeds) == 1:
-        found.append("One seed: how much another training run would differ is not known.")
-    if data_set.unscored:
-        found.append(
-            f"{_count(data_set.unscored, 'more image')} of this data set without a clean"
-            " counterpart: restored, not scored."
-        )
-    equal = {name: int(np.count_nonzero(values == PERFECT_PSNR))
-             for name, values in data_set.psnr.items()}  # fmt: skip
-    if any(equal.values()):
-        counts = ", ".join(f"{restorer_label(name)} {n}" for name, n in equal.items() if n)
-        found.append(
-            f"Images equal to the clean one, over all seeds: {counts}. Their PSNR is infinite and"
-            f" counts as {PERFECT_PSNR:.0f} dB."
-        )
-    if data_set.no_lpips:
-        found.append(f"LPIPS was not measured: {data_set.no_lpips}.")
-    others = compared_methods(params)
-    if len(others) > 1:
-        found.append(
-            f"{len(others)} methods are compared with {baseline(params)} on these images: the more"
-            " are compared, the sooner one differs by chance. The last column holds the p-values"
-            " corrected for their number with Holm's method, within this table."
-        )
-    found += [
-        f"{name}: weights of the authors' release, not trained here." for name in released(params)
-    ]
-    found += [
-        f"{name}: trained on the truth of the real photographs, which no other method is given. An"
-        " upper bound, no competitor: neither marked nor compared."
-        for name in bounds(params)
-    ]
-    return found
+    scenes = count_text(len(set(data_set.scenes)), "scene")
+    return f"{count_text(len(data_set.ids), 'image')} of {scenes}"
 
 
 def _difference(params: Params, data_set: DataSet, method: str, base: str) -> PairedDifference:
@@ -285,5 +252,6 @@ def p_value_text(found: PairedDifference) -> str:
     return f"{NONE} ({reason})" if few else f"{NONE} ({reason} with a difference)"
 
 
-def _count(number: int, noun: str) -> str:
+def count_text(number: int, noun: str) -> str:
+    """Return a number with its noun, singular or plural."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,23 +1,19 @@
 """Seconds a step and waiting for data over the steps of the trainings: for the page with cost."""
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from pipeline.config import Params
 from pipeline.paths import Run
 from pipeline.report.collect import Log, read_log, released
 from pipeline.report.drawing import (
-    CURVES_DPI,
-    GRID_DPI,
     Picture,
     colours_of,
     draw_frame,
-    draw_legend,
     legend_key,
     make_logarithmic,
-    panels,
-    plain_style,
+    picture_of_panels,
     spans_decades,
-    to_png,
 )
 
 STEP_S, WAITING = "seconds_per_step", "waiting_share"
@@ -33,21 +29,21 @@ def timing_curves(params: Params, task: str) -> Picture | None:
     if not logs:
         return None
     colours = colours_of(params)
-    with plain_style():
-        figure, (seconds, waiting, beside) = panels(2)
+
+    def draw(places: list[Axes]) -> list[Line2D]:
+        seconds, waiting = places
         for name, found in logs.items():
             for log in found:
                 seconds.plot(log["step"], log[STEP_S], color=colours[name], lw=1)
                 waiting.plot(log["step"], 100 * log[WAITING], color=colours[name], lw=1)
         _finish(seconds, waiting)
-        draw_legend(beside, [legend_key(colours[name], name) for name in logs])
-        png, width, height = to_png(figure, CURVES_DPI)
+        return [legend_key(colours[name], name) for name in logs]
+
     last = [f"{name} {100 * found[0][WAITING][-1]:.0f} %" for name, found in logs.items()]
-    return Picture(
-        name=f"timings_{task}.png",
-        png=png,
-        width=width * GRID_DPI // CURVES_DPI,
-        height=height * GRID_DPI // CURVES_DPI,
+    return picture_of_panels(
+        f"timings_{task}.png",
+        2,
+        draw,
         alt=f"Time of a step, task {task}. Last waiting for data: {'; '.join(last)}.",
         caption="Mean of each logged interval of the last training here, one line a seed. The"
         " first interval holds the start; waiting is the share of the time without images.",
