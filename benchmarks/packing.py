@@ -1,7 +1,7 @@
 """Packing an archive of large photographs: megabytes a second and memory, against plain copying.
 
     python -m benchmarks.packing [--images 8 32] [--height 3000] [--width 4000]
-                                 [--tiny 20000 80000] [--json FILE]
+                                 [--tiny 3000 12000] [--json FILE]
 
 A zip of PNG files is cut into squares of 512 every 384 and packed, as SIDD is. The photographs are
 those of scikit-image, enlarged and noisy, so that they compress as photographs do. *Copying* writes
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--height", type=int, default=3000)
     parser.add_argument("--width", type=int, default=4000)
-    parser.add_argument("--tiny", type=int, nargs=2, default=[20_000, 80_000])
+    parser.add_argument("--tiny", type=int, nargs=2, default=[3_000, 12_000])
     parser.add_argument("--json", type=Path, help="where to write every number")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -487,6 +488,21 @@ def test_the_bytes_do_not_depend_on_threads_or_memory(
     monkeypatch.setattr(preparing, "working_threads", lambda: threads)
     raw.prepare("rain13k", crops=crops)
     assert [(raw.prepared / name).read_bytes() for name in names] == first
+
+
+def test_memory_hardly_grows_with_the_number_of_images(raw: Raw) -> None:
+    """Beyond the 512 that may wait 1.5 kB a pair were seen, 4.4 kB with all of them waiting."""
+    content = mini.image("x.png", 8, 8)
+    peaks = []
+    for pairs in (600, 1200):
+        folders = [f"real_world{truth}/000/000-1" for truth in ("", "_gt")]
+        names = [f"{folder}/{number}.png" for number in range(pairs) for folder in folders]
+        raw.put({"real_world.zip": mini.as_zip(dict.fromkeys(names, content))})
+        tracemalloc.start()
+        raw.prepare("spa", data_sets=("SPA train",))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 2500 * 600
 
 
 # What can be wrong with them
