@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.compose import compose
 from pipeline.config import Params, read_params
 from pipeline.config.learning import Released, TrainedMethod, Vanilla
+from pipeline.disk import summary
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def dry_run(overrides: list[str]) -> None:
         ]
     for rows in tables:
         console.print(_table(params, rows))
-    for line in _conclusions(params, [row for rows in tables for row in rows]):
+    for line in [*_conclusions(params, [row for rows in tables for row in rows]), *summary(params)]:
         console.print(line)
 
 

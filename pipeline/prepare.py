@@ -2,9 +2,8 @@
 
 import csv
 import io
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,18 +15,17 @@ from pipeline.progress import Progress
 from pipeline.sources import source_module
 from pipeline.sources.archives import readable
 from pipeline.sources.pairs import Box, boxes, chosen, limited
-from pipeline.sources.photographs import Photograph, Picture, decoding_threads
+from pipeline.sources.photographs import Photograph, Picture
 from pipeline.store import Loader, Record, write_store
+from pipeline.streaming import Ahead, Remade, mapped, working_threads
 
-AHEAD_BYTES = 256 * 2**20
-"""Decoded pixels that may wait to be packed, whatever the source."""
 PAIRS_FILE = "pairs.csv"
 TRUTH_FILE = "truth.h5"
 
 Size = tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Sized:
     """A photograph, and (height, width) of its images."""
 
@@ -46,7 +44,7 @@ def prepare(settings: Source, archives: Path, folder: Path) -> None:
         UserError: an image is damaged, a pair is incomplete or of two sizes, names collide.
     """
     name = folder.name
-    with readable(archives), ThreadPoolExecutor(decoding_threads()) as pool:
+    with readable(archives), ThreadPoolExecutor(working_threads()) as pool:
         listed = source_module(settings.kind).photographs(settings, archives)
         if isinstance(settings, FetchedSource):
             listed = chosen(settings, name, listed)
@@ -55,8 +53,10 @@ def prepare(settings: Source, archives: Path, folder: Path) -> None:
             if skip:
                 listed = _without_unreadable(listed, pool, progress)
             if isinstance(settings, FetchedSource):
+                if settings.min_side is not None:
+                    listed = _large_enough(listed, settings.min_side, pool, progress)
                 listed = limited(settings, listed)
-            sized = list(pool.map(_sized, listed))
+            sized = list(mapped(pool, _sized, listed))
             for split in SPLITS:
                 crop = getattr(settings.crops, split)
                 group = [item for item in sized if item.photograph.split == split]
@@ -78,73 +78,40 @@ def _pack(
     pool: ThreadPoolExecutor,
     progress: Progress,
 ) -> None:
-    decoder = _Decoder(_in_packing_order(group), pool, progress, path.stem)
+    images = sum(1 for _ in _in_packing_order(group))
+    decoder = Ahead(_in_packing_order(group), images, pool, progress, path.stem)
+    records = Remade(
+        sum(len(_places(item, crop)) for item in group),
+        lambda: (record for item in group for record in _records(item, crop, decoder)),
+    )
     try:
-        write_store(path, [record for item in group for record in _records(item, crop, decoder)])
+        write_store(path, records)
     finally:
         decoder.close()
 
 
-def _in_packing_order(group: Sequence[_Sized]) -> list[tuple[Picture, Size]]:
+def _in_packing_order(
+    group: Sequence[_Sized],
+) -> Iterator[tuple[Picture, int, Callable[[], Pixels]]]:
     # a store holds all degraded images, then all clean ones
-    degraded = [(item.photograph.degraded, item.size) for item in group]
-    clean = [(item.photograph.clean, item.size) for item in group]
-    return [(picture, size) for picture, size in degraded + clean if picture is not None]
+    for role in ("degraded", "clean"):
+        for item in group:
+            picture: Picture | None = getattr(item.photograph, role)
+            if picture is not None:
+                yield picture, item.size[0] * item.size[1] * 3, picture.pixels
 
 
-class _Decoder:
-    """Decodes images in threads, a bounded number of bytes ahead of the one that is asked for."""
-
-    def __init__(
-        self,
-        order: list[tuple[Picture, Size]],
-        pool: ThreadPoolExecutor,
-        progress: Progress,
-        title: str,
-    ) -> None:
-        """Take the images in the order in which they will be asked for."""
-        self._order = iter(order)
-        self._pool, self._progress = pool, progress
-        self._task = progress.add(title, len(order))
-        self._total, self._done = len(order), 0
-        self._waiting: deque[tuple[Picture, int, Future[Pixels]]] = deque()
-        self._waiting_bytes = 0
-        self._current: tuple[Picture, Pixels] | None = None
-        self._next = next(self._order, None)
-
-    def pixels(self, picture: Picture) -> Pixels:
-        """Return an image, the last one again or the next in order."""
-        while self._current is None or self._current[0] is not picture:
-            self._current = None  # frees its memory before the next one is waited for
-            self._look_ahead()
-            found, size, future = self._waiting.popleft()
-            self._waiting_bytes -= size
-            self._current = (found, future.result())
-            self._done += 1
-            self._progress.reach(self._task, self._done, self._total, fresh=1)
-        return self._current[1]
-
-    def close(self) -> None:
-        """Drop what was not asked for."""
-        for _, _, future in self._waiting:
-            future.cancel()
-        self._waiting.clear()
-
-    def _look_ahead(self) -> None:
-        while self._next is not None:
-            picture, (height, width) = self._next
-            size = height * width * 3
-            if self._waiting and self._waiting_bytes + size > AHEAD_BYTES:
-                return
-            self._waiting.append((picture, size, self._pool.submit(picture.pixels)))
-            self._waiting_bytes += size
-            self._next = next(self._order, None)
+def _places(item: _Sized, crop: Crop | None) -> list[tuple[str, Box]]:
+    """Return the parts of a photograph that are packed, each with the ending of its name."""
+    cut = boxes(item.size, crop)
+    if cut is None:
+        return [("", (0, 0, *item.size))]
+    return [(f"_{box[0]:04d}_{box[1]:04d}", box) for box in cut]
 
 
-def _records(item: _Sized, crop: Crop | None, decoder: _Decoder) -> Iterator[Record]:
-    photograph, cut = item.photograph, boxes(item.size, crop)
-    for box in cut or [(0, 0, *item.size)]:
-        place = f"_{box[0]:04d}_{box[1]:04d}" if cut else ""
+def _records(item: _Sized, crop: Crop | None, decoder: Ahead[Pixels]) -> Iterator[Record]:
+    photograph = item.photograph
+    for place, box in _places(item, crop):
         yield Record(
             id=f"{photograph.id}{place}",
             scene=photograph.scene,
@@ -156,11 +123,11 @@ def _records(item: _Sized, crop: Crop | None, decoder: _Decoder) -> Iterator[Rec
         )
 
 
-def _loader(picture: Picture | None, box: Box, decoder: _Decoder) -> Loader | None:
+def _loader(picture: Picture | None, box: Box, decoder: Ahead[Pixels]) -> Loader | None:
     if picture is None:
         return None
     top, left, height, width = box
-    return lambda: decoder.pixels(picture)[top : top + height, left : left + width]
+    return lambda: decoder.get(picture)[top : top + height, left : left + width]
 
 
 def _pictures(photograph: Photograph) -> list[Picture]:
@@ -183,6 +150,11 @@ def _sized(photograph: Photograph) -> _Sized:
     return _Sized(photograph, sizes[0])
 
 
+def _size(photograph: Photograph) -> Size:
+    (picture, *_) = (p for p in (photograph.degraded, photograph.clean) if p is not None)
+    return picture.size()
+
+
 def _without_unreadable(
     listed: list[Photograph], pool: ThreadPoolExecutor, progress: Progress
 ) -> list[Photograph]:
@@ -192,7 +164,7 @@ def _without_unreadable(
     published would stand beside published ones.
     """
     kept, task = [], progress.add("checking", len(listed))
-    reasons = zip(listed, pool.map(_unreadable, listed), strict=True)
+    reasons = zip(listed, mapped(pool, _unreadable, listed), strict=True)
     for done, (photograph, reason) in enumerate(reasons, 1):
         progress.reach(task, done, len(listed), fresh=1)
         if reason is None or photograph.split == "test":
@@ -201,6 +173,20 @@ def _without_unreadable(
             progress.say(f"left out {photograph.id!r}: {reason}")
     if len(kept) < len(listed):
         progress.say(f"left out {len(listed) - len(kept)} of {len(listed)} images")
+    return kept
+
+
+def _large_enough(
+    listed: list[Photograph], min_side: int, pool: ThreadPoolExecutor, progress: Progress
+) -> list[Photograph]:
+    """Leave out the training photographs with a side below ``min_side``, counting them."""
+    sides = zip(listed, mapped(pool, lambda p: min(_size(p)), listed), strict=True)
+    kept = [p for p, side in sides if side >= min_side or p.split == "test"]
+    if len(kept) < len(listed):
+        left_out = len(listed) - len(kept)
+        progress.say(
+            f"left out {left_out} of {len(listed)} images with a side below {min_side} pixels"
+        )
     return kept
 
 

@@ -5,9 +5,13 @@ that was degraded here is named *simulated real* wherever it appears. The truth 
 images lies in a file of its own, which only a method that is an upper bound opens.
 """
 
+import itertools
+import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pipeline.config.data import Degradation, Split, Task
@@ -16,8 +20,21 @@ from pipeline.errors import UserError
 from pipeline.files import replacing
 from pipeline.images import Pixels, as_float, to_uint8
 from pipeline.paths import SIMULATED
+from pipeline.progress import Progress
 from pipeline.randomness import numpy_generator
 from pipeline.store import ImageStore, Record, write_store
+from pipeline.streaming import Ahead, Remade, working_threads
+
+WORKING_BYTES = 40
+"""The most memory that any model takes, working in floats, for each byte of an image's pixels."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Where images are degraded, and where it is told how far they are."""
+
+    pool: ThreadPoolExecutor
+    progress: Progress
 
 
 def synthesize(
@@ -54,14 +71,19 @@ def synthesize(
             f"task {name}: its sources bring degraded photographs of their own, so nothing is"
             f" simulated; set tasks.{name}.simulated_real to null"
         )
-    _synthetic(task, name, stores["synthetic"], folder / "synthetic.h5")
-    _unpaired(name, unpaired, prepared["synthetic"], folder / "unpaired.h5")
-    for split in ("real", "test"):
-        _real(task, name, split, stores[split], folder / f"{split}.h5")
-    _add_unseen(task, name, stores["test"], unseen, folder / "test.h5")
+    with Progress(name, "images") as progress, ThreadPoolExecutor(working_threads()) as pool:
+        work = _Work(pool, progress)
+        try:
+            _synthetic(task, name, stores["synthetic"], folder / "synthetic.h5", work)
+            _unpaired(name, unpaired, prepared["synthetic"], folder / "unpaired.h5")
+            for split in ("real", "test"):
+                _real(task, name, split, stores[split], folder / f"{split}.h5", work)
+            _add_unseen(task, name, stores["test"], unseen, folder / "test.h5", work)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _synthetic(task: Task, name: str, store: ImageStore, path: Path) -> None:
+def _synthetic(task: Task, name: str, store: ImageStore, path: Path, work: _Work) -> None:
     settings = task.synthetic
     brings_pairs = store.has("degraded", 0)
     if settings.draw == "anew" or brings_pairs:
@@ -73,8 +95,7 @@ def _synthetic(task: Task, name: str, store: ImageStore, path: Path) -> None:
         )
     else:
         draw = (task.draws, "synthetic")
-        records = _degraded(store, settings.degradation, settings.copies, draw, "")
-        write_store(path, list(records))
+        write_store(path, _degraded(store, settings.degradation, settings.copies, draw, "", work))
 
 
 def _unpaired(name: str, folder: Path, synthetic: Path, path: Path) -> None:
@@ -90,7 +111,7 @@ def _unpaired(name: str, folder: Path, synthetic: Path, path: Path) -> None:
     _copy(store.path, path)
 
 
-def _real(task: Task, name: str, split: str, store: ImageStore, path: Path) -> None:
+def _real(task: Task, name: str, split: str, store: ImageStore, path: Path, work: _Work) -> None:
     simulated = task.simulated_real
     brings_degraded = store.has("degraded", 0)
     if brings_degraded:
@@ -105,21 +126,22 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path) -> N
         )
     copies = simulated.copies if split == "real" else 1
     draw = (task.draws, split)
-    records = list(_degraded(store, simulated.degradation, copies, draw, SIMULATED))
+    made = _degraded(store, simulated.degradation, copies, draw, SIMULATED, work)
     if split == "real":
         # unlabeled: the clean image stays out, so that no method can see it by accident
-        write_store(path.with_name("truth.h5"), [replace(r, degraded=None) for r in records])
-        records = [replace(record, clean=None) for record in records]
-    write_store(path, records)
+        write_store(path.with_name("truth.h5"), _each(made, lambda r: replace(r, degraded=None)))
+        made = _each(made, lambda record: replace(record, clean=None))
+    write_store(path, made)
 
 
-def _add_unseen(task: Task, name: str, test: ImageStore, unseen: list[Path], path: Path) -> None:
+def _add_unseen(
+    task: Task, name: str, test: ImageStore, unseen: list[Path], path: Path, work: _Work
+) -> None:
     """Add to the test images those of other cameras and of other sources."""
     cameras = task.other_cameras or {}
     if not cameras and not unseen:
         return
-    own = ImageStore(path)
-    records = [_same(own, index) for index in range(len(own))]
+    parts = [_all_of(ImageStore(path), "")]
     for camera, settings in cameras.items():
         if not all(test.has("clean", index) for index in range(len(test))):
             raise UserError(
@@ -127,8 +149,8 @@ def _add_unseen(task: Task, name: str, test: ImageStore, unseen: list[Path], pat
                 f" the source {test.path.parent.name!r} has some without; set other_cameras to null"
             )
         ending = f"{camera}, {SIMULATED}"
-        made = _degraded(test, settings, 1, (task.draws, f"test {camera}"), ending)
-        records += [replace(record, id=f"{record.id} {camera}") for record in made]
+        made = _degraded(test, settings, 1, (task.draws, f"test {camera}"), ending, work)
+        parts.append(_each(made, partial(_ending_with, camera)))
     for folder in unseen:
         store = ImageStore(folder / "test.h5")
         if len(store) == 0 or not store.has("degraded", 0):
@@ -136,20 +158,31 @@ def _add_unseen(task: Task, name: str, test: ImageStore, unseen: list[Path], pat
                 f"task {name}: source {folder.name!r} has no degraded test image; choose other"
                 f" sources with tasks.{name}.sources.unseen_a to unseen_c"
             )
-        found = [_same(store, index) for index in range(len(store))]
-        records += [replace(record, id=f"{folder.name} {record.id}") for record in found]
-    write_store(path, records)
+        parts.append(_all_of(store, f"{folder.name} "))
+    write_store(path, Remade(sum(map(len, parts)), lambda: itertools.chain(*parts)))
 
 
-def _same(store: ImageStore, index: int) -> Record:
-    """Return an image as it is in a store."""
+def _each(records: Sequence[Record], change: Callable[[Record], Record]) -> Remade[Record]:
+    return Remade(len(records), lambda: map(change, records))
+
+
+def _ending_with(camera: str, record: Record) -> Record:
+    return replace(record, id=f"{record.id} {camera}")
+
+
+def _all_of(store: ImageStore, before: str) -> Remade[Record]:
+    """Return the images of a store as they are, something put before their names."""
+    return Remade(len(store), lambda: (_same(store, i, before) for i in range(len(store))))
+
+
+def _same(store: ImageStore, index: int, before: str) -> Record:
     loaders = {
         role: _reader(store, index, role)
         for role in ("degraded", "clean")
         if store.has(role, index)
     }
     return Record(
-        id=store.ids[index],
+        id=f"{before}{store.ids[index]}",
         scene=store.scenes[index],
         data_set=store.data_sets[index],
         height=int(store.heights[index]),
@@ -159,32 +192,46 @@ def _same(store: ImageStore, index: int) -> Record:
 
 
 def _degraded(
-    store: ImageStore, settings: Degradation, copies: int, draw: tuple[str, str], suffix: str
-) -> Iterator[Record]:
-    for index, name in enumerate(store.ids):
-        for copy in range(copies):
+    store: ImageStore,
+    settings: Degradation,
+    copies: int,
+    draw: tuple[str, str],
+    suffix: str,
+    work: _Work,
+) -> Remade[Record]:
+    """Return the degraded images of a store; a store that is written asks for them in order."""
+    count = len(store) * copies
+    order = itertools.product(range(len(store)), range(copies))
+    jobs = (_job(store, index, copy, settings, draw) for index, copy in order)
+    ahead = Ahead(jobs, count, work.pool, work.progress, " ".join(draw))
+
+    def records() -> Iterator[Record]:
+        for index, copy in itertools.product(range(len(store)), range(copies)):
+            collection = store.data_sets[index]
             yield Record(
-                id=f"{name}_{copy}" if copies > 1 else name,
+                id=f"{store.ids[index]}_{copy}" if copies > 1 else store.ids[index],
                 scene=store.scenes[index],
-                data_set=f"{store.data_sets[index]}, {suffix}"
-                if suffix
-                else store.data_sets[index],
+                data_set=f"{collection}, {suffix}" if suffix else collection,
                 height=int(store.heights[index]),
                 width=int(store.widths[index]),
-                degraded=_degrader(store, index, settings, (*draw, name, copy)),
+                degraded=partial(ahead.get, (index, copy)),
                 clean=_reader(store, index, "clean"),
             )
 
+    return Remade(count, records)
 
-def _degrader(
-    store: ImageStore, index: int, settings: Degradation, draw: tuple[int | str, ...]
-) -> Callable[[], Pixels]:
-    def load() -> Pixels:
-        image = as_float(store.image("clean", index))
-        degraded = degrade(image, settings, numpy_generator("synthesize", *draw))
-        return to_uint8(degraded)
 
-    return load
+def _job(
+    store: ImageStore, index: int, copy: int, settings: Degradation, draw: tuple[str, str]
+) -> tuple[tuple[int, int], int, Callable[[], Pixels]]:
+    """Return what an image is asked for by, the memory of degrading it, and what degrades it."""
+
+    def degraded() -> Pixels:
+        generator = numpy_generator("synthesize", *draw, store.ids[index], copy)
+        return to_uint8(degrade(as_float(store.image("clean", index)), settings, generator))
+
+    size = int(store.heights[index] * store.widths[index]) * 3
+    return (index, copy), size * WORKING_BYTES, degraded
 
 
 def _reader(store: ImageStore, index: int, role: str) -> Callable[[], Pixels]:
@@ -192,6 +239,13 @@ def _reader(store: ImageStore, index: int, role: str) -> Callable[[], Pixels]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    # the same bytes: DVC's cache keeps them once
-    with replacing(target) as partial:
-        shutil.copyfile(source, partial)
+    """Give a store a second name; where the disk has no such links, copy it.
+
+    Nothing is ever written into a store in place, so that the two cannot change each other.
+    """
+    with replacing(target) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source.resolve(), temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)

@@ -208,6 +208,40 @@ def test_a_truncated_archive_is_told(kind: str, share: float, raw: Path) -> None
     assert [path.name for path in raw.parent.iterdir()] == ["raw"]
 
 
+@pytest.mark.parametrize(
+    ("lacking", "message"),
+    [
+        ((0,), "found the parts 01 to 04 of x.zip, of which the first is missing or damaged"),
+        ((4,), "found the parts 00 to 03 of x.zip, of which the last is missing or damaged"),
+        ((0, 4), "found the parts 01 to 03 of x.zip, of which the first and the last is missing"),
+        ((2,), "part 02 of x.zip is missing"),
+    ],
+)
+def test_a_missing_part_is_told(lacking: tuple[int, ...], message: str, raw: Path) -> None:
+    content = mini.as_zip({"a.bin": os.urandom(500_000)})
+    for number, (name, part) in enumerate(mini.in_parts(content, "x.zip", 5).items()):
+        if number not in lacking:
+            (raw / name).write_bytes(part)
+    with pytest.raises(UserError, match=message):
+        names_in(raw)
+
+
+def test_a_table_of_contents_over_the_edge_of_a_part_is_read(raw: Path) -> None:
+    """The last of the parts may hold less than the end of the table of contents."""
+    content = mini.as_zip(FILES)
+    for name, part in {"x.zip.00": content[:-9], "x.zip.01": content[-9:]}.items():
+        (raw / name).write_bytes(part)
+    assert sorted(names_in(raw)) == sorted(FILES)
+
+
+def test_a_folder_among_archives_is_told(raw: Path) -> None:
+    (raw / "x.zip").write_bytes(mini.as_zip(FILES))
+    (raw / "unpacked").mkdir()
+    (raw / "unpacked" / "1.png").write_bytes(mini.image("1.png"))
+    with pytest.raises(UserError, match=r"raw/unpacked: found a folder, expected archives only"):
+        names_in(raw)
+
+
 def test_a_disk_too_small_for_unpacking_is_told(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(folder: Path, needed: int) -> None:
         require_space(folder, 2**60)

@@ -27,7 +27,7 @@ from pipeline.config import read_params
 from pipeline.models.unet import UNet
 from pipeline.models.weights import save_tensors
 from pipeline.paths import STATE_FILE, pretrained, task_images
-from pipeline.store import Record, write_store
+from pipeline.store import ImageStore, Record, write_store
 from pipeline.training.loop import train
 from tests.training_job import VANILLA, job, write_images
 
@@ -81,6 +81,12 @@ def test_packing_is_measured_with_bounded_memory(tmp_path: Path) -> None:
     assert row["packed_mb"] > row["decoded_mb"] == 3 * 300 * 600 * 3 / 1e6  # crops overlap
     assert row["peak_mib"] >= row["before_mib"] > 0
     assert min(row.values()) > 0
+
+
+def test_packing_many_tiny_images_is_measured(tmp_path: Path) -> None:
+    row = packing.measure_tiny(tmp_path / "work", pairs=60)
+    assert row["pairs"] == 60 and min(row.values()) > 0
+    assert len(ImageStore(tmp_path / "work" / "prepared" / "set" / "real.h5")) == 60
 
 
 def test_the_folder_source_is_measured(tmp_path: Path) -> None:

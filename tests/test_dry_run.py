@@ -48,6 +48,7 @@ def test_the_papers_networks_have_their_published_size() -> None:
     assert row(done.stdout, "noise_space")[1] == "62,642,051"
     assert "3 tasks x 3 seeds x 2 = 18 trainings" in done.stdout
     assert "1 processes x 4 shares x 1 images" in done.stdout
+    assert "Disk: archives 79 GB, packed 258 GB" in done.stdout
 
 
 def test_the_rows_of_a_comparison_are_all_there() -> None:

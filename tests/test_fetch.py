@@ -1,22 +1,27 @@
 """Fetching from a real server on loopback: whole and right, or refused with the reason."""
 
+import contextlib
 import hashlib
 import os
+import random
 import re
-import signal
+import shutil
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gdown.download  # noqa: F401  (the module, which the function of this name hides)
 import pytest
 import requests
 
 from pipeline.config.data import Archive, Crops, FetchedSource, Version
 from pipeline.errors import UserError
+from pipeline.progress import Progress
 from pipeline.sources import fetch
 from pipeline.sources.archives import CHECKSUMS
 from pipeline.sources.fetch import FETCHED, address, download
@@ -48,9 +53,9 @@ class Fetching:
         self.folder, self.downloads = folder / "raw" / "set", folder / "downloads"
 
     def settings(self, *versions: Version, location: str = FETCHED, **more: Any) -> FetchedSource:
-        archives = {"main": Archive("x.zip", versions)} | more
+        archives = {"main": Archive("x.zip", None, versions)} | more
         return FetchedSource("sidd", location, "MIT", "http://page", archives, (), None, None, None,
-                             False, None, Crops(None, None, None))  # fmt: skip
+                             None, None, None, False, None, Crops(None, None, None))  # fmt: skip
 
     def get(self, *versions: Version, **options: Any) -> bytes:
         download(self.settings(*versions, **options), self.folder)
@@ -262,7 +267,7 @@ def test_a_server_that_is_not_there(fetching: Fetching) -> None:
 def test_archives_are_fetched_at_the_same_time(fetching: Fetching) -> None:
     fetching.server.seconds_per_mib = 0.4
     more = {
-        name: Archive(f"{name}.zip", (version(fetching.server.add(f"{name}.zip", BIG)),))
+        name: Archive(f"{name}.zip", None, (version(fetching.server.add(f"{name}.zip", BIG)),))
         for name in ("b", "c")
     }
     url = fetching.server.add("x.zip", BIG)
@@ -299,6 +304,8 @@ MANUAL = "By hand: find it at http://page, put it at .*downloads/set/x.zip and r
         (b"", {}, "found an empty file"),
         (b"<html>Sign in</html>", {}, "found a web page of 20 bytes, expected an archive"),
         (b"\n <!DOCTYPE html>", {}, "found a web page"),
+        (mini.as_tar_gz({"1.bin": BIG})[:-9], {}, r"\d+ bytes of a gzip file that is cut off"),
+        (mini.as_tar({"1.bin": BIG})[:-20_000], {}, "bytes that are no archive .*end of data"),
     ],
 )
 def test_what_is_not_the_file_is_refused(
@@ -342,7 +349,7 @@ def test_no_address_is_told(fetching: Fetching) -> None:
 
 
 def test_every_missing_archive_is_told_at_once(fetching: Fetching) -> None:
-    told = fetching.refused(other=Archive("y.zip", ()))
+    told = fetching.refused(other=Archive("y.zip", None, ()))
     assert "x.zip: could not" in told and "y.zip: could not" in told
 
 
@@ -385,6 +392,110 @@ def test_what_no_longer_belongs_there_is_removed(fetching: Fetching) -> None:
     assert fetching.get(version(url)) == SMALL
 
 
+def test_the_first_checksum_is_kept_though_another_archive_fails(fetching: Fetching) -> None:
+    url = fetching.server.add("x.zip", BIG)
+    failing = {"other": Archive("y.zip", None, ())}
+    with pytest.raises(UserError, match=r"y.zip: could not be fetched"):
+        download(fetching.settings(version(url), **failing), fetching.folder)
+    assert (fetching.folder / CHECKSUMS).read_text() == f"{sha256(BIG)}  x.zip\n"
+    (fetching.folder / "x.zip").unlink()
+    fetching.server.add("x.zip", OTHER)
+    told = fetching.refused(version(url), **failing)
+    assert sha256(BIG) in told and "the checksum of its first download" in told
+
+
+def test_the_first_checksum_of_what_has_no_address_is_enforced(fetching: Fetching) -> None:
+    given = fetching.downloads / "x.zip"
+    given.parent.mkdir(parents=True)
+    given.write_bytes(BIG)
+    download(fetching.settings(), fetching.folder)
+    (fetching.folder / "x.zip").unlink()
+    given.write_bytes(OTHER)
+    told = fetching.refused()
+    assert sha256(BIG) in told and "the checksum of its first download" in told
+
+
+# The disk, and what is told on the way
+
+
+class Room:
+    """Stands for the disk; notes how many bytes were asked for before the transfers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: dict[str, int] = {}
+        monkeypatch.setattr(fetch, "require_space", self._ask)
+
+    def _ask(self, folder: Path, needed: int) -> None:
+        self.asked[folder.name] = needed
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    return Room(monkeypatch)
+
+
+def test_only_what_is_still_to_come_needs_room(fetching: Fetching, room: Room) -> None:
+    """One archive is ready, one half fetched, one lies in the folder of downloads, one is new."""
+    known = version(fetching.server.add("x.zip", BIG), of=BIG)
+    download(fetching.settings(known), fetching.folder)
+    assert room.asked == {"set": len(BIG)}
+    half = fetching.downloads / "set" / "half.zip.partial"
+    half.write_bytes(BIG[:1_000_000])
+    (fetching.downloads / "by_hand.zip").write_bytes(SMALL)
+    more = {
+        "half": Archive("half.zip", None, (version(fetching.server.add("half.zip", BIG), of=BIG),)),
+        "by_hand": Archive("by_hand.zip", None, ()),
+        "new": Archive("new.zip", 0.0005, (version(fetching.server.add("new.zip", OTHER)),)),
+    }
+    download(fetching.settings(known, **more), fetching.folder)
+    assert room.asked == {"set": len(BIG) - 1_000_000 + len(SMALL) + 500_000}
+
+
+def test_on_two_disks_both_need_room(
+    fetching: Fetching, room: Room, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_DOWNLOADS", str(small_disk))
+    partial = small_disk / "set" / "x.zip.partial"
+    partial.parent.mkdir()
+    partial.write_bytes(SMALL[:100])
+    known = version(fetching.server.add("x.zip", SMALL), of=SMALL)
+    download(fetching.settings(known), fetching.folder)
+    assert room.asked == {"small_disk": len(SMALL) - 100, "set": len(SMALL)}
+    assert (fetching.folder / "x.zip").read_bytes() == SMALL
+
+
+def test_an_unknown_size_is_told(fetching: Fetching, capfd: pytest.CaptureFixture[str]) -> None:
+    known = Archive("y.zip", None, (version(fetching.server.add("y.zip", BIG), of=BIG),))
+    url = fetching.server.add("x.zip", SMALL)
+    download(fetching.settings(version(url), other=known), fetching.folder)
+    told = capfd.readouterr().err
+    assert "set: still to come: 3.1 MB, and of unknown size x.zip" in told
+    download(fetching.settings(version(url), other=known), fetching.folder)
+    assert "unknown size" not in capfd.readouterr().err, "it is here"
+
+
+def test_the_rate_leaves_out_what_an_earlier_run_has_fetched(
+    fetching: Fetching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = fetching.server.add("x.zip", BIG)
+    fetching.server.always["/x.zip"] = Fault("cut after", 0)
+    fetching.server.fail("x.zip", Fault("cut", 2_000_000))
+    fetching.refused(version(url))
+    fetching.server.always.clear()
+    worked: list[int] = []
+
+    class Watched(Progress):
+        def __exit__(self, *given: Any) -> None:
+            worked.append(self.worked)
+            super().__exit__(*given)
+
+    monkeypatch.setattr(fetch, "Progress", Watched)
+    (begun,) = [path.stat().st_size for path in fetching.downloads.rglob("*.partial")]
+    assert 1_000_000 < begun <= 2_000_000
+    assert fetching.get(version(url)) == BIG
+    assert worked == [len(BIG) - begun]
+
+
 # The user's own copies
 
 
@@ -412,14 +523,87 @@ def test_a_wrong_file_put_there_by_hand_is_told(fetching: Fetching) -> None:
 def test_a_local_archive_stands_for_the_first(fetching: Fetching) -> None:
     mine = fetching.root / "SIDD.zip"
     mine.write_bytes(OTHER)
-    more = Archive("y.zip", (version(fetching.server.add("y.zip", SMALL)),))
-    settings = fetching.settings(version(fetching.server.url, of=BIG), location=str(mine), y=more)
+    more = Archive("y.zip", None, (version(fetching.server.add("y.zip", SMALL)),))
+    settings = fetching.settings(version(fetching.server.url, of=OTHER), location=str(mine), y=more)
     download(settings, fetching.folder)
     found = {path.name: path.read_bytes() for path in fetching.folder.iterdir()}
     assert found.pop(CHECKSUMS).decode().splitlines() == [
         f"{sha256(OTHER)}  SIDD.zip", f"{sha256(SMALL)}  y.zip",
     ]  # fmt: skip
     assert found == {"SIDD.zip": OTHER, "y.zip": SMALL}
+
+
+def test_a_local_archive_is_held_against_what_is_known(fetching: Fetching) -> None:
+    mine = fetching.root / "SIDD.zip"
+    mine.write_bytes(OTHER)
+    told = fetching.refused(version(fetching.server.url, of=BIG), location=str(mine))
+    assert re.search(f"SIDD.zip: expected .*{sha256(BIG)}; found .*{sha256(OTHER)}", told)
+    assert told.endswith(
+        "; if this copy is what you want, set sources.set.archives.main.versions=[]"
+    )
+    download(fetching.settings(location=str(mine)), fetching.folder)
+    assert (fetching.folder / "SIDD.zip").read_bytes() == OTHER
+
+
+@pytest.mark.parametrize("name", ["x.zip", "train.zip"])
+def test_a_local_folder_is_held_against_what_is_known_by_name(
+    fetching: Fetching, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The name here, or the last word of an address."""
+    mine = fetching.root / "mine"
+    mine.mkdir()
+    (mine / name).write_bytes(OTHER)
+    (mine / "more.zip").write_bytes(SMALL)
+    known = version("http://127.0.0.1:9/data/train.zip", of=BIG)
+    told = fetching.refused(known, location=str(mine))
+    assert name in told and sha256(BIG) in told and "archives.main.versions=[]" in told
+    (mine / name).write_bytes(BIG)
+    download(fetching.settings(known, location=str(mine)), fetching.folder)
+    assert {path.name for path in fetching.folder.iterdir()} == {name, "more.zip", CHECKSUMS}
+    told = capfd.readouterr().err
+    assert "more.zip: no archive of this name is known; taken as it is" in told
+    assert f"{name}: no archive" not in told
+
+
+def test_a_loose_file_of_a_local_folder_is_held_against_what_is_known(fetching: Fetching) -> None:
+    mine = fetching.root / "mine"
+    mine.mkdir()
+    (mine / "blocks.mat").write_bytes(b"MATLAB")
+    blocks = Archive("blocks.mat", None, (version("http://127.0.0.1:9/", size_bytes=7),))
+    told = fetching.refused(location=str(mine), blocks=blocks)
+    assert "blocks.mat: expected 7 bytes; found 6 bytes" in told
+    assert "archives.blocks.versions=[]" in told
+
+
+def test_a_cut_off_local_archive_is_told_by_name(fetching: Fetching) -> None:
+    mine = fetching.root / "RealBlur.tar.gz"
+    mine.write_bytes(mini.as_tar_gz(mini.realblur())[:-1000])
+    told = fetching.refused(location=str(mine))
+    assert "RealBlur.tar.gz: found" in told and "a gzip file that is cut off" in told
+
+
+@pytest.mark.parametrize(("lacking", "place"), [("00", "first"), ("02", "last")])
+def test_a_part_that_is_missing_from_a_local_archive_is_told(
+    fetching: Fetching, lacking: str, place: str
+) -> None:
+    parts = mini.in_parts(BIG, "r.zip", 3)
+    del parts[f"r.zip.{lacking}"]
+    for name, content in parts.items():
+        (fetching.root / name).write_bytes(content)
+    told = fetching.refused(location=str(fetching.root / next(iter(parts))))
+    assert re.search(rf"found the parts 0\d to 0\d of r.zip, of which the {place} is missing", told)
+
+
+def test_a_folder_among_the_archives_is_told_and_left(fetching: Fetching) -> None:
+    url = fetching.server.add("x.zip", SMALL)
+    (fetching.folder / "unpacked" / "deep").mkdir(parents=True)
+    mine = fetching.root / "mine.zip"
+    mine.write_bytes(SMALL)
+    for location in (FETCHED, str(mine), str(fetching.root)):
+        with pytest.raises(UserError, match=r"raw/set/unpacked: found a folder, expected archives"):
+            download(fetching.settings(version(url), location=location), fetching.folder)
+    assert (fetching.folder / "unpacked" / "deep").is_dir()
+    assert not fetching.server.requests
 
 
 def test_all_parts_of_a_local_archive_are_taken(fetching: Fetching) -> None:
@@ -511,6 +695,60 @@ def test_google_drive_goes_on(fetching: Fetching, drive: Callable[[str], None]) 
     assert any(wanted for wanted in fetching.ranges())
 
 
+def test_google_drive_without_ranges_begins_anew(
+    fetching: Fetching, drive: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(address, "ATTEMPTS", 1)
+    fetching.server.add("drive.zip", BIG)
+    drive("")
+    fetching.server.fail("drive.zip", Fault("cut", 1_500_000))
+    fetching.refused(version(DRIVE))
+    assert fetching.left(), "what was fetched waits for the next run"
+    fetching.server.always["/drive.zip"] = Fault("no range")
+    assert fetching.get(version(DRIVE)) == BIG
+
+
+def test_what_google_drive_has_begun_is_removed_when_another_address_has_given_it(
+    fetching: Fetching, drive: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(address, "ATTEMPTS", 1)
+    fetching.server.add("drive.zip", OTHER)
+    fetching.server.always["/drive.zip"] = Fault("cut after", 1_000_000)
+    drive("")
+    good = fetching.server.add("good.zip", BIG)
+    assert fetching.get(version(DRIVE), version(good, of=BIG)) == BIG
+
+
+@pytest.mark.parametrize("moment", ["before its part is renamed", "after", "after that again"])
+@pytest.mark.parametrize("known", [True, False])
+def test_what_google_drive_has_given_whole_is_not_fetched_again(
+    fetching: Fetching,
+    drive: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    known: bool,
+) -> None:
+    fetching.server.add("drive.zip", BIG)
+    drive("")
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    wanted = version(DRIVE, of=BIG if known else None)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        if moment == "before its part is renamed":
+            patched.setattr(sys.modules["gdown.download"], "shutil", SimpleNamespace(move=killed))
+        elif moment == "after":
+            patched.setattr(address, "shutil", SimpleNamespace(move=killed))
+        else:
+            patched.setattr(fetch, "_move", killed)
+        download(fetching.settings(wanted), fetching.folder)
+    assert fetching.left()
+    before = len(fetching.server.requests)
+    assert fetching.get(wanted) == BIG
+    assert len(fetching.server.requests) == before
+
+
 def test_google_drives_page_about_its_quota_is_told(
     fetching: Fetching, drive: Callable[[str], None]
 ) -> None:
@@ -531,11 +769,12 @@ from pathlib import Path
 from pipeline.config.data import Archive, Crops, FetchedSource, Version
 from pipeline.sources.fetch import FETCHED, download
 archives = {
-    name: Archive(f"{name}.zip", (Version((f"{sys.argv[1]}/{name}.zip",), None, None, None),))
+    name: Archive(f"{name}.zip", None, (Version((f"{sys.argv[1]}/{name}.zip",), None, None, None),))
     for name in ("a", "b")
 }
 settings = FetchedSource("sidd", FETCHED, "MIT", "http://page", archives, (), None, None, None,
-                         False, None, Crops(None, None, None))
+                         None, None, None, False, None, Crops(None, None, None))
+print("ready", flush=True)
 download(settings, Path("raw/set"))
 """
 
@@ -543,28 +782,41 @@ download(settings, Path("raw/set"))
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     server: FileServer, tmp_path: Path
 ) -> None:
-    server.seconds_per_mib = 0.15
+    server.seconds_per_mib = 0.3
     server.add("a.zip", BIG)
     server.add("b.zip", OTHER)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     environment.pop("PIPELINE_DOWNLOADS", None)
     environment.pop("PIPELINE_ARCHIVES", None)
-    command = [sys.executable, "-c", JOB, server.url]
-    kills = 0
-    for moment in range(14):
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=-3)
-        try:
-            process.wait(0.3 + 0.07 * moment)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-        whole = {"a.zip": BIG, "b.zip": OTHER}
-        for path in (tmp_path / "raw" / "set").glob("*.zip"):
-            assert path.read_bytes() == whole[path.name], "whole or not there"
-    assert kills >= 3
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
-    assert (tmp_path / "raw/set/a.zip").read_bytes() == BIG
-    assert (tmp_path / "raw/set/b.zip").read_bytes() == OTHER
+    raw, whole = tmp_path / "raw" / "set", {"a.zip": BIG, "b.zip": OTHER}
+
+    def started() -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", JOB, server.url],
+            cwd=tmp_path, env=environment, text=True, stdout=-1, stderr=-3,
+        )  # fmt: skip
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        return process
+
+    process, begun = started(), time.monotonic()
+    assert process.wait() == 0
+    duration = time.monotonic() - begun
+    generator, kills = random.Random(0), 0
+    shutil.rmtree(raw)
+    for _ in range(12):
+        process = started()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(generator.uniform(0, duration))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+        there = {path.name: path.read_bytes() for path in raw.glob("*.zip")}
+        assert all(whole[name] == content for name, content in there.items()), "whole or not there"
+        if there == whole:
+            shutil.rmtree(raw)
+    assert kills >= 6
+    assert started().wait() == 0
+    assert {path.name: path.read_bytes() for path in raw.glob("*.zip")} == whole
     assert any(wanted for _, wanted in server.requests), "it went on with what was there"
     assert not [path for path in (tmp_path / "downloads").rglob("*") if path.is_file()]
+    assert {path.name for path in raw.iterdir()} == {*whole, CHECKSUMS}

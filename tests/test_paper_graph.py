@@ -57,6 +57,8 @@ REDUCED = [
     "report.bootstrap_samples=100", "resources.gpu=0",
     "sources.dfwb.crops.synthetic={side:48,step:16,only_above:60}",
     "sources.sidd.crops.real={side:48,step:40,only_above:0}",
+    "sources.realblur.lists_md5=null",
+    "sources.dfwb.min_side=null", "sources.rain13k.min_side=null",
     "sources.gopro.crops.synthetic={side:32,step:16,only_above:0}",
 ]  # fmt: skip
 
@@ -173,3 +175,42 @@ def test_trainings_stay_when_a_bound_comes_or_goes(
     assert stages_run(workspace.succeed("dvc", "repro", "train")) == set()
     models = {path: md5 for path, md5 in before.items() if path.startswith("data/models")}
     assert models.items() <= workspace.hashes().items()
+
+
+OFFICIAL = "sources=[dfwb,sidd_official,rain13k,spa_official,gopro_official,realblur]"
+
+
+def test_the_archives_of_the_authors_end_as_scores_too(
+    workspace: Workspace, server: FileServer
+) -> None:
+    """SIDD from its own addresses; SPA-Data, in parts with a list, and GoPro put there by hand."""
+    overrides_of = [o for o in overrides(server) if not o.startswith(
+        ("sources.sidd.archives", "sources.spa.archives", "sources.gopro.archives"))]  # fmt: skip
+    blocks = {
+        "validation_noisy": ("Noisy.mat", "ValidationNoisyBlocksSrgb", "Noisy"),
+        "validation_clean": ("Gt.mat", "ValidationGtBlocksSrgb", "Gt"),
+    }
+    contents = {
+        key: (name, mini.mat(variable, mini.blocks(role)))
+        for key, (name, variable, role) in blocks.items()
+    }
+    medium = mini.sidd_medium("SIDD_Medium_Srgb/Data/", size=(64, 80))
+    for key, (name, content) in {"train": ("SIDD_Medium_Srgb.zip", medium), **contents}.items():
+        version = f"{{urls:['{server.add(name, content)}'],size_bytes:null,sha256:null,md5:null}}"
+        overrides_of.append(f"sources.sidd.archives.{key}.versions=[{version}]")
+    by_hand = mini.in_parts(mini.spa_train(), "real_world.zip", 12)
+    by_hand |= {"real_world.txt": mini.spa_list(), "real_test_1000.zip": mini.spa_test()}
+    by_hand |= {"GOPRO_Large.zip": mini.gopro_official()}
+    (workspace.folder / "downloads").mkdir(exist_ok=True)
+    for name, content in by_hand.items():
+        (workspace.folder / "downloads" / name).write_bytes(content)
+    counts = "sources.gopro.expected_images={synthetic:2,test:2}"
+    workspace.succeed("python", "-m", "pipeline.compose", *overrides_of, OFFICIAL, counts)
+    ran = stages_run(workspace.succeed("dvc", "repro", "evaluate_degraded"))
+    assert {f"prepare@{name}" for name in ("sidd", "spa", "gopro")} <= ran
+    assert {f"synthesize@{task}" for task in TASKS} <= ran
+    images = {"denoise": 6, "derain": 3, "deblur": 2}
+    for task, count in images.items():
+        path = workspace.folder / "reports" / "metrics" / task / "degraded.json"
+        scores = json.loads(path.read_text()).values()
+        assert sum(score["images"] for score in scores) == count, task

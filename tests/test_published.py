@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import io
 import os
 import random
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from numpy.testing import assert_array_equal
 from omegaconf import OmegaConf
 
 from pipeline import prepare as preparing
+from pipeline import streaming
 from pipeline.compose import compose
 from pipeline.config import check
 from pipeline.config.data import Crop, Crops, FetchedSource
@@ -54,7 +57,8 @@ def settings(published: dict[str, FetchedSource]) -> Callable[..., FetchedSource
     """Return a data set's settings without its published numbers, changed as asked for."""
 
     def make(kind: str, **changes: Any) -> FetchedSource:
-        return dataclasses.replace(published[kind], expected_images=None, **changes)
+        unknown = {"expected_images": None, "lists_md5": None, "min_side": None}
+        return dataclasses.replace(published[kind], **(unknown | changes))
 
     return make
 
@@ -205,6 +209,16 @@ def test_realblur(raw: Raw, prefix: str, packed: bool) -> None:
     )
     other = raw.prepare("realblur", data_sets=("RealBlur-R",))
     assert other["test"].ids == ["R/scene002-1", "R/scene002-2"]
+
+
+def test_another_list_than_the_published_one_is_told(raw: Raw) -> None:
+    files = mini.realblur()
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+    name = "RealBlur_J_test_list.txt"
+    raw.put({"a.tar": mini.as_tar(files, "RealBlur/")})
+    assert raw.prepare("realblur", lists_md5={name: md5[name]})["test"].ids
+    told = raw.refused("realblur", lists_md5={name: "0" * 32})
+    assert re.search(f"RealBlur/{name}: expected .* md5 0{{32}}, found md5 {md5[name]};", told)
 
 
 def test_realblur_flat(raw: Raw) -> None:
@@ -420,6 +434,30 @@ def test_limits_are_filled_with_images_that_can_be_read(raw: Raw) -> None:
         assert len(raw.prepare("rain13k", skip_unreadable=True, **limit)["synthetic"]) == 11
 
 
+def test_small_training_images_are_left_out_and_counted(
+    raw: Raw, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {1: (40, 48), 2: (39, 48), 3: (48, 39), 4: (60, 40), 5: (20, 20)}
+    files = {
+        f"train/Rain13K/{role}/{n}.png": mini.image(f"{role}{n}.png", *size)
+        for n, size in sizes.items()
+        for role in ("input", "target")
+    }
+    raw.put({"train.zip": mini.as_zip(files)})
+    assert raw.prepare("rain13k", min_side=40)["synthetic"].ids == ["1", "4"]
+    assert "set: left out 3 of 5 images with a side below 40 pixels" in capfd.readouterr().err
+    assert len(raw.prepare("rain13k", min_side=40, max_images=2)["synthetic"]) == 2, "filled"
+    capfd.readouterr()
+    assert len(raw.prepare("rain13k")["synthetic"]) == 5
+    assert "left out" not in capfd.readouterr().err
+
+
+def test_small_test_images_are_kept(raw: Raw) -> None:
+    raw.put({"spadata.zip": mini.spa_kaggle()})
+    stores = raw.prepare("spa", min_side=41)
+    assert (len(stores["real"]), len(stores["test"])) == (0, 3)
+
+
 def test_limits_leave_the_test_images(raw: Raw) -> None:
     raw.put({"a.zip": mini.sidd_medium(), "v.zip": mini.sidd_validation()})
     stores = raw.prepare("sidd", max_images=1, max_gib=1e-9)
@@ -446,8 +484,8 @@ def test_the_bytes_do_not_depend_on_threads_or_memory(
     raw.prepare("rain13k", crops=crops)
     names = ("synthetic.h5", "real.h5", "truth.h5", "test.h5", "pairs.csv")
     first = [(raw.prepared / name).read_bytes() for name in names]
-    monkeypatch.setattr(preparing, "AHEAD_BYTES", ahead)
-    monkeypatch.setattr(preparing, "decoding_threads", lambda: threads)
+    monkeypatch.setattr(streaming, "AHEAD_BYTES", ahead)
+    monkeypatch.setattr(preparing, "working_threads", lambda: threads)
     raw.prepare("rain13k", crops=crops)
     assert [(raw.prepared / name).read_bytes() for name in names] == first
 
@@ -527,6 +565,21 @@ def test_photographs_without_truth_are_no_pairs(settings: Callable[..., FetchedS
     assert chosen(settings("sidd", truth_for=None), "sidd", [alone]) == [alone]
     with pytest.raises(UserError, match=r"'x/1' has no clean partner, which target_supervised"):
         chosen(settings("sidd", truth_for=BOUND), "sidd", [alone])
+
+
+def test_memory_hardly_grows_with_the_number_of_images(raw: Raw) -> None:
+    """Beyond the 512 that may wait 1.5 kB a pair were seen, 4.4 kB with all of them waiting."""
+    content = mini.image("x.png", 8, 8)
+    peaks = []
+    for pairs in (600, 1200):
+        folders = [f"real_world{truth}/000/000-1" for truth in ("", "_gt")]
+        names = [f"{folder}/{number}.png" for number in range(pairs) for folder in folders]
+        raw.put({"real_world.zip": mini.as_zip(dict.fromkeys(names, content))})
+        tracemalloc.start()
+        raw.prepare("spa", data_sets=("SPA train",))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 2500 * 600
 
 
 # What can be wrong with them
@@ -616,7 +669,7 @@ def changed(archive: bytes, **changes: bytes | None) -> bytes:
         (
             "spa",
             dict(list(mini.in_parts(mini.spa_train(), "r.zip", 3).items())[:2]),
-            "r.zip.00: damaged",
+            "found the parts 00 to 01 of r.zip, of which the last is missing",
         ),
         ("real_internet", {"a.zip": mini.as_zip(mini.images(["a/1.png", "b/1.png"]))}, "are both"),
         ("coco", {}, "hold no image"),
@@ -747,7 +800,8 @@ from pipeline.config.data import Crop, Crops
 
 source = check(OmegaConf.to_container(OmegaConf.load("params.yaml"))).sources["realblur"]
 source = dataclasses.replace(
-    source, expected_images=None, crops=Crops(None, Crop(16, 2, 0), Crop(16, 2, 0))
+    source, expected_images=None, lists_md5=None,
+    crops=Crops(None, Crop(16, 2, 0), Crop(16, 2, 0)),
 )
 # slow enough to be hit in the middle
 decode = photographs.decode

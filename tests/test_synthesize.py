@@ -1,5 +1,8 @@
 """Synthesis: what is made, what is used as it is, what never reaches a training."""
 
+import threading
+import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,9 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
+from pipeline import streaming
+from pipeline import synthesize as synthesis
+from pipeline.config import check
 from pipeline.config.data import (
     SPLITS,
     GaussianNoise,
@@ -19,7 +25,9 @@ from pipeline.config.data import (
     Task,
     TaskSources,
 )
+from pipeline.degradations import DEGRADATIONS, degrade
 from pipeline.errors import UserError
+from pipeline.images import as_float, to_uint8
 from pipeline.paths import SIMULATED
 from pipeline.store import ImageStore
 from pipeline.synthesize import synthesize
@@ -175,6 +183,101 @@ def test_the_same_bytes_every_time(
         first = (tmp_path / "first" / f"{split}.h5").read_bytes()
         assert (tmp_path / "second" / f"{split}.h5").read_bytes() == first
     assert len(list((tmp_path / "first").iterdir())) == 5
+
+
+@pytest.mark.parametrize("ahead", [1, 2**28])
+@pytest.mark.parametrize("threads", [1, 5])
+def test_the_bytes_do_not_depend_on_threads_or_memory(
+    clean_source: dict[str, list[Pixels]],
+    prepared: dict[str, Path],
+    tmp_path: Path,
+    ahead: int,
+    threads: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = replace(CLEAN_TASK, other_cameras={"another": noise(50)})
+    made(task, prepared, tmp_path / "first")
+    monkeypatch.setattr(streaming, "AHEAD_BYTES", ahead)
+    monkeypatch.setattr(synthesis, "working_threads", lambda: threads)
+    made(task, prepared, tmp_path / "again")
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_images_are_degraded_in_several_threads_a_few_ahead(
+    clean_source: dict[str, list[Pixels]],
+    prepared: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: set[int] = set()
+    running: list[int] = [0]
+    most: list[int] = [0]
+    degrade = synthesis.degrade
+
+    def watched(*given: Any) -> Any:
+        threads.add(threading.get_ident())
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.01)
+        running[0] -= 1
+        return degrade(*given)
+
+    monkeypatch.setattr(synthesis, "degrade", watched)
+    monkeypatch.setattr(synthesis, "working_threads", lambda: 4)
+    size = 40 * 51 * 3 * synthesis.WORKING_BYTES
+    for limit, at_once in ((2**28, 4), (2 * size, 2)):
+        threads.clear()
+        most[0] = 0
+        monkeypatch.setattr(streaming, "AHEAD_BYTES", limit)
+        made(CLEAN_TASK, prepared, tmp_path / f"task{limit}")
+        assert 1 < len(threads) <= 4
+        assert 1 < most[0] <= at_once + 1, "one may be taken while the next begins"
+
+
+def test_no_model_takes_more_memory_than_is_reckoned_with(
+    values: dict[str, Any], pixels: Callable[..., Pixels]
+) -> None:
+    image, models = pixels(1, 256, 320), {}
+    for task in check(values).tasks.values():
+        simulated = [task.simulated_real.degradation] if task.simulated_real else []
+        models |= {made.model: made for made in [task.synthetic.degradation, *simulated] if made}
+    assert set(models) == set(DEGRADATIONS)
+    for name, settings in models.items():
+        degrade(
+            as_float(image[:64, :64]), settings, np.random.default_rng(0)
+        )  # what is loaded late
+        tracemalloc.start()
+        to_uint8(degrade(as_float(image), settings, np.random.default_rng(0)))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < synthesis.WORKING_BYTES * image.size, name
+
+
+def test_what_is_used_as_it_is_takes_no_room_of_its_own(
+    clean_source: dict[str, list[Pixels]],
+    prepared: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    anew = replace(CLEAN_TASK, synthetic=SyntheticDomain(noise(5), "anew", 1))
+    source = prepared["synthetic"] / "synthetic.h5"
+    made(anew, prepared, tmp_path / "linked")
+    assert source.samefile(tmp_path / "linked" / "synthetic.h5")
+    content = source.read_bytes()
+    made(CLEAN_TASK, prepared, tmp_path / "linked")
+    assert source.read_bytes() == content, "made anew beside it, not within it"
+
+    def no_links(*given: object) -> None:
+        raise OSError("no such links on this disk")
+
+    monkeypatch.setattr(synthesis.os, "link", no_links)
+    made(anew, prepared, tmp_path / "copied")
+    copied = tmp_path / "copied" / "synthetic.h5"
+    assert copied.read_bytes() == content and not source.samefile(copied)
+    assert {path.name for path in copied.parent.iterdir()} == {
+        f"{name}.h5" for name in ("synthetic", "unpaired", "real", "truth", "test")
+    }
 
 
 def test_noise_depends_on_what_draws_names_not_on_the_task(

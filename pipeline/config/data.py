@@ -93,10 +93,32 @@ class Version:
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to fetch, and its name here. Versions hold the same images, packed differently."""
+    """A file to fetch, and its name here. Versions hold the same images, packed differently.
+
+    ``about_gb`` is its rough size, told where no version's size is known; null if that is unknown.
+    """
 
     file: str
+    about_gb: Annotated[float, Setting(low=0, unit="10^9 bytes")] | None
     versions: tuple[Version, ...]
+
+    @property
+    def about_bytes(self) -> int | None:
+        """Its size, exact where a version's is published; None if nobody knows."""
+        known = [version.size_bytes for version in self.versions if version.size_bytes is not None]
+        if known:
+            return known[0]
+        return None if self.about_gb is None else int(self.about_gb * 1e9)
+
+
+@dataclass(frozen=True)
+class TypicalImages:
+    """Images of about one size, packed as pairs or alone: from these the disk is reckoned."""
+
+    images: Annotated[int, Setting(low=1)]
+    height: Annotated[int, Setting(low=1, unit="pixels")]
+    width: Annotated[int, Setting(low=1, unit="pixels")]
+    pairs: bool
 
 
 @dataclass(frozen=True)
@@ -106,8 +128,11 @@ class FetchedSource:
     ``location`` is ``pipeline/sources/fetch``, or the user's own copy: a file in place of the
     first archive, or a folder in place of all. ``page`` is where a person finds the archives.
     Of its data sets only ``data_sets`` are kept. ``expected_images`` holds their published numbers
-    for each split before any limit; null checks none. ``max_images`` and ``max_gib`` (packed)
-    shorten each of the training splits. ``skip_unreadable``: see ``FolderSource``.
+    for each split before any limit; null checks none. ``lists_md5`` holds the MD5 of lists of
+    images inside its archives by file name; null checks none. ``typical_images`` tells for each
+    split how large its images are; null where nobody knows. ``max_images`` and ``max_gib`` (packed)
+    shorten each of the training splits. ``min_side`` leaves out training images with a smaller
+    side, counted: no patch fits into them. ``skip_unreadable``: see ``FolderSource``.
     ``truth_for``: the method for whose sake the clean partners of the unlabeled real photographs
     are packed too, into a file of their own as large as theirs; null leaves them in the archives.
     """
@@ -131,8 +156,11 @@ class FetchedSource:
     archives: dict[str, Archive]
     data_sets: tuple[str, ...]
     expected_images: dict[str, int] | None
+    lists_md5: dict[str, str] | None
+    typical_images: dict[str, tuple[TypicalImages, ...]] | None
     max_images: Annotated[int, Setting(low=1)] | None
     max_gib: Annotated[float, Setting(low=0, unit="GiB of packed pixels, without truth")] | None
+    min_side: Annotated[int, Setting(low=1, unit="pixels")] | None
     skip_unreadable: bool
     truth_for: str | None
     crops: Crops

@@ -25,8 +25,8 @@ from typing import IO, Protocol
 
 from pipeline.errors import UserError
 from pipeline.files import replacing, require_space
+from pipeline.sources.parts import PART, Parts, parts_of, require_all_parts
 
-PART = re.compile(r"(?P<whole>.+\.zip)\.(?P<number>\d{2,3})")
 LARGEST_RATIO = 200
 """Unpacked to packed bytes: photographs have about 1, lists of names 10, bombs 1000 and more."""
 SMALL_BYTES = 100 * 2**20
@@ -90,8 +90,9 @@ def archives_in(folder: Path) -> list[Path]:
     """Return what ``open_archive`` can open of a folder, sorted; of a zip in parts, the first.
 
     Raises:
-        UserError: a part is missing, or an archive is of a kind that cannot be read.
+        UserError: a part is missing, or a folder lies among the archives.
     """
+    require_no_folder(folder)
     unpacked = unpacked_folder(folder)
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -100,6 +101,16 @@ def archives_in(folder: Path) -> list[Path]:
             continue
         found.append(unpacked / path.name if _unpacker(path) else path)
     return found
+
+
+def require_no_folder(folder: Path) -> None:
+    """Raise UserError where a folder lies among archives: nobody said what it is."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.is_dir():
+            raise UserError(
+                f"{path}: found a folder, expected archives only; move it away, or name it with"
+                f" -S sources.{folder.name}.location=PATH"
+            )
 
 
 @contextlib.contextmanager
@@ -146,7 +157,8 @@ def _opened(path: Path, modified_ns: int, size: int) -> Reader:
         return _Loose(path)
     if tarfile.is_tarfile(path):
         return _Tar(path)
-    archive = _Zip(io.BufferedReader(_Parts(path)) if PART.fullmatch(path.name) else path)
+    require_all_parts(path)
+    archive = _Zip(io.BufferedReader(Parts(path)) if PART.fullmatch(path.name) else path)
     for entry in archive.infolist():
         _require_inside(path, entry.filename)
         if entry.compress_type not in _PACKINGS:
@@ -187,23 +199,6 @@ def _require_no_bomb(path: Path, unpacked: int, packed: int) -> None:
         )
 
 
-def parts_of(path: Path) -> list[Path]:
-    """Return all parts of the cut zip that a path is a part of; else the path alone.
-
-    Raises:
-        UserError: a part between two others is missing.
-    """
-    part = PART.fullmatch(path.name)
-    if part is None:
-        return [path]
-    found = sorted(path.parent.glob(f"{part['whole']}.{'[0-9]' * len(part['number'])}"))
-    numbers = [int(other.name.rpartition(".")[2]) for other in found]
-    missing = sorted(set(range(min(numbers[0], 1), numbers[-1] + 1)) - set(numbers))
-    if missing:
-        raise UserError(f"{path.parent}: part {missing[0]:02d} of {part['whole']} is missing")
-    return found
-
-
 class _Zip(zipfile.ZipFile):
     """A zip of which no member unpacks to more, or to less, than it declares."""
 
@@ -218,37 +213,6 @@ class _Zip(zipfile.ZipFile):
             found = "more" if len(content) > entry.file_size else f"{len(content):,}"
             raise zipfile.BadZipFile(f"{entry.file_size:,} bytes declared, {found} found")
         return content
-
-
-class _Parts(io.RawIOBase):
-    """The parts of a cut file as one."""
-
-    def __init__(self, first: Path) -> None:
-        self._files = [part.open("rb") for part in parts_of(first)]
-        sizes = [os.fstat(file.fileno()).st_size for file in self._files]
-        self._ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
-        self._place = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = offset + (0, self._place, self._ends[-1])[whence]
-        return self._place
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        index = next((i for i, end in enumerate(self._ends) if self._place < end), None)
-        if index is None:
-            return 0
-        size = min(len(buffer), self._ends[index] - self._place)
-        start = self._ends[index - 1] if index else 0
-        content = os.pread(self._files[index].fileno(), size, self._place - start)
-        buffer[: len(content)] = content
-        self._place += len(content)
-        return len(content)
 
 
 @dataclass(frozen=True)

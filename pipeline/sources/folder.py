@@ -13,13 +13,8 @@ from pipeline.errors import UserError
 from pipeline.image_files import ENDINGS
 from pipeline.progress import Progress
 from pipeline.sources.archives import open_archive, write_archive
-from pipeline.sources.photographs import (
-    ARCHIVE,
-    ImageFile,
-    Photograph,
-    decode,
-    decoding_threads,
-)
+from pipeline.sources.photographs import ARCHIVE, ImageFile, Photograph, decode
+from pipeline.streaming import mapped, working_threads
 
 UNSCORED = "own photographs without truth"
 
@@ -118,9 +113,9 @@ def _images(folder: Path) -> dict[str, Path]:
 def _require_readable(files: dict[str, Path], skip: bool) -> None:
     """Stop at the first file that cannot be read or, to skip, drop training images like it."""
     unreadable: dict[str, str] = {}
-    with Progress("checking", "images") as progress, ThreadPoolExecutor(decoding_threads()) as pool:
+    with Progress("checking", "images") as progress, ThreadPoolExecutor(working_threads()) as pool:
         task = progress.add("photographs", len(files))
-        reasons = zip(files, pool.map(_unreadable, files.values()), strict=True)
+        reasons = zip(files, mapped(pool, _unreadable, files.values()), strict=True)
         for done, (name, reason) in enumerate(reasons, 1):
             progress.reach(task, done, len(files), fresh=1)
             if reason is not None and (not skip or name.startswith("test/")):

@@ -18,7 +18,7 @@ Box = tuple[int, int, int, int]
 """First row, first column, height, width."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """One image of a data set: what it is, as its name says."""
 

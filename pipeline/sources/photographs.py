@@ -1,7 +1,6 @@
 """What a source yields, and how image files become 8-bit RGB arrays."""
 
 import io
-import os
 import re
 import zipfile
 import zlib
@@ -26,7 +25,6 @@ from pipeline.image_files import (
 from pipeline.sources.archives import archives_in, open_archive
 
 ARCHIVE = "photographs.zip"
-MOST_THREADS = 8
 _PNG_MARKS = (b"eXIf", b"exif", b"XML:com.adobe.xmp")
 """A PNG without any of these has no orientation."""
 
@@ -51,7 +49,7 @@ class Picture(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFile:
     """An encoded image inside an archive."""
 
@@ -86,7 +84,7 @@ class ImageFile:
             raise UserError(damaged(self.name, error)) from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Photograph:
     """One image or pair of a source. ``degraded`` or ``clean`` is None where there is none.
 
@@ -115,11 +113,6 @@ def files_in(folder: Path) -> list[ImageFile]:
 def images_in(folder: Path) -> list[ImageFile]:
     """Return the images among ``files_in``."""
     return [file for file in files_in(folder) if file.name.lower().endswith(ENDINGS)]
-
-
-def decoding_threads() -> int:
-    """Return how many images to decode at a time: Pillow lets other threads run meanwhile."""
-    return min(len(os.sched_getaffinity(0)), MOST_THREADS)
 
 
 def _is_hidden(name: str) -> bool:

@@ -5,6 +5,7 @@ The authors' layout: ``RealBlur-{J,R}_.../sceneNNN/{blur/blur_k.png,gt/gt_k.png}
 layout holds the test images only: ``RealBlur_{J,R}/{input,target}/sceneNNN-k.png``.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -26,13 +27,14 @@ def photographs(settings: FetchedSource, folder: Path) -> list[Photograph]:
     """Return blurred photographs without truth and the test pairs of both data sets.
 
     Raises:
-        UserError: a list names a file that is not there, or a partner is missing.
+        UserError: a list is not the published one or names a file that is not there, or a partner
+            is missing.
     """
     files = files_in(folder)
-    return paired([*_from_lists(files), *_flat(files)], PAIR)
+    return paired([*_from_lists(files, settings.lists_md5 or {}), *_flat(files)], PAIR)
 
 
-def _from_lists(files: list[ImageFile]) -> Iterator[Found]:
+def _from_lists(files: list[ImageFile], lists_md5: dict[str, str]) -> Iterator[Found]:
     by_name = {file.name.removeprefix("./"): file for file in files}
     for listing in files:
         match = _LIST.search(listing.name)
@@ -40,7 +42,9 @@ def _from_lists(files: list[ImageFile]) -> Iterator[Found]:
             continue
         root = PurePosixPath(listing.name.removeprefix("./")).parent
         split = _SPLITS[match["split"]]
-        for number, line in enumerate(listing.content().decode().splitlines(), 1):
+        content = listing.content()
+        _require_published(listing, content, lists_md5)
+        for number, line in enumerate(content.decode().splitlines(), 1):
             names = line.split()
             if not names:
                 continue
@@ -54,6 +58,17 @@ def _from_lists(files: list[ImageFile]) -> Iterator[Found]:
             key = f"{scene}-{PurePosixPath(names[0]).stem.removeprefix('gt_')}"
             for role, file in zip(("clean", "degraded"), pair, strict=True):
                 yield _found(file, role, match["set"], scene, key, split)  # type: ignore[arg-type]
+
+
+def _require_published(listing: ImageFile, content: bytes, lists_md5: dict[str, str]) -> None:
+    """Refuse a list that divides the scenes in another way than published scores had them."""
+    expected = lists_md5.get(PurePosixPath(listing.name).name)
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if expected not in (None, found):
+        raise UserError(
+            f"{listing.name}: expected the published list, md5 {expected}, found md5 {found}; fetch"
+            " the archive anew. If this is what you want, set lists_md5 of the source to null"
+        )
 
 
 def _flat(files: list[ImageFile]) -> Iterator[Found]:

@@ -6,31 +6,29 @@ What is half fetched waits in ``$PIPELINE_DOWNLOADS`` (``downloads/``), outside 
 """
 
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from pipeline.config.data import Archive, FetchedSource, Version
 from pipeline.errors import UserError
-from pipeline.files import replacing, require_space, write_text
-from pipeline.image_files import ENDINGS
+from pipeline.files import require_space
 from pipeline.progress import Progress
-from pipeline.sources.archives import CHECKSUMS, LOOSE, PART, parts_of, write_archive
-from pipeline.sources.fetch.address import Refused, Report, note_file, transfer
+from pipeline.sources.archives import CHECKSUMS, require_no_folder
+from pipeline.sources.fetch.address import Refused, Report, transfer
 from pipeline.sources.fetch.check import Wrong, require_right
+from pipeline.sources.fetch.checksums import Checksums
+from pipeline.sources.fetch.local import copy, take_file, take_folder
+from pipeline.sources.fetch.partial import fetched_bytes, forget
 
 FETCHED = "pipeline/sources/fetch"
 """Value of ``location`` that stands for the addresses."""
-PACKED_FOLDER = "folder.zip"
 AT_ONCE = 3
 """Archives fetched at the same time."""
-ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".rar")
-
-Checksums = dict[str, str]
-"""SHA-256 of every archive by file name."""
 
 
 def download(settings: FetchedSource, folder: Path) -> None:
@@ -38,47 +36,44 @@ def download(settings: FetchedSource, folder: Path) -> None:
 
     Raises:
         UserError: an archive is nowhere to be had, or is not what it should be; says where a
-            person finds it and where to put it.
+            person finds it and where to put it. Or a folder lies among the archives.
     """
     print(f"{folder.name}: licence {settings.licence}; see {settings.page}", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
+    require_no_folder(folder)
     local = None if settings.location == FETCHED else Path(settings.location)
     if local is not None and not local.exists():
         raise UserError(
             f"sources.{folder.name}.location: {local} does not exist; expected an archive, a"
             f" folder, or {FETCHED} to fetch the data set"
         )
+    checksums = Checksums(folder)
     if local is not None and local.is_dir():
-        _write_checksums(folder, _copy_folder(local, folder))
+        checksums.keep(take_folder(local, settings, folder, checksums))
         return
     wanted = list(settings.archives.values())
-    checksums: Checksums = {}
+    names = {archive.file for archive in wanted}
     if local is not None:
-        wanted = wanted[1:]
-        for part in parts_of(local):
-            _copy(part, folder / part.name)
-            checksums[part.name] = require_right(folder / part.name, [], None)
-    keep = {archive.file for archive in wanted} | set(checksums) | {CHECKSUMS}
+        taken = take_file(local, settings, folder, checksums)
+        names = {archive.file for archive in wanted[1:]} | taken
+        wanted = [archive for archive in wanted[1:] if archive.file not in taken]
     for path in folder.iterdir():
-        if path.name not in keep:
+        if path.name not in names | {CHECKSUMS}:
             path.unlink()
-    checksums |= _fetch_all(wanted, folder, settings.page)
-    _write_checksums(folder, checksums)
+    _fetch_all(wanted, folder, settings.page, checksums)
+    checksums.keep(names)
 
 
-def _fetch_all(wanted: list[Archive], folder: Path, page: str) -> Checksums:
-    recorded = _recorded(folder)
-    sizes = [archive.versions[0].size_bytes or 0 for archive in wanted
-             if archive.versions and not (folder / archive.file).exists()]  # fmt: skip
-    require_space(folder, sum(sizes))
+def _fetch_all(wanted: list[Archive], folder: Path, page: str, checksums: Checksums) -> None:
     stop = threading.Event()
     with Progress(folder.name, "bytes") as progress, ThreadPoolExecutor(AT_ONCE) as pool:
+        _require_room(wanted, folder, progress)
         try:
-            running = {
-                archive.file: pool.submit(_fetch, archive, folder, page, recorded, progress, stop)
+            running = [
+                pool.submit(_fetch, archive, folder, page, checksums, progress, stop)
                 for archive in wanted
-            }
-            errors = [error for future in running.values() if (error := future.exception())]
+            ]
+            errors = [error for future in running if (error := future.exception())]
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -88,51 +83,87 @@ def _fetch_all(wanted: list[Archive], folder: Path, page: str) -> Checksums:
             raise error
     if errors:
         raise UserError("; ".join(str(error) for error in errors))
-    return {name: future.result() for name, future in running.items()}
+
+
+def _require_room(wanted: list[Archive], folder: Path, progress: Progress) -> None:
+    """Refuse a disk too small for what is still to come, as far as its size is known.
+
+    What is fetched grows in the folder of downloads, and is moved: on one disk it lies there once.
+    """
+    fetched = whole = copied = 0
+    unknown = []
+    for archive in wanted:
+        if (folder / archive.file).exists():
+            continue
+        place = next(filter(Path.is_file, _places(folder.name, archive.file)), None)
+        size = archive.about_bytes
+        if place is not None:
+            copied += place.stat().st_size
+        elif archive.versions and size is None:
+            unknown.append(archive.file)
+        elif archive.versions and size is not None:
+            whole += size
+            fetched += max(size - fetched_bytes(_partial(folder.name, archive.file)), 0)
+    if unknown:
+        progress.say(
+            f"still to come: {decimal(fetched + copied)}, and of unknown size {', '.join(unknown)}"
+        )
+    if whole:
+        _downloads().mkdir(parents=True, exist_ok=True)
+    if whole and _downloads().stat().st_dev != folder.stat().st_dev:
+        require_space(_downloads(), fetched)
+        require_space(folder, whole + copied)
+    else:
+        require_space(folder, fetched + copied)
 
 
 def _fetch(
     archive: Archive,
     folder: Path,
     page: str,
-    recorded: Checksums,
+    checksums: Checksums,
     progress: Progress,
     stop: threading.Event,
-) -> str:
-    """Return the SHA-256 of an archive, which is then in its place."""
+) -> None:
+    """Put an archive into its place, and its SHA-256 into the list."""
     target, name = folder / archive.file, archive.file
+    recorded = checksums.get(name)
     if target.exists():
         try:
-            return require_right(target, archive.versions, recorded.get(name))
+            checksums.note(name, require_right(target, archive.versions, recorded))
+            return
         except Wrong as wrong:
             progress.say(f"{wrong}; fetching it anew")
             target.unlink()
     for place in _places(folder.name, name):
         if place.is_file():
-            checksum = require_right(place, archive.versions, recorded.get(name))
-            _copy(place, target)
-            return checksum
+            checksum = require_right(place, archive.versions, recorded)
+            copy(place, target)
+            checksums.note(name, checksum)
+            return
     task = progress.add(name, None)
-    reached = 0
+    reached: int | None = None
 
     def report(done: int, total: int | None) -> None:
         nonlocal reached
-        progress.reach(task, done, total, max(done - reached, 0))
+        # what an earlier run has fetched is told first, and counts for no rate
+        progress.reach(task, done, total, 0 if reached is None else max(done - reached, 0))
         reached = done
 
-    partial = _downloads() / folder.name / f"{name}.partial"
+    partial = _partial(folder.name, name)
     reasons = []
     for version in archive.versions:
         for url in version.urls:
             try:
-                checksum = _fetch_from(url, version, partial, recorded.get(name), report, stop)
+                checksum = _fetch_from(url, version, partial, recorded, report, stop)
             except (Refused, Wrong) as error:
                 reasons.append(f"{url}: {error}")
                 progress.say(f"{name}: {url}: {error}")
                 continue
             _move(partial, target)
-            note_file(partial).unlink(missing_ok=True)
-            return checksum
+            checksums.note(name, checksum)
+            forget(partial)
+            return
     raise UserError(_by_hand(folder.name, name, page, reasons))
 
 
@@ -176,52 +207,13 @@ def _places(source: str, name: str) -> Iterator[Path]:
         yield place / name
 
 
-def _copy_folder(local: Path, folder: Path) -> Checksums:
-    """Take over a folder: its archives as they are, everything else packed into one."""
-    archives, entries = [], []
-    for path in sorted(local.rglob("*")):
-        if not path.is_file() or path.name.startswith("."):
-            continue
-        if path.name.lower().endswith(ARCHIVE_ENDINGS) or PART.fullmatch(path.name):
-            archives.append(path)
-        elif path.name.lower().endswith((*ENDINGS, *LOOSE)):
-            name = path.relative_to(local).as_posix()
-            entries.append((name, lambda path=path: path.read_bytes()))
-    if not archives and not entries:
-        raise UserError(f"{local}: found neither an archive nor an image")
-    for path in folder.iterdir():
-        path.unlink()
-    for path in archives:
-        if (folder / path.name).exists():
-            raise UserError(f"{local}: found two archives named {path.name}; keep one of the two")
-        _copy(path, folder / path.name)
-    if entries:
-        write_archive(folder / PACKED_FOLDER, entries)
-    return {path.name: require_right(path, [], None) for path in sorted(folder.iterdir())}
-
-
-def _copy(source: Path, target: Path) -> None:
-    require_space(target.parent, source.stat().st_size)
-    with replacing(target) as partial:
-        shutil.copyfile(source, partial)
+def _partial(source: str, name: str) -> Path:
+    return _downloads() / source / f"{name}.partial"
 
 
 def _move(partial: Path, target: Path) -> None:
     try:
         partial.replace(target)
     except OSError:  # another file system
-        _copy(partial, target)
+        copy(partial, target)
         partial.unlink()
-
-
-def _recorded(folder: Path) -> Checksums:
-    path = folder / CHECKSUMS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    pairs = (line.split("  ", 1) for line in lines if "  " in line)
-    return {name: checksum for checksum, name in pairs}
-
-
-def _write_checksums(folder: Path, checksums: Checksums) -> None:
-    # as sha256sum writes and checks it
-    lines = (f"{checksum}  {name}\n" for name, checksum in sorted(checksums.items()))
-    write_text(folder / CHECKSUMS, "".join(lines))

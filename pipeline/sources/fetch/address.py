@@ -4,19 +4,18 @@
 finished one. ``gdown`` for Google Drive, which shows a page to be confirmed before a large file.
 """
 
-import json
+import hashlib
 import re
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import requests
 
 from pipeline.config.data import Version
-from pipeline.files import require_space, write_text
+from pipeline.files import require_space
+from pipeline.sources.fetch.partial import Note, read_note, size_of, write_note
 
 Report = Callable[[int, int | None], None]
 """Takes the bytes that are here and, if known, all bytes."""
@@ -40,15 +39,6 @@ class _Interrupted(Exception):
     """The same address may give the rest a little later."""
 
 
-@dataclass(frozen=True)
-class _Note:
-    """What is known of a partial file; written beside it."""
-
-    url: str
-    validator: str | None
-    total: int | None
-
-
 def transfer(
     url: str, partial: Path, version: Version, report: Report, stop: threading.Event
 ) -> bool:
@@ -61,8 +51,8 @@ def transfer(
     """
     partial.parent.mkdir(parents=True, exist_ok=True)
     if _DRIVE.match(url):
-        return _from_drive(url, partial, report, stop)
-    failures, from_zero, furthest = 0, 0, _size(partial)
+        return _from_drive(url, partial, version, report, stop)
+    failures, from_zero, furthest = 0, 0, size_of(partial)
     went_on = furthest > 0
 
     def watched(done: int, total: int | None) -> None:
@@ -75,7 +65,7 @@ def transfer(
             _request(url, partial, version, watched, stop)
             return went_on
         except (requests.RequestException, _Interrupted) as error:
-            size = _size(partial)
+            size = size_of(partial)
             went_on = went_on or size > 0
             # against the furthest of all: a server without ranges begins anew after each cut
             failures = 0 if size > furthest else failures + 1
@@ -92,8 +82,8 @@ def transfer(
 def _request(
     url: str, partial: Path, version: Version, report: Report, stop: threading.Event
 ) -> None:
-    note = _read_note(partial)
-    have = _size(partial) if _may_go_on(note, url, version) else 0
+    note = read_note(partial)
+    have = size_of(partial) if _may_go_on(note, url, version) else 0
     headers = {"Accept-Encoding": "identity"}
     if have and note and note.total == have:
         return
@@ -123,7 +113,7 @@ def _request(
         weak = validator is not None and validator.startswith("W/")
         if start == 0:
             partial.write_bytes(b"")  # before the note says whose bytes these are
-        _write_note(partial, _Note(url, None if weak else validator, total))
+        write_note(partial, Note(url, None if weak else validator, total))
         _save(answer, partial, start, total, report, stop)
 
 
@@ -150,7 +140,7 @@ def _save(
         raise _Interrupted(f"the answer ended after {done} of {total} bytes")
 
 
-def _may_go_on(note: _Note | None, url: str, version: Version) -> bool:
+def _may_go_on(note: Note | None, url: str, version: Version) -> bool:
     """Bytes of another address, or without a mark of their version, need a checksum to be sure."""
     if note is None:
         return False
@@ -168,15 +158,63 @@ def _extent(answer: requests.Response) -> tuple[int, int | None]:
     return 0, int(length) if length.isdigit() else None
 
 
-def _from_drive(url: str, partial: Path, report: Report, stop: threading.Event) -> bool:
+def _from_drive(
+    url: str, partial: Path, version: Version, report: Report, stop: threading.Event
+) -> bool:
+    note = read_note(partial)
+    if note and note.url == url and note.total == size_of(partial):
+        return True
+    # named after the address: gdown goes on with whatever has this name
+    mark = hashlib.sha256(url.encode()).hexdigest()[:8]
+    output = partial.with_name(f"{partial.name}.drive-{mark}")
+    begun = _begun_by_gdown(output, version)
+    went_on = begun is not None or output.exists()
+    if not output.exists():
+        try:
+            _ask_gdown(url, output, version, report, stop)
+        except Refused as error:
+            if begun is None or "byte range" not in str(error):
+                raise
+            begun.unlink(missing_ok=True)  # the server gives the file as a whole only
+            went_on = False
+            _ask_gdown(url, output, version, report, stop)
+    partial.unlink(missing_ok=True)  # before the note says whose bytes these are
+    write_note(partial, Note(url, None, size_of(output)))
+    shutil.move(output, partial)
+    return went_on
+
+
+def _begun_by_gdown(output: Path, version: Version) -> Path | None:
+    """Return what an earlier run has fetched of a file; what is whole takes its name."""
+    parts = sorted(output.parent.glob(f"{output.name}????????.part"), key=size_of)
+    for part in parts[:-1]:
+        part.unlink()
+    if not parts:
+        return None
+    note = read_note(output)
+    if size_of(parts[-1]) in {version.size_bytes, note.total if note else None}:
+        parts[-1].replace(output)
+    return parts[-1]
+
+
+def _ask_gdown(
+    url: str, output: Path, version: Version, report: Report, stop: threading.Event
+) -> None:
     import gdown
     from gdown.exceptions import DownloadCancelled, DownloadError, FileURLRetrievalError
 
-    begun = list(partial.parent.glob(f"{partial.name}.drive*"))
-    output = partial.with_name(f"{partial.name}.drive")
-    if len([path for path in begun if path != output]) > 1:
-        for path in begun:
-            path.unlink()
+    told = False
+
+    def watched(done: int, total: int | None) -> None:
+        nonlocal told
+        if not told and total is not None:
+            told = True
+            if version.size_bytes not in (None, total):
+                raise Refused(f"expected {version.size_bytes} bytes, the server has {total}")
+            write_note(output, Note(url, None, total))
+            require_space(output.parent, total - done)
+        report(done, total)
+
     try:
         gdown.download(
             url,
@@ -184,7 +222,7 @@ def _from_drive(url: str, partial: Path, report: Report, stop: threading.Event) 
             quiet=True,
             use_cookies=False,
             resume=True,
-            progress=report,
+            progress=watched,
             timeout=TIMEOUT_S,
             retries=ATTEMPTS - 1,
             cancel=stop,
@@ -196,30 +234,7 @@ def _from_drive(url: str, partial: Path, report: Report, stop: threading.Event) 
         requests.RequestException,
     ) as error:
         raise Refused(_plain(error)) from None
-    shutil.move(output, partial)
-    return bool(begun)
 
 
 def _plain(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def note_file(partial: Path) -> Path:
-    """Return where it is noted whose bytes a partial file holds."""
-    return partial.with_name(f"{partial.name}.json")
-
-
-def _read_note(partial: Path) -> _Note | None:
-    try:
-        values: dict[str, Any] = json.loads(note_file(partial).read_text(encoding="utf-8"))
-        return _Note(**values)
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _write_note(partial: Path, note: _Note) -> None:
-    write_text(note_file(partial), json.dumps(vars(note)))

@@ -1,0 +1,114 @@
+"""The user's own copies in place of what would be fetched: held against what is known of it."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from pipeline.config.data import FetchedSource, Version
+from pipeline.errors import UserError
+from pipeline.files import replacing, require_space
+from pipeline.image_files import ENDINGS
+from pipeline.sources.archives import LOOSE, write_archive
+from pipeline.sources.fetch.check import Wrong, require_right
+from pipeline.sources.fetch.checksums import Checksums
+from pipeline.sources.parts import PART, parts_of, require_all_parts
+
+PACKED_FOLDER = "folder.zip"
+ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".rar")
+
+
+def take_file(local: Path, settings: FetchedSource, folder: Path, checksums: Checksums) -> set[str]:
+    """Take over an archive, all of its parts if it is cut, in place of the first one.
+
+    Returns the names of its files.
+
+    Raises:
+        UserError: it is none of the versions of the first archive, a part is missing, or no
+            archive at all.
+    """
+    parts = parts_of(local)
+    require_all_parts(local)
+    key, first = next(iter(settings.archives.items()))
+    versions = first.versions if parts == [local] else ()
+    for part in parts:
+        checksum = _held(part, versions, key, folder.name)
+        copy(part, folder / part.name)
+        checksums.note(part.name, checksum)
+    return {part.name for part in parts}
+
+
+def take_folder(
+    local: Path, settings: FetchedSource, folder: Path, checksums: Checksums
+) -> set[str]:
+    """Take over a folder: its archives as they are, everything else packed into one.
+
+    Returns the names of all files.
+
+    Raises:
+        UserError: an archive has the name of a published one and is another, or two have one
+            name; there is neither an archive nor an image.
+    """
+    archives: dict[str, Path] = {}
+    loose: dict[str, Path] = {}
+    for path in sorted(local.rglob("*")):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        if path.name.lower().endswith(ARCHIVE_ENDINGS) or PART.fullmatch(path.name):
+            if path.name in archives:
+                raise UserError(
+                    f"{local}: found two archives named {path.name}; keep one of the two"
+                )
+            archives[path.name] = path
+        elif path.name.lower().endswith((*ENDINGS, *LOOSE)):
+            loose[path.relative_to(local).as_posix()] = path
+    if not archives and not loose:
+        raise UserError(f"{local}: found neither an archive nor an image")
+    found = {name: _held_by_name(path, settings, folder.name) for name, path in archives.items()}
+    for path in loose.values():
+        if (known := _known(path, settings)) is not None:
+            _held(path, *known, folder.name)
+    for path in folder.iterdir():
+        path.unlink()
+    for name, path in archives.items():
+        require_all_parts(path)
+        copy(path, folder / name)
+    if loose:
+        entries = [(name, path.read_bytes) for name, path in loose.items()]
+        write_archive(folder / PACKED_FOLDER, entries)
+        found[PACKED_FOLDER] = require_right(folder / PACKED_FOLDER, [], None)
+    for name, checksum in found.items():
+        checksums.note(name, checksum)
+    return set(found)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    require_space(target.parent, source.stat().st_size)
+    with replacing(target) as partial:
+        shutil.copyfile(source, partial)
+
+
+def _held_by_name(path: Path, settings: FetchedSource, source: str) -> str:
+    known = _known(path, settings)
+    if known is not None:
+        return _held(path, *known, source)
+    print(f"{source}: {path}: no archive of this name is known; taken as it is", file=sys.stderr)
+    return require_right(path, [], None)
+
+
+def _known(path: Path, settings: FetchedSource) -> tuple[Sequence[Version], str] | None:
+    """Return what is known of a file of this name, here or at an address, and its key."""
+    for key, archive in settings.archives.items():
+        urls = [url for version in archive.versions for url in version.urls]
+        if path.name in {archive.file, *(PurePosixPath(url).name for url in urls)}:
+            return archive.versions, key
+    return None
+
+
+def _held(path: Path, versions: Sequence[Version], key: str, source: str) -> str:
+    try:
+        return require_right(path, versions, None)
+    except Wrong as wrong:
+        hint = f"; if this copy is what you want, set sources.{source}.archives.{key}.versions=[]"
+        raise UserError(f"{wrong}{hint if versions else ''}") from None
