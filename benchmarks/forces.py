@@ -12,6 +12,7 @@ import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -67,8 +68,8 @@ def measure(params: Params, task: str, seed: int, state: Path) -> Forces:
         state: what the pretraining left.
     """
     settings, images = params.tasks[task], task_images(task)
-    stores = (ImageStore(images / f"{domain}.h5") for domain in ("synthetic", "real"))
-    crops = JointCrops(*stores, settings.synthetic, params.train.patch, seed)
+    synthetic, real = (ImageStore(images / f"{domain}.h5") for domain in ("synthetic", "real"))
+    crops = JointCrops(synthetic, real, settings.synthetic, params.train.patch, seed)
     weights, facts = load_tensors(state)
     first = int(facts["step"])
     found: Forces = {}
@@ -98,7 +99,7 @@ def _of_weight_one(method: Dann | Dsn | CyCada) -> Dann | Dsn | CyCada:
     return replace(method, feature_weight=1.0)
 
 
-def _norms(adaptation: nn.Module, batch: Batch) -> dict[str, float]:
+def _norms(adaptation: Any, batch: Batch) -> dict[str, float]:
     encoder = _encoder(adaptation.restorer, batch.synthetic)
     draws = adaptation.draw(torch_generator(0, "draws", 0), tuple(batch.real.shape))
     terms: dict[str, Tensor] = adaptation(batch, draws, AT_FULL_STRENGTH)

@@ -14,8 +14,8 @@ from pipeline.config.learning import TrainedMethod
 from pipeline.config.methods import TargetSupervised
 from pipeline.models.unet import UNet
 from pipeline.paths import STATE_FILE
-from pipeline.training import loop
 from pipeline.training.loop import train
+from pipeline.training.state import TrainingState
 from tests.training_job import (
     BASELINES,
     NOISE_SPACE,
@@ -44,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seen_by(method: TrainedMethod, place: Path, folder: Path, monkeypatch: Any) -> dict[str, Any]:
     """Train; return first weights, rates of the restorer and the images of every step."""
     seen: dict[str, Any] = {"images": [], "rates": []}
-    move, load_restorer = Batch.to, loop.TrainingState.load_restorer
+    move, load_restorer = Batch.to, TrainingState.load_restorer
 
     def to(batch: Batch, *given: Any) -> Batch:
         seen["images"].append(
@@ -52,9 +52,9 @@ def seen_by(method: TrainedMethod, place: Path, folder: Path, monkeypatch: Any) 
         )
         return move(batch, *given)
 
-    def load(state: loop.TrainingState, path: Path) -> None:
+    def load(state: TrainingState, path: Path) -> None:
         load_restorer(state, path)
-        weights = state.adaptation.restorer.state_dict()  # type: ignore[union-attr,operator]
+        weights = state.adaptation.restorer.state_dict()  # type: ignore[operator]
         seen["weights"] = {name: value.clone() for name, value in weights.items()}
         optimizer = state.optimizers["restorer"]
         step = optimizer.step
@@ -68,7 +68,7 @@ def seen_by(method: TrainedMethod, place: Path, folder: Path, monkeypatch: Any) 
 
     with monkeypatch.context() as patched:
         patched.setattr(Batch, "to", to)
-        patched.setattr(loop.TrainingState, "load_restorer", load)
+        patched.setattr(TrainingState, "load_restorer", load)
         train(job(place / "images", folder, method, start_from=place / STATE_FILE))
     return seen
 
