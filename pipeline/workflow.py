@@ -25,7 +25,7 @@ from typing import Any
 from pipeline.config import PARAMS_FILE
 from pipeline.errors import UserError
 from pipeline.files import write_text
-from pipeline.gpus import take_gpus
+from pipeline.gpus import gpus_of, take_gpus
 from pipeline.mend_lock import mend
 from pipeline.stage import USER_ERROR_STATUS, end_with_parent
 from pipeline.turns import take_turn, tell_plan
@@ -121,7 +121,8 @@ def read_graph(repo: Any) -> list[Stage]:
     """Return the stages of a ``dvc.repo.Repo``."""
     found = []
     for stage in repo.index.stages:
-        resources = {k: v for k, v in (stage.meta or {}).get("resources", {}).items() if v}
+        resources = dict((stage.meta or {}).get("resources", {}))
+        resources["gpu"] = gpus_of(stage.addressing, resources.get("gpu", 0))
         found.append(
             Stage(
                 name=stage.addressing,
@@ -132,7 +133,7 @@ def read_graph(repo: Any) -> list[Stage]:
                 outs=[out.def_path for out in stage.outs],
                 persisted=[out.def_path for out in stage.outs if out.persist],
                 threads=resources.pop("threads", 1),
-                resources=resources,
+                resources={key: value for key, value in resources.items() if value},
                 retries=(stage.meta or {}).get("retries"),
             )
         )
