@@ -165,7 +165,7 @@ FAULTS = {
     "dvc repro starts too": Fault(
         partial(start_another, ("dvc", "repro", TRAINING)), BUSY, True
     ),
-    "somebody unlocks the folder": Fault(unlock, "Unlocking", True),
+    "somebody unlocks the folder": Fault(unlock, "Unlocked working directory", True),
 }  # fmt: skip
 ON_SEVERAL_NODES = {
     f"{name}, on several nodes": replace(fault, nodes="several")
