@@ -15,6 +15,7 @@ setup: $(READY)
 $(READY): requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+	$(RUN) dvc config --local core.site_cache_dir "$(CURDIR)/.cache/dvc"
 	touch $@
 
 reproduce: setup

@@ -7,12 +7,18 @@
 # DVC replaces it as it likes (checkout, pull), so its file times mean nothing. In its place stand
 # empty marks in .snakemake/dvc, which plan() sets and removes as DVC judges.
 
+from pipeline.turns import refusal
 from pipeline.workflow import plan, planned
 
 several_nodes = config.get("nodes") == "several"
 if not several_nodes and workflow.remote_exec:
     raise WorkflowError("jobs on other nodes need --config nodes=several, as in profiles/slurm")
 stages = plan() if workflow.is_main_process else planned()
+
+
+onstart:  # not of a dry run
+    if refusal() is not None:
+        raise WorkflowError(refusal())
 
 
 rule all:

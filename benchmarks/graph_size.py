@@ -16,6 +16,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from pipeline.config import read_params
+from pipeline.dry_run import trainings
+
 COMMANDS = (("dvc", "status", "--quiet"), ("snakemake", "--dry-run", "--quiet"))
 
 
@@ -35,6 +38,12 @@ def count_jobs(folder: Path) -> Counter[str]:
     """Return the number of jobs by the verb of their stage."""
     listed = run(["dvc", "stage", "list", "--name-only"], folder, expected=(0,))
     return Counter(name.partition("@")[0] for name in listed.split())
+
+
+def count_trainings(folder: Path) -> int:
+    """Return how many of the jobs train: without updates before it, a pretraining is none."""
+    params = read_params(folder / "params.yaml")
+    return len(trainings(params)) * len(params.tasks) * len(params.seeds)
 
 
 def copy_tracked(overrides: list[str], folder: Path) -> None:
@@ -64,10 +73,10 @@ def children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def show(jobs: Counter[str], times: dict[str, tuple[float, float]]) -> None:
+def show(jobs: Counter[str], trained: int, times: dict[str, tuple[float, float]]) -> None:
     """Print the numbers of jobs and the times."""
     counted = ", ".join(f"{number} {verb}" for verb, number in jobs.items())
-    print(f"{jobs.total()} jobs: {counted}")
+    print(f"{jobs.total()} jobs, {trained} of them trainings: {counted}")
     for command, (wall, processor) in times.items():
         print(f"{command:28} {wall:5.1f} s, {processor:5.1f} s of processor time")
 
@@ -76,4 +85,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "copy"
         times = measure(sys.argv[1:] or ["preset=paper"], folder)
-        show(count_jobs(folder), times)
+        show(count_jobs(folder), count_trainings(folder), times)

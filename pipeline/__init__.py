@@ -4,3 +4,17 @@ Imports go one way, in the order in which the data flows:
 config, sources, store, degradations, batches, models, diffusion, adaptation,
 training, restoration, metrics, evaluation, statistics, report.
 """
+
+import os
+from pathlib import Path
+
+CACHES = {
+    "XDG_CACHE_HOME": ".",  # Snakemake; torch, which would keep downloaded weights there
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",  # train.compile
+}
+"""Environment variables of libraries that keep files, and where in .cache if nobody has said."""
+
+for _name, _folder in CACHES.items():
+    # nothing is left outside of the project: homes are small, and may not be written to in a job
+    os.environ.setdefault(_name, str(Path(__file__).parent.parent / ".cache" / _folder))

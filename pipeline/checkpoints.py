@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +19,8 @@ from pipeline.paths import STATE_FILE
 
 CHECKPOINTS_VARIABLE = "PIPELINE_CHECKPOINTS"
 """Environment variable: another folder for checkpoints, for runs in temporary copies."""
+WAITING_S = 0.5
+"""How often an experiment looks whether another has finished what both are to train."""
 FINISHED = "finished"
 """File in a finished training's folder: the MD5 of its result, as DVC notes it in dvc.lock."""
 
@@ -28,7 +31,9 @@ class Checkpoint:
     def __init__(self, name: str, results: Path, holds: bool = True) -> None:
         """Lock the checkpoint of that name and the folder of the results.
 
-        A follower of the process that ``holds`` them only reads.
+        A follower of the process that ``holds`` them only reads. An experiment of DVC, of which a
+        queue runs several at once, waits for another that trains the same thing; the result of that
+        one is then found here, if DVC has not taken it over yet.
 
         Raises:
             UserError: another process is training the same thing, or writes to the same folder.
@@ -39,8 +44,9 @@ class Checkpoint:
         place = hashlib.sha256(str(results.absolute()).encode()).hexdigest()[:16]
         self._locks = [self.folder / "lock", root / f"{place}.lock"] if holds else []
         self._held: list[IO[str]] = []
+        waits = "DVC_EXP_NAME" in os.environ
         for path, what in zip(self._locks, (self.folder, results), strict=False):
-            self._held.append(_hold(path, what))
+            self._held.append(_hold(path, what, waits and what == self.folder))
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -73,12 +79,15 @@ def forget_finished() -> None:
         return
     kept_by_dvc = lock.read_text(encoding="utf-8", errors="replace")
     for note in finished:
-        with contextlib.suppress(FileNotFoundError):  # another stage was faster
+        # another stage was faster, or has waited for this training and takes it over
+        with contextlib.suppress(FileNotFoundError, UserError):
             if note.read_text(encoding="utf-8") in kept_by_dvc:
-                shutil.rmtree(note.parent, ignore_errors=True)
+                with _hold(note.parent / "lock", note.parent):
+                    shutil.rmtree(note.parent, ignore_errors=True)
 
 
-def _hold(path: Path, what: Path) -> IO[str]:
+def _hold(path: Path, what: Path, waits: bool = False) -> IO[str]:
+    told = False
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("a+")
@@ -86,10 +95,15 @@ def _hold(path: Path, what: Path) -> IO[str]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise UserError(
-                f"{what}: process {lock.read().strip() or 'unknown'} is training this already;"
-                " wait for it or stop it"
-            ) from None
+            holder = f"process {lock.read().strip() or 'unknown'} is training this already"
+            lock.close()
+            if not waits:
+                raise UserError(f"{what}: {holder}; wait for it or stop it") from None
+            if not told:
+                print(f"{what}: {holder}; waiting for it", flush=True)
+            told = True
+            time.sleep(WAITING_S)
+            continue
         with contextlib.suppress(FileNotFoundError):
             # else its last holder has deleted it meanwhile: nobody else would find it locked
             if os.path.samestat(os.fstat(lock.fileno()), path.stat()):

@@ -10,6 +10,14 @@ from pipeline.errors import UserError
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
+def gpus_of(stage: str, of_training: int) -> int:
+    """Return how many GPUs a stage uses, by its name, where a training has ``of_training``.
+
+    Trainings are one process for each GPU, an evaluation is a single process.
+    """
+    return min(of_training, 1) if stage.startswith("evaluate") else of_training
+
+
 def take_gpus(count: int, folder: Path, patience_s: float = 0) -> None:
     """Reserve GPUs of this machine until this process ends, and let it see no others.
 

@@ -22,7 +22,7 @@ from pipeline.checkpoints import forget_finished
 from pipeline.config import PARAMS_FILE, Params, read_params
 from pipeline.errors import UserError
 from pipeline.files import write_text
-from pipeline.gpus import take_gpus
+from pipeline.gpus import gpus_of, take_gpus
 from pipeline.paths import COSTS
 
 USER_ERROR_STATUS = 2
@@ -48,7 +48,7 @@ def run(main: Callable[..., None]) -> None:
         if "DVC_EXP_NAME" in os.environ and "seed" in arguments and leads:
             # of a queue several run at once; DVC_ROOT is the project that they were queued in
             folder = Path(os.environ["DVC_ROOT"], ".snakemake", "dvc", "gpus")
-            take_gpus(params.resources.gpu, folder, patience_s=math.inf)
+            take_gpus(gpus_of(_stage(), params.resources.gpu), folder, patience_s=math.inf)
         main(params, **arguments)
         if leads:
             _require_unchanged(origin)
@@ -123,8 +123,12 @@ def _require_unchanged(before: dict[str, bytes]) -> None:
         )
 
 
+def _stage() -> str:
+    return Path(sys.argv[0]).stem
+
+
 def _write_cost(arguments: dict[str, int | str], wall_s: float) -> None:
-    stage = Path(sys.argv[0]).stem
+    stage = _stage()
     label = "-".join(str(value) for value in arguments.values())
     peak_kib = max(
         resource.getrusage(who).ru_maxrss
@@ -132,6 +136,7 @@ def _write_cost(arguments: dict[str, int | str], wall_s: float) -> None:
     )
     record = {
         "stage": f"{stage}@{label}" if label else stage,
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "wall_s": round(wall_s, 1),
         "peak_memory_mib": round(peak_kib / 1024),
         "peak_gpu_memory_mib": _peak_gpu_memory_mib(),

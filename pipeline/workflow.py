@@ -25,9 +25,10 @@ from typing import Any
 from pipeline.config import PARAMS_FILE
 from pipeline.errors import UserError
 from pipeline.files import write_text
-from pipeline.gpus import take_gpus
+from pipeline.gpus import gpus_of, take_gpus
 from pipeline.mend_lock import mend
 from pipeline.stage import USER_ERROR_STATUS, end_with_parent
+from pipeline.turns import take_turn, tell_plan
 
 FOLDER = Path(".snakemake/dvc")
 """Marks that Snakemake looks at in place of the data, which DVC replaces as it likes."""
@@ -79,9 +80,16 @@ class Stage:
 
 
 def plan() -> list[Stage]:
-    """Return the graph; make the marks in ``.snakemake/dvc`` say what is up to date for DVC."""
+    """Return the graph; make the marks in ``.snakemake/dvc`` say what is up to date for DVC.
+
+    Beside a Snakemake at work: return its graph, and leave the marks to it.
+    """
     from dvc.repo import Repo
 
+    others = take_turn(FOLDER / "running")
+    if others is not None:
+        os.environ[GRAPH_VARIABLE] = str(others)
+        return planned()
     mend()
     repo = Repo(_wait_for_lock=True)
     stages = read_graph(repo)
@@ -90,6 +98,7 @@ def plan() -> list[Stage]:
     path = FOLDER / "graphs" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     write_text(path, text)
     os.environ[GRAPH_VARIABLE] = str(path)
+    tell_plan(path)
     return stages
 
 
@@ -112,7 +121,8 @@ def read_graph(repo: Any) -> list[Stage]:
     """Return the stages of a ``dvc.repo.Repo``."""
     found = []
     for stage in repo.index.stages:
-        resources = {k: v for k, v in (stage.meta or {}).get("resources", {}).items() if v}
+        resources = dict((stage.meta or {}).get("resources", {}))
+        resources["gpu"] = gpus_of(stage.addressing, resources.get("gpu", 0))
         found.append(
             Stage(
                 name=stage.addressing,
@@ -123,7 +133,7 @@ def read_graph(repo: Any) -> list[Stage]:
                 outs=[out.def_path for out in stage.outs],
                 persisted=[out.def_path for out in stage.outs if out.persist],
                 threads=resources.pop("threads", 1),
-                resources=resources,
+                resources={key: value for key, value in resources.items() if value},
                 retries=(stage.meta or {}).get("retries"),
             )
         )

@@ -656,6 +656,7 @@ def test_names_of_test_sets_are_fit_for_paths(tmp_path: Path, name: str) -> None
         ("train.adam_betas", [0.9, 1], ["train.adam_betas"]),
         ("train.accumulate", 3, ["train.batch: found 8", "1 nodes x 1 devices x 3 shares"]),
         ("train.devices", 16, ["train.batch: found 8", "a multiple of 16"]),
+        ("resources.gpu", 2, ["resources.gpu: found 2, expected 0", "or train.devices = 1"]),
         ("tasks.denoise.image_range", [0, 0], ["tasks.denoise.image_range", "[-1, 1]"]),
         ("tasks.denoise.sources.unpaired", "coco", ["sources.unpaired: found 'coco'", "skimage"]),
         ("tasks.denoise.synthetic.degradation", None, ["synthetic.degradation: found null"]),

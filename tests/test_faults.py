@@ -8,13 +8,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.workspace import Workspace, copy, processes, stages_run
+from tests.workspace import Workspace, command_of, copy, processes, stages_run
 
 pytestmark = pytest.mark.graph
 
@@ -61,9 +61,9 @@ def send_all(number: signal.Signals, scene: Scene) -> None:
 
 def kill_dvc(scene: Scene) -> None:
     process = _parent(scene.training)
-    if " repro" not in _command(process):  # a shell that is no bash stays in between
+    if " repro" not in command_of(process):  # a shell that is no bash stays in between
         process = _parent(process)
-    assert " repro" in _command(process), _command(process)
+    assert " repro" in command_of(process), command_of(process)
     os.kill(process, signal.SIGKILL)
 
 
@@ -81,33 +81,58 @@ def edit(name: str, old: str, new: str, scene: Scene) -> None:
     path.write_text(path.read_text().replace(old, new, 1))
 
 
-def start_another(told: str, command: tuple[str, ...], scene: Scene) -> None:
+def start_another(command: tuple[str, ...], scene: Scene) -> str:
     other = scene.workspace.run(*command)
     assert other.returncode != 0
-    assert told in other.stdout + other.stderr
+    return other.stdout + other.stderr
+
+
+def plan_beside(scene: Scene) -> str:
+    """With a setting that makes finished stages stale: the marks of the one at work stay."""
+    folder = scene.workspace.folder / ".snakemake" / "dvc"
+    marks = {path for part in ("done", "computed") for path in (folder / part).iterdir()}
+    before = (scene.workspace.folder / "params.yaml").read_text()
+    edit("params.yaml", "pretrain_steps: 20", "pretrain_steps: 10", scene)
+    told = scene.workspace.succeed("snakemake", "-n", RULE)
+    (scene.workspace.folder / "params.yaml").write_text(before)
+    assert f"rule {RULE}:" in told and "rule pretrain__denoise__0:" not in told
+    assert marks == {path for part in ("done", "computed") for path in (folder / part).iterdir()}
+    return told
+
+
+def unlock(scene: Scene) -> str:
+    return scene.workspace.succeed(*UNLOCK)
 
 
 @dataclass(frozen=True)
 class Fault:
     """What happens, what is then told, whether Snakemake recovers, what puts it right by hand.
 
-    ``recovers`` is None where it may or may not. ``shell``: DVC starts its stages with that.
+    ``told``: by whom ever, until all is right. ``recovers`` is None where it may or may not.
+    ``shell``: DVC starts its stages with that. ``nodes``: "several" where no job runs DVC.
     """
 
-    happens: Callable[[Scene], None]
+    happens: Callable[[Scene], str | None]
     told: str
     recovers: bool | None = False
     by: tuple[tuple[str, ...], ...] = ()
     shell: str | None = None
+    nodes: str = "one"
 
 
 GOES_ON = r"going on from step \d+"
 SAVED = r"stopped, saved at step (?s:.*)" + GOES_ON
 BUSY = "is busy, it is being blocked by"
 REFUSED = "changed while .* ran"
-PUT_BACK = ("git", "checkout", "params.yaml", "pipeline")
+PLANS = r"Snakemake runs here as process \d+: its plan is shown"
+WAITS = r"Snakemake runs here as process \d+: wait for it or stop it"
+UNLOCKED = f"--unlock(?s:.*){GOES_ON}"
+
+PUT_BACK = ("git", "checkout", "params.yaml", "pipeline", "dvc.yaml")
 MARGIN = ("params.yaml", "margin: 0.1", "margin: 0.2")
 CODE = ("pipeline/training/log.py", '"""', '"""Edited. ')
+COMMAND = ("dvc.yaml", "cmd: python -m stages.train ", "cmd: python -B -m stages.train ")
+OTHER_RULE = "train__denoise__vanilla__0"
 
 FAULTS = {
     "SIGTERM to the training": Fault(partial(send, signal.SIGTERM), SAVED, True),
@@ -118,63 +143,85 @@ FAULTS = {
     "SIGTERM to Snakemake": Fault(partial(send_snakemake, signal.SIGTERM), "Will exit after"),
     # Snakemake may start the training again before it sees its own signal
     "SIGINT to all": Fault(partial(send_all, signal.SIGINT), "saved at step", None),
-    "SIGKILL to Snakemake": Fault(partial(send_snakemake, signal.SIGKILL), "", by=(UNLOCK,)),
-    "SIGKILL to all": Fault(partial(send_all, signal.SIGKILL), "", by=(UNLOCK,)),
+    "SIGHUP to all": Fault(partial(send_all, signal.SIGHUP), UNLOCKED, by=(UNLOCK,)),
+    "SIGKILL to Snakemake": Fault(
+        partial(send_snakemake, signal.SIGKILL), UNLOCKED, by=(UNLOCK,)
+    ),
+    "SIGKILL to all": Fault(partial(send_all, signal.SIGKILL), UNLOCKED, by=(UNLOCK,)),
     # what is refused is made again with the new content, and then with the old
     "a setting is edited": Fault(partial(edit, *MARGIN), REFUSED, True, by=(PUT_BACK,)),
     "code is edited": Fault(partial(edit, *CODE), REFUSED, True, by=(PUT_BACK,)),
+    # DVC notes the command that it started
+    "dvc.yaml is edited": Fault(
+        partial(edit, *COMMAND), "changed command", True, by=(("dvc", "status"), PUT_BACK)
+    ),
+    "snakemake -n beside it": Fault(plan_beside, PLANS, True),
     "a second Snakemake starts": Fault(
-        partial(start_another, BUSY, (*SNAKEMAKE, RULE)), "", True
+        partial(start_another, (*SNAKEMAKE, RULE)), "cannot be locked", True
+    ),
+    "a Snakemake for another stage starts": Fault(
+        partial(start_another, (*SNAKEMAKE, OTHER_RULE)), WAITS, True
     ),
     "dvc repro starts too": Fault(
-        partial(start_another, BUSY, ("dvc", "repro", TRAINING)), "", True
+        partial(start_another, ("dvc", "repro", TRAINING)), BUSY, True
     ),
+    "somebody unlocks the folder": Fault(unlock, "Unlocked working directory", True),
 }  # fmt: skip
-ON_SEVERAL_NODES = ("SIGTERM to the training", "SIGKILL to Snakemake", "a setting is edited")
+ON_SEVERAL_NODES = {
+    f"{name}, on several nodes": replace(fault, nodes="several")
+    for name, fault in {
+        "SIGTERM to the training": FAULTS["SIGTERM to the training"],
+        "SIGKILL to Snakemake": FAULTS["SIGKILL to Snakemake"],
+        "a setting is edited": FAULTS["a setting is edited"],
+        # which the commit reads
+        "dvc.yaml is edited": Fault(
+            partial(edit, *COMMAND), "dvc.yaml changed while its job ran", by=(PUT_BACK,)
+        ),
+        "snakemake -n beside it": FAULTS["snakemake -n beside it"],
+    }.items()
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "nodes"),
-    [(name, "one") for name in FAULTS] + [(name, "several") for name in ON_SEVERAL_NODES],
-)
+@pytest.mark.parametrize("name", FAULTS | ON_SEVERAL_NODES)
 def test_while_a_training_runs(
     name: str,
-    nodes: str,
     pretrained: Workspace,
     finished: Workspace,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fault = FAULTS[name]
+    fault = (FAULTS | ON_SEVERAL_NODES)[name]
     if fault.shell:
         monkeypatch.setenv("SHELL", fault.shell)
     workspace = copy(pretrained, tmp_path / "work")
     command = (*SNAKEMAKE, RULE)
-    if nodes == "several":
+    if fault.nodes == "several":
         command = (*SNAKEMAKE, f"commit__{RULE}", *SEVERAL)
+    told = []
 
     def happen(snakemake: int) -> bool:
         training = workspace.saved_training()
         if training is None:
             return False
         os.kill(training, signal.SIGSTOP)
-        fault.happens(Scene(workspace, snakemake, training))
+        told.append(fault.happens(Scene(workspace, snakemake, training)) or "")
         time.sleep(0.3)  # until a killed one has taken along what it started
         if training in processes():
             os.kill(training, signal.SIGCONT)
         return True
 
     done = workspace.meddle(happen, *command)
-    assert re.search(fault.told, done.stdout)
+    told.append(done.stdout)
     recovered = done.returncode == 0
     assert fault.recovers in (recovered, None)
     if fault.by or not recovered:
         if UNLOCK in fault.by:
             locked = workspace.run(*command)
-            assert "--unlock" in locked.stdout + locked.stderr
-        for mending in fault.by:
-            workspace.succeed(*mending)
-        workspace.succeed(*command)
+            assert locked.returncode != 0
+            told.append(locked.stdout + locked.stderr)
+        told += [workspace.succeed(*mending) for mending in fault.by]
+        told.append(workspace.succeed(*command))
+    assert re.search(fault.told, "\n".join(told))
     assert_as_in(finished, workspace)
 
 
@@ -186,7 +233,7 @@ def test_killed_while_a_result_is_committed(
 
     def commits(output: str) -> bool:
         return any(
-            place == str(workspace.folder) and "commit --quiet" in _command(process)
+            place == str(workspace.folder) and "commit --quiet" in command_of(process)
             for process, place in processes().items()
         )
 
@@ -195,13 +242,6 @@ def test_killed_while_a_result_is_committed(
     output = workspace.succeed(*command)
     assert f"rule {RULE}:" not in output, "only the commit was missing"
     assert_as_in(finished, workspace)
-
-
-def _command(process: int) -> str:
-    try:
-        return Path("/proc", str(process), "cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
 
 
 def test_where_checkpoints_cannot_be_written(
@@ -312,5 +352,9 @@ def test_damage_between_runs(name: str, damaged: Workspace, finished: Workspace)
     assert "Nothing to be done" in damaged.succeed("snakemake", "-n")
 
 
-def test_there_are_at_least_fifteen_faults() -> None:
-    assert len(FAULTS) + len(DAMAGES) >= 15
+def test_there_are_at_least_fifteen_faults_of_scheduling() -> None:
+    """Without the damages, and without counting one twice that happens on several nodes too."""
+    assert len(FAULTS) >= 15
+    assert all(fault.told for fault in (FAULTS | ON_SEVERAL_NODES).values())
+    things = [(fault.happens, fault.shell) for fault in FAULTS.values()]
+    assert len({(str(happens), shell) for happens, shell in things}) == len(things)

@@ -166,7 +166,7 @@ def test_a_large_graph_is_read_in_seconds(one_task: Path, tmp_path: Path) -> Non
     finally:
         os.chdir(here)
     jobs = graph_size.count_jobs(tmp_path / "copy")
-    graph_size.show(jobs, times)
+    graph_size.show(jobs, graph_size.count_trainings(tmp_path / "copy"), times)
     assert jobs["train"] == 18 and jobs.total() == 64
     assert len(times) == 2
     # of processor time: others may use this machine

@@ -98,7 +98,11 @@ def test_options_are_the_parameters_of_main(called: Callable, values: dict[str, 
     assert given == [(check(values), "derain", "vanilla", 0)]
 
 
-def test_the_cost_is_recorded(called: Callable, workdir: Path) -> None:
+def test_the_cost_is_recorded(
+    called: Callable, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+
     def main(params: Params, task: str, method: str, seed: int) -> None:
         time.sleep(0.25)
 
@@ -109,7 +113,8 @@ def test_the_cost_is_recorded(called: Callable, workdir: Path) -> None:
     assert record["stage"] == "some@derain-vanilla-0"
     assert 0.2 <= record["wall_s"] < 5
     assert 20 < record["peak_memory_mib"] < 20_000
-    assert set(record) == {"stage", "wall_s", "peak_memory_mib", "peak_gpu_memory_mib"}
+    assert set(record) == {"stage", "slurm_job", "wall_s", "peak_memory_mib", "peak_gpu_memory_mib"}
+    assert record["slurm_job"] == "77"
     assert record["peak_gpu_memory_mib"] is None, "nothing here used a GPU"
 
 

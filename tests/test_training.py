@@ -11,6 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -653,6 +655,45 @@ def test_two_processes_never_train_the_same(tmp_path: Path) -> None:
             Checkpoint("other", tmp_path / "a")
     with Checkpoint("name", tmp_path / "a"):
         pass  # free again
+
+
+def test_of_two_experiments_the_second_waits_for_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A queue runs several at once, and they share what their settings have in common."""
+    monkeypatch.setenv("DVC_EXP_NAME", "x")
+    began: list[float] = []
+
+    def begin() -> None:
+        with Checkpoint("name", tmp_path / "b"):
+            began.append(time.monotonic())
+
+    with Checkpoint("name", tmp_path / "a"):
+        other = threading.Thread(target=begin, daemon=True)
+        other.start()
+        other.join(timeout=1)
+        with pytest.raises(UserError, match="is training this already; wait for it or stop it"):
+            Checkpoint("other", tmp_path / "a")  # what writes to the same place is no experiment
+        ended = time.monotonic()
+    other.join(timeout=20)
+    assert began and began[0] > ended
+    told = f"process {os.getpid()} is training this already; waiting for it"
+    assert capsys.readouterr().out.count(told) == 1
+
+
+def test_a_result_that_another_has_waited_for_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    Path("model").write_text("made")
+    Path("dvc.lock").write_text(f"md5: {hashlib.md5(b'made').hexdigest()}\n")
+    with Checkpoint("name", tmp_path / "a") as checkpoint:
+        checkpoint.finish(Path("model"))
+        forget_finished()
+        assert checkpoint.folder.is_dir()
+    forget_finished()
+    assert list(checkpoints.iterdir()) == []
 
 
 def test_a_lock_that_was_deleted_holds_nothing(

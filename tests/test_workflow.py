@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import psutil
 import pytest
 from dvc.repo import Repo
 
+from pipeline.compose import compose
 from pipeline.errors import UserError
 from pipeline.mend_lock import release_dead
 from pipeline.workflow import (
@@ -68,6 +70,21 @@ def test_the_graph_is_dvcs() -> None:
     assert "params.yaml" not in train.deps and "pipeline/training" in train.deps
     assert "gpu" not in train.resources, "none of the demo's"
     assert train.resources["mem_mb"] == 4000 and train.threads == 1
+
+
+def test_an_evaluation_asks_for_one_of_the_gpus_of_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    compose(["preset=paper", "train.devices=4"], tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["dvc", "init", "--quiet", "--no-scm"], check=True)
+    asked = {stage.name: stage.resources.get("gpu") for stage in read_graph(Repo())}
+    of = "@denoise-noise_space-0"
+    assert (asked[f"train{of}"], asked[f"evaluate{of}"]) == (4, 1)
+    assert asked["pretrain@denoise-0"] == 4
+    assert {asked[name] for name in ("report", "evaluate_degraded@denoise")} == {None}
 
 
 def test_a_job_reads_the_graph_that_snakemake_started_with(

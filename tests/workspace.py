@@ -162,6 +162,14 @@ def processes() -> dict[int, str]:
     return found
 
 
+def command_of(process: int) -> str:
+    """Return the words of a process's command, or nothing if it has ended."""
+    try:
+        return Path("/proc", str(process), "cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
 def recipe(page: str, start: str, changes: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     """Return the one command of a page of docs that begins so, with some words changed."""
     lines = (ROOT / "docs" / page).read_text().splitlines()

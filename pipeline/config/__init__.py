@@ -234,6 +234,11 @@ def _check_train(params: Params) -> None:
             f"train.batch: found {train.batch}, expected a multiple of {shares} ="
             f" {train.nodes} nodes x {train.devices} devices x {train.accumulate} shares"
         )
+    if params.resources.gpu not in (0, train.devices):
+        raise ConfigError(
+            f"resources.gpu: found {params.resources.gpu}, expected 0 (no GPU) or train.devices ="
+            f" {train.devices}: a training uses a GPU for each of its processes"
+        )
     if train.pretrain_steps >= train.steps:
         raise ConfigError(
             f"train.pretrain_steps: found {train.pretrain_steps}, expected less than"
