@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def shared(request: pytest.FixtureRequest, finished: Workspace, tmp_path: Path) 
     else:
         address = {"http://127.0.0.1:5000": request.getfixturevalue("s3")}
         workspace.succeed(*recipe(PAGE, "dvc remote add --default results s3"))
-        workspace.succeed(*recipe(PAGE, "dvc remote modify", address))
+        workspace.succeed(*recipe(PAGE, "dvc remote modify results endpointurl", address))
     workspace.succeed(*recipe(PAGE, "dvc push"))
     workspace.succeed(*recipe(PAGE, "git add .dvc/config"))
     return workspace
@@ -102,6 +103,63 @@ def test_a_fresh_clone_has_nothing_to_do_after_a_pull(shared: Workspace, tmp_pat
     assert (fresh.folder / MODEL).read_bytes() == whole
     assert fresh.run("python", "-m", "pipeline.check_cache").returncode == 0
     assert_nothing_to_do(fresh)
+
+
+def on_remote(workspace: Workspace, name: str) -> tuple[Callable[[], bytes], Callable[..., object]]:
+    """Return how to read and to write, or delete, the object of a hash on the remote."""
+    config = partial(workspace.succeed, "dvc", "config")
+    place, key = config("remote.results.url").strip(), f"files/md5/{name[:2]}/{name[2:]}"
+    if not place.startswith("s3://"):
+        path = workspace.folder / ".dvc" / place / key
+
+        def put(content: bytes | None) -> None:
+            mode = path.stat().st_mode  # DVC believes what cannot be written to
+            path.unlink()
+            if content is not None:
+                path.write_bytes(content)
+                path.chmod(mode)
+
+        return path.read_bytes, put
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=config("remote.results.endpointurl").strip())
+    bucket, _, folder = place.removeprefix("s3://").partition("/")
+    which = {"Bucket": bucket, "Key": f"{folder}/{key}"}
+
+    def write(content: bytes | None) -> None:
+        if content is None:
+            client.delete_object(**which)
+        else:
+            client.put_object(**which, Body=content)
+
+    return lambda: client.get_object(**which)["Body"].read(), write
+
+
+def test_what_is_damaged_on_the_remote_is_refused_and_made_again(
+    shared: Workspace, tmp_path: Path
+) -> None:
+    whole, name = (shared.folder / MODEL).read_bytes(), shared.hashes()[str(MODEL)]
+    read, write = on_remote(shared, name)
+    damaged = whole[:-1] + bytes([whole[-1] ^ 1])
+    write(damaged)
+    believing = clone(shared.folder, tmp_path / "believing")
+    believing.succeed(*recipe(PAGE, "dvc pull\n"))
+    assert (believing.folder / MODEL).read_bytes() == damaged, "else the page need not warn"
+
+    fresh = clone(shared.folder, tmp_path / "fresh")
+    fresh.succeed(*recipe(PAGE, "dvc remote modify results verify"))
+    refused = fresh.run(*recipe(PAGE, "dvc pull\n"))
+    assert refused.returncode != 0 and str(MODEL) in refused.stderr
+    assert not (fresh.folder / MODEL).exists()
+    made = stages_run(fresh.succeed(*recipe(PAGE, "dvc repro   ")))
+    assert made == {"train@denoise-noise_space-0"}
+    assert (fresh.folder / MODEL).read_bytes() == whole
+
+    fresh.succeed(*recipe(PAGE, "dvc push"))
+    assert read() == damaged, "there is one of that name"
+    write(None)
+    fresh.succeed(*recipe(PAGE, "dvc push"))
+    assert read() == whole
 
 
 def test_only_what_a_change_needs_is_fetched_and_its_experiment_shared(
