@@ -1,6 +1,7 @@
 """What several test modules share: a configuration, images, stores, a disk that is too small."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -21,6 +22,8 @@ Pixels = NDArray[np.uint8]
 # of this process and all that tests start: as many threads as processors in each of several
 # processes are many times slower than one in each
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# below nohup all that tests start would ignore the signal too, which one of them sends
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
