@@ -1,5 +1,6 @@
 # make reproduce   set up, then rebuild every result of the demo
 # make test        set up, then run everything that must pass
+# make test-slow   what 'make test' leaves out for its length
 # make test-slurm  the graph on a real Slurm on this machine: Debian, as root, minutes; else it skips
 # make test-browser  the report in a real browser: Debian's Chromium, installed as root; else it skips
 
@@ -8,7 +9,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test test-slurm test-browser lint clean
+.PHONY: setup reproduce test test-slow test-slurm test-browser lint clean
 
 setup: $(READY)
 
@@ -30,6 +31,9 @@ lint: setup
 
 test: lint
 	$(RUN) pytest --ignore tests/slurm
+
+test-slow: setup
+	$(RUN) pytest -m slow --ignore tests/slurm
 
 test-slurm: setup
 	tests/slurm/cluster.sh install || true  # why not is told; then the tests skip

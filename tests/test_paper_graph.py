@@ -157,6 +157,7 @@ def test_a_local_folder_in_place_of_the_addresses(workspace: Workspace, tmp_path
         assert workspace.hashes()["data/prepared/sidd"] != before, "back at the first crop size"
 
 
+@pytest.mark.slow
 def test_trainings_stay_when_a_bound_comes_or_goes(
     workspace: Workspace, server: FileServer
 ) -> None:
@@ -180,6 +181,7 @@ def test_trainings_stay_when_a_bound_comes_or_goes(
 OFFICIAL = "sources=[dfwb,sidd_official,rain13k,spa_official,gopro_official,realblur]"
 
 
+@pytest.mark.slow
 def test_the_archives_of_the_authors_end_as_scores_too(
     workspace: Workspace, server: FileServer
 ) -> None:
