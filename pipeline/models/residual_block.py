@@ -1,6 +1,5 @@
 """The denoiser's residual block: diffusers' weights and results, in less memory and time."""
 
-import math
 from typing import Any, Literal
 
 import torch
@@ -8,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from pipeline.models.group_norm import group_norm, group_norm_gradients
 
 Resampling = Literal["halve", "double"] | None
 """What a block does to the sides of its features."""
@@ -198,7 +199,7 @@ def _places(features: Tensor) -> list[slice]:
     """Return the parts of a batch that are treated one after the other.
 
     On the processor each sample by itself, so that what lies between two convolutions stays in its
-    cache: at 128 x 128 pixels three to four times as fast as the whole batch at once.
+    cache; a GPU has the whole batch at once, in fewer and larger steps.
     """
     if features.device.type == "cpu":
         return [slice(number, number + 1) for number in range(len(features))]
@@ -217,76 +218,5 @@ def _drop(values: Tensor, kept: Tensor | None, place: slice, gain: float) -> Ten
     """Apply dropout in place."""
     if kept is None:
         return values
-    # bytes are converted seven times as fast as truth values
+    # as bytes: PyTorch converts truth values one by one
     return values.mul_(kept[place].view(torch.uint8).to(values.dtype)).mul_(gain)
-
-
-def group_norm(
-    features: Tensor, scale: Tensor, offset: Tensor, groups: int, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return scale x normalized + offset, and mean and 1 / standard deviation of each group.
-
-    Args:
-        features: (batch, channels, height, width).
-        scale: (batch or 1, channels).
-        offset: the same shape.
-        groups: that the channels fall into.
-        eps: added to the variance.
-    """
-    batch, channels, *sides = features.shape
-    size = (batch, channels, math.prod(sides), groups, eps)
-    # GPUs normalize in one type only, and bfloat16 is too coarse for a mean
-    given = features if features.device.type == "cpu" else features.float()
-    if len(scale) == 1:
-        result, mean, rstd = torch.native_group_norm(given, scale[0], offset[0], *size)
-        return result.to(features.dtype), mean, rstd
-    result, mean, rstd = torch.native_group_norm(given, None, None, *size)
-    result = result.to(features.dtype)
-    result.mul_(scale[:, :, None, None].to(result.dtype))
-    result.add_(offset[:, :, None, None].to(result.dtype))
-    return result, mean, rstd
-
-
-def group_norm_gradients(
-    gradient: Tensor, features: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of the input, scale and offset of ``group_norm``.
-
-    PyTorch's own is up to 20 times slower on the processor in the memory order of convolutions
-    (channels last).
-
-    Args:
-        gradient: of the result, (batch, channels, height, width).
-        features: the input, the same shape.
-        mean: (batch, groups).
-        rstd: 1 / standard deviation, (batch, groups).
-        scale: (batch or 1, channels).
-    """
-    batch, channels = features.shape[:2]
-    groups = mean.shape[1]
-    count = features[0].numel() // groups
-    dtype = features.dtype
-    # converted once: operations on several types at a time are many times slower
-    gradient, features = gradient.float(), features.float()
-    # sums over the pixels, then over the channels of each group: (batch, groups, channels each)
-    parts = (batch, groups, channels // groups)
-    plain = gradient.sum((2, 3)).view(parts)
-    space = gradient * features
-    product = space.sum((2, 3)).view(parts)
-    mean, rstd = mean.float()[..., None], rstd.float()[..., None]
-    factor = scale.float().view(len(scale), *parts[1:])
-    centred = (product - mean * plain) * rstd
-    slope = -(centred * factor).sum(2, keepdim=True) * rstd.square() / count
-    offset = -(plain * factor).sum(2, keepdim=True) * rstd / count - slope * mean
-
-    def per_channel(value: Tensor) -> Tensor:
-        return value.expand(parts).reshape(batch, channels, 1, 1)
-
-    result = torch.addcmul(per_channel(offset), features, per_channel(slope), out=space)
-    result.addcmul_(gradient, per_channel(rstd * factor))
-    to_affine = (value.view(batch, channels) for value in (centred, plain))
-    to_scale, to_offset = (
-        (value if len(scale) == batch else value.sum(0, keepdim=True)).to(scale.dtype)
-        for value in to_affine
-    )
-    return result.to(dtype), to_scale, to_offset
