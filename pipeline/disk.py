@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.compose import compose
 from pipeline.config import Params, read_params
 from pipeline.config.data import SPLITS, Crop, FetchedSource, Split, Task, TypicalImages
-from pipeline.errors import UserError
+from pipeline.errors import mistakes_told
 from pipeline.sources.pairs import boxes
 
 GB = 1e9
@@ -43,7 +43,10 @@ def disk_of(source: FetchedSource) -> Disk:
 
 
 def packed_bytes(source: FetchedSource, split: Split) -> float:
-    """Return what the packed images of a split take: 3 bytes a pixel, overlaps included."""
+    """Return what the packed images of a split take: 3 bytes a pixel, overlaps included.
+
+    With the truth of real photographs, if an upper bound asks for it; limits do not count that.
+    """
     groups = (source.typical_images or {}).get(split, ())
     crop: Crop | None = getattr(source.crops, split)
     every = sum(_group_bytes(group, crop) for group in groups)
@@ -52,7 +55,9 @@ def packed_bytes(source: FetchedSource, split: Split) -> float:
     images = sum(group.images for group in groups)
     if source.max_images is not None:
         every *= min(1, source.max_images / images)
-    return every if source.max_gib is None else min(every, source.max_gib * 2**30)
+    if source.max_gib is not None:
+        every = min(every, source.max_gib * 2**30)
+    return 2 * every if split == "real" and source.truth_for is not None else every
 
 
 def _group_bytes(group: TypicalImages, crop: Crop | None) -> float:
@@ -128,8 +133,5 @@ def show(overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_told():
         show(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

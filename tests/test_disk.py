@@ -60,6 +60,16 @@ def test_limits_shorten_the_training_splits(paper: Params) -> None:
     assert packed_bytes(source(paper, "sidd", max_images=10**6), "real") == 30_608 * CROP
 
 
+def test_a_bound_doubles_the_real_photographs(composed: Callable[..., Params]) -> None:
+    """Beyond the limit, which does not count their truth."""
+    params = composed("preset=paper", "+experiment=baselines")
+    sidd, spa, gopro = (source(params, name) for name in ("sidd", "spa", "gopro"))
+    assert packed_bytes(sidd, "real") == 2 * 30_608 * CROP
+    assert packed_bytes(replace(spa, max_gib=20.0), "real") == 2 * 20 * 2**30
+    assert packed_bytes(spa, "test") == 1000 * 512 * 512 * 3 * 2
+    assert packed_bytes(gopro, "synthetic") == 16_824 * CROP * 2
+
+
 def test_archives_are_those_of_the_settings(paper: Params) -> None:
     assert disk_of(source(paper, "sidd")).archives == 13_233_785_522 + 461_780_640
     assert disk_of(source(paper, "realblur")).archives == 12.2e9
@@ -106,10 +116,17 @@ def test_the_command(composed: Callable[..., Params]) -> None:
 def test_documents_say_what_the_command_says(composed: Callable[..., Params]) -> None:
     """Of every preset that fetches, of the smaller SPA-Data, and of every source."""
     text = " ".join((ROOT / "docs" / "paper.md").read_text().split())
-    for overrides in (["preset=paper"], ["preset=paper", "sources.spa.max_images=50000"]):
+    for overrides in (
+        ["preset=paper", "+experiment=baselines"],
+        ["preset=paper", "sources.spa.max_images=50000"],
+        ["preset=paper"],
+    ):
         archives, _, linked, copied = re.findall(r"(\d+) GB", summary(composed(*overrides))[0])
         assert f"{linked} GB" in text and f"{copied} GB" in text, overrides
     assert f"archives {archives}" in text
+    cluster = (ROOT / "docs" / "cluster.md").read_text()
+    _, _, linked, copied = re.findall(r"(\d+) GB", summary(composed("preset=paper"))[0])
+    assert f"| {linked} GB, or {copied} GB where DVC cannot link |" in cluster
     assert summary(composed("preset=paper")) == summary(composed("preset=one_gpu"))
     table = (ROOT / "pipeline" / "conf" / "sources" / "README.md").read_text()
     for name in ("sidd", "dfwb", "spa", "rain13k", "realblur", "gopro", "coco", "polyu", "cc15",
