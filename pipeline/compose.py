@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pipeline.config import PARAMS_FILE, check
-from pipeline.errors import UserError
+from pipeline.errors import UserError, mistakes_told
 from pipeline.files import replacing
 
 CONF = Path(__file__).parent / "conf"
@@ -38,7 +38,5 @@ def compose(overrides: list[str], output: Path = PARAMS_FILE) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_told():
         compose(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")

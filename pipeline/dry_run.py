@@ -21,7 +21,7 @@ from pipeline.compose import compose
 from pipeline.config import Params, read_params
 from pipeline.config.learning import Released, TrainedMethod, Vanilla
 from pipeline.disk import summary
-from pipeline.errors import UserError
+from pipeline.errors import UserError, mistakes_told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -365,8 +365,5 @@ def _conclusions(params: Params, rows: list[Row]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_told():
         dry_run(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -20,12 +20,10 @@ from omegaconf import OmegaConf
 
 from pipeline.checkpoints import forget_finished
 from pipeline.config import PARAMS_FILE, Params, read_params
-from pipeline.errors import UserError
+from pipeline.errors import USER_ERROR_STATUS, UserError
 from pipeline.files import write_text
 from pipeline.gpus import gpus_of, take_gpus
 from pipeline.paths import COSTS
-
-USER_ERROR_STATUS = 2
 
 
 def run(main: Callable[..., None]) -> None:

@@ -11,8 +11,7 @@ import subprocess
 import sys
 
 from pipeline.compose import compose
-from pipeline.errors import UserError
-from pipeline.stage import USER_ERROR_STATUS
+from pipeline.errors import UserError, mistakes_told
 
 
 def vary(name: str, overrides: list[str], options: list[str]) -> int:
@@ -60,8 +59,5 @@ def arguments(words: list[str]) -> tuple[str, list[str], list[str]]:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_told():
         sys.exit(vary(*arguments(sys.argv[1:])))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR_STATUS)

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import PARAMS_FILE
-from pipeline.errors import UserError
+from pipeline.errors import UserError, mistakes_told
 from pipeline.files import write_text
 from pipeline.gpus import gpus_of, take_gpus
 from pipeline.mend_lock import mend
-from pipeline.stage import USER_ERROR_STATUS, end_with_parent
+from pipeline.stage import end_with_parent
 from pipeline.turns import take_turn, tell_plan
 
 FOLDER = Path(".snakemake/dvc")
@@ -250,8 +250,5 @@ def _run(action: str, name: str) -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_told():
         sys.exit(_run(*sys.argv[1:]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR_STATUS)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import PARAMS_FILE
-from pipeline.errors import UserError
+from pipeline.errors import UserError, mistakes_told
 from pipeline.files import write_text
 from pipeline.metrics import one_protocol
 from pipeline.paths import DEGRADED, PER_IMAGE_FILE, REPORTS, TABLES
@@ -37,7 +37,6 @@ from pipeline.report.tables import (
     text_table,
 )
 from pipeline.report.writing import to_csv, to_latex, to_markdown
-from pipeline.stage import USER_ERROR_STATUS
 from pipeline.statistics import PairedDifference, holm, mean_and_std, paired_difference
 
 WORKSPACE = "workspace"
@@ -278,8 +277,5 @@ def _shown(settings: dict[str, Any], name: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_told():
         main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR_STATUS)
