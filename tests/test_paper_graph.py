@@ -63,14 +63,22 @@ REDUCED = [
 ]  # fmt: skip
 
 
+def served(server: FileServer, source: str, key: str, name: str, content: bytes) -> list[str]:
+    """Serve one archive; return what names its address, and not the size of the real one.
+
+    With that a test would need as much disk as the real archives.
+    """
+    version = f"{{urls:['{server.add(name, content)}'],size_bytes:null,sha256:null,md5:null}}"
+    archive = f"sources.{source}.archives.{key}"
+    return [f"{archive}.versions=[{version}]", f"{archive}.about_gb=null"]
+
+
 def overrides(server: FileServer) -> list[str]:
     """Serve every miniature; return preset=paper with their addresses and small sizes."""
     found = list(REDUCED)
     for source, miniature in miniatures().items():
         for key, (name, content) in miniature.archives.items():
-            url = server.add(f"{source}/{name}", content)
-            version = f"{{urls:['{url}'],size_bytes:null,sha256:null,md5:null}}"
-            found.append(f"sources.{source}.archives.{key}.versions=[{version}]")
+            found += served(server, source, key, f"{source}/{name}", content)
         counts = ",".join(f"{split}:{count}" for split, count in miniature.images.items())
         found.append(f"sources.{source}.expected_images={{{counts}}}")
     return found
@@ -198,8 +206,7 @@ def test_the_archives_of_the_authors_end_as_scores_too(
     }
     medium = mini.sidd_medium("SIDD_Medium_Srgb/Data/", size=(64, 80))
     for key, (name, content) in {"train": ("SIDD_Medium_Srgb.zip", medium), **contents}.items():
-        version = f"{{urls:['{server.add(name, content)}'],size_bytes:null,sha256:null,md5:null}}"
-        overrides_of.append(f"sources.sidd.archives.{key}.versions=[{version}]")
+        overrides_of += served(server, "sidd", key, name, content)
     by_hand = mini.in_parts(mini.spa_train(), "real_world.zip", 12)
     by_hand |= {"real_world.txt": mini.spa_list(), "real_test_1000.zip": mini.spa_test()}
     by_hand |= {"GOPRO_Large.zip": mini.gopro_official()}

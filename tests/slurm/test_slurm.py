@@ -266,15 +266,22 @@ def test_interrupted_snakemake_cancels_its_jobs(
 ) -> None:
     workspace = on_a_gpu(copy(pretrained, tmp_path / "work"))
 
+    before = jobs("CANCELLED").keys()
+
     def interrupt(snakemake: int) -> bool:
-        if workspace.saved_training() is None:
+        training = workspace.saved_training()
+        if training is None:
             return False
+        os.kill(training, signal.SIGSTOP)  # it must not end before it is cancelled
         os.kill(snakemake, signal.SIGINT)
         return True
 
     command = (*SNAKEMAKE, *targets(["noise_space"]))
     assert workspace.meddle(interrupt, *command).returncode != 0
     wait_for_no_jobs()
+    cancelled = jobs("CANCELLED")
+    rules = [cancelled[number] for number in cancelled.keys() - before]
+    assert rules == ["rule_train__denoise__noise_space__0"]
     workspace.succeed(*command)
     assert model(workspace, "noise_space") == model(plain, "noise_space")
 
