@@ -15,10 +15,10 @@ from pipeline.config.methods import ApBsn, TargetSupervised
 from pipeline.paths import DEGRADED, Run
 from pipeline.report import write_report
 from pipeline.report.collect import collect
+from pipeline.report.differences import all_tests, difference_table, main_method_table
 from pipeline.report.examples import compared, examples
 from pipeline.report.failures import failure_examples, failures_table, harm_table
 from pipeline.report.headline import ablation_table, headline_table, published_table
-from pipeline.report.main_method import main_method_table
 from pipeline.report.notes import notes
 from pipeline.report.published import of_task, published
 from pipeline.report.tables import Cell, Table
@@ -159,27 +159,56 @@ def test_the_ablation_in_the_papers_order(params: Params) -> None:
 
 
 def test_the_main_method_against_each_other_by_hand(params: Params) -> None:
-    assert main_method_table(params, collect(params)[0].data_sets[0]) is None
+    results = collect(params)
+    family = all_tests(params, results)
+    assert main_method_table(params, results[0].data_sets[0], family) is None
     wider = test_report.with_methods(params, 2)
-    names = tuple("abcdef")
-    for run in test_report.runs(wider):
-        gain = {"variant_0": (2, 4, 6, 8, 10, 12), "variant_1": (3, 6, 9, 12, 15, 18)}
-        psnr = tuple(20.0 + value for value in gain.get(run.method, (0,) * 6))
-        test_report.write_scores(run, psnr, scenes=names, images=names)
-    table = main_method_table(wider, collect(wider)[0].data_sets[0])
+    write_six_scenes(wider, {"variant_0": 2, "variant_1": 3})
+    results = collect(wider)
+    table = main_method_table(wider, results[0].data_sets[0], all_tests(wider, results))
     rows = texts(table)
-    # six scenes of one sign: 2 / 2^6, of four tests the two of SSIM without a p-value
+    # six scenes of one sign: 2 / 2^6; of five tests the two of SSIM have no p-value
     assert [[row[place] for place in (0, 1, 2, 4, 5)] for row in rows] == [
-        ["vanilla", "PSNR (dB)", "+10.50", "0.0312", "0.125"],
+        ["vanilla", "PSNR (dB)", "+10.50", "0.0312", "0.156"],
         ["vanilla", "SSIM", "+0.0000", "- (fewer than 6 scenes with a difference)", "-"],
-        ["variant_0", "PSNR (dB)", "+3.50", "0.0312", "0.125"],
+        ["variant_0", "PSNR (dB)", "+3.50", "0.0312", "0.156"],
         ["variant_0", "SSIM", "+0.0000", "- (fewer than 6 scenes with a difference)", "-"],
     ]
     assert rows[1][3] == "+0.0000 to +0.0000"
     assert table is not None and table.caption.startswith("variant_1 minus each other method")
-    assert "corrected for the 4 tests of this table (Holm)" in table.caption
+    assert "corrects for all 5 tests of this report" in table.caption
     write_report(wider, OUT)
-    assert "corrected for these 2 tests" in (OUT / "report.html").read_text()
+    assert "corrects for all 5 tests of this report" in (OUT / "report.html").read_text()
+
+
+def test_all_data_sets_are_one_family_and_a_comparison_has_one_p_value(params: Params) -> None:
+    wider = test_report.with_methods(params, 2)
+    write_six_scenes(wider, {"variant_0": 2, "variant_1": 3}, repeated=("first", "second"))
+    results = collect(wider)
+    family = all_tests(wider, results)
+    # of each data set two against vanilla in PSNR, the last also in SSIM, and against the other
+    assert len(family) == 2 * 5
+    for data_set in results[0].data_sets:
+        against_vanilla = texts(difference_table(wider, data_set, family))
+        of_the_last = texts(main_method_table(wider, data_set, family))
+        # 2 / 2^6 times the ten tests
+        assert [row[-1] for row in against_vanilla] == ["0.312", "0.312"]
+        assert against_vanilla[1][1:] == of_the_last[0][2:]
+
+
+def write_six_scenes(
+    params: Params, steps: dict[str, int], repeated: tuple[str, ...] = (test_report.DATA_SET,)
+) -> None:
+    """Write scores of six scenes, on which a method gains ``steps`` dB, then twice that and on."""
+    names = tuple("abcdef")
+    for run in test_report.runs(params):
+        psnr = tuple(20.0 + steps.get(run.method, 0) * place for place in range(1, 7))
+        tables = []
+        for data_set in repeated:
+            test_report.write_scores(run, psnr, scenes=names, images=names, data_set=data_set)
+            tables.append((run.evaluation / "per_image.csv").read_text().splitlines())
+        rows = [row for table in tables for row in table[1:]]
+        (run.evaluation / "per_image.csv").write_text("\n".join([tables[0][0], *rows]) + "\n")
 
 
 # Failures

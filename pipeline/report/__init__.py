@@ -3,9 +3,9 @@
 collect.py reads, everything else is made from what it returns:
 
 * summary.py      rows of summary.json, one for each task, method, seed and data set
-* tables.py       scores and paired differences as people read them
+* tables.py       scores as people read them, and what all tables share
+* differences.py  methods against each other, every p-value corrected for all of the report
 * notes.py        what a reader of them must not overlook
-* main_method.py the main method against each other one
 * headline.py     all results in one table, the ablation; published.csv holds the paper's numbers
 * failures.py     where a method does harm
 * per_image.py    every score of every image in one table, for other programs

@@ -11,7 +11,6 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,19 +24,24 @@ from pipeline.metrics import one_protocol
 from pipeline.paths import DEGRADED, PER_IMAGE_FILE, REPORTS, TABLES
 from pipeline.randomness import numpy_generator
 from pipeline.report.collect import Values
+from pipeline.report.differences import (
+    Tested,
+    corrected,
+    corrected_text,
+    difference_bounds,
+    p_value_text,
+)
 from pipeline.report.tables import (
     NONE,
     PSNR_DECIMALS,
     SSIM_DECIMALS,
     Cell,
     Table,
-    difference_bounds,
-    p_value_text,
     restorer_label,
     text_table,
 )
 from pipeline.report.writing import to_csv, to_latex, to_markdown
-from pipeline.statistics import PairedDifference, holm, mean_and_std, paired_difference
+from pipeline.statistics import PairedDifference, mean_and_std, paired_difference
 
 WORKSPACE = "workspace"
 BOOTSTRAP_SAMPLES = 10_000
@@ -144,7 +148,7 @@ def scores_table(a: State, b: State) -> Table:
               if key in a.scores and key in b.scores}  # fmt: skip
     # the input is no method: where a degradation was changed, its difference is no result
     differences = {key: found for key, found in paired.items() if found and key[2] != DEGRADED}
-    corrected = dict(zip(differences, _corrected(differences.values()), strict=True))
+    tests = corrected(differences)
     rows = []
     for key in keys:
         first, second = a.scores.get(key), b.scores.get(key)
@@ -154,7 +158,7 @@ def scores_table(a: State, b: State) -> Table:
         bounds = p_value = difference = ssim = NONE
         if found and first and second:
             difference = f"{found.mean:+.{PSNR_DECIMALS}f}"
-            bounds, p_value = difference_bounds(found), corrected.get(key, NONE)
+            bounds, p_value = difference_bounds(found), _p_value(tests, key)
             ssim = f"{second.ssim.mean() - first.ssim.mean():+.{SSIM_DECIMALS}f}"
         elif first and second:
             bounds = "other images: not compared"
@@ -241,16 +245,12 @@ def _paired(a: Scores, b: Scores, key: Key) -> PairedDifference | None:
     return paired_difference(*means, BOOTSTRAP_SAMPLES, generator, groups=a.scenes)
 
 
-def _corrected(differences: Iterable[PairedDifference]) -> list[str]:
-    listed = list(differences)
-    if not listed:
-        return []
-    # a test without p-value counts too: how many are compared is not for the data to decide
-    values = holm([1.0 if found.p_value is None else found.p_value for found in listed])
-    return [
-        p_value_text(found) if found.p_value is None else f"{value:.3g}"
-        for found, value in zip(listed, values, strict=True)
-    ]
+def _p_value(tests: dict[Key, Tested], key: Key) -> str:
+    """Return the corrected p-value, or why there is none."""
+    if key not in tests:
+        return NONE
+    tested = tests[key]
+    return p_value_text(tested.difference) if tested.corrected is None else corrected_text(tested)
 
 
 def _seeds(a: State, b: State) -> str:

@@ -49,8 +49,7 @@ def notes(params: Params, data_set: DataSet) -> list[str]:
     if len(others) > 1:
         found.append(
             f"{len(others)} methods are compared with {baseline(params)} on these images: the more"
-            " are compared, the sooner one differs by chance. The last column holds the p-values"
-            " corrected for their number with Holm's method, within this table."
+            " are compared, the sooner one differs by chance. So go by the corrected p-values."
         )
     found += [
         f"{name}: weights of the authors' release, not trained here." for name in released(params)

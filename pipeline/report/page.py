@@ -17,6 +17,12 @@ from pipeline.report.collect import DataSet, TaskResults, collect, released
 from pipeline.report.conditions import condition_quality
 from pipeline.report.cost import cost_record, cost_tables, method_costs, read_costs
 from pipeline.report.curves import curves
+from pipeline.report.differences import (
+    Family,
+    all_tests,
+    difference_table,
+    main_method_table,
+)
 from pipeline.report.drawing import Picture
 from pipeline.report.examples import examples
 from pipeline.report.failures import failure_examples, failures_table, harm_table
@@ -27,7 +33,6 @@ from pipeline.report.headline import (
     headline_table,
     published_table,
 )
-from pipeline.report.main_method import main_method_table
 from pipeline.report.notes import notes
 from pipeline.report.per_image import per_image_csv
 from pipeline.report.provenance import (
@@ -44,7 +49,6 @@ from pipeline.report.summary import summary_rows
 from pipeline.report.tables import (
     Table,
     baseline,
-    difference_table,
     score_table,
     text_table,
 )
@@ -95,7 +99,8 @@ def write_report(params: Params, folder: Path) -> None:
     """
     results = collect(params)
     code = code_state()
-    parts = [_task_part(params, task) for task in results]
+    family = all_tests(params, results)
+    parts = [_task_part(params, task, family) for task in results]
     context = _context(params, results, code, parts)
     _write_json(folder / "summary.json", summary_rows(params, results, code))
     _write_figures(folder / FIGURES, parts, context["scaling"])
@@ -122,11 +127,12 @@ def write_cost(params: Params, folder: Path) -> list[Table]:
     return tables
 
 
-def _task_part(params: Params, task: TaskResults) -> TaskPart:
+def _task_part(params: Params, task: TaskResults, family: Family) -> TaskPart:
     several = len(task.data_sets) > 1
     parts = []
     for number, data_set in enumerate(task.data_sets, start=1):
-        parts.append(_data_set_part(params, data_set, f"_{number}" if several else ""))
+        suffix = f"_{number}" if several else ""
+        parts.append(_data_set_part(params, data_set, family, suffix))
     training = [curves(params, task), condition_quality(params, task)]
     pictures = [picture for picture in training if picture]
     scored = any(part.tables for part in parts)
@@ -134,14 +140,14 @@ def _task_part(params: Params, task: TaskResults) -> TaskPart:
     return TaskPart(task.name, pictures, parts, data_sets_table(params, task), published)
 
 
-def _data_set_part(params: Params, data_set: DataSet, suffix: str) -> DataSetPart:
+def _data_set_part(params: Params, data_set: DataSet, family: Family, suffix: str) -> DataSetPart:
     chosen = examples(params, data_set)
     scored = bool(data_set.ids)
     made = {
         "scores": score_table(params, data_set),
         "ablation": ablation_table(params, data_set),
-        "differences": difference_table(params, data_set),
-        "main_method": main_method_table(params, data_set),
+        "differences": difference_table(params, data_set, family),
+        "main_method": main_method_table(params, data_set, family),
         "harm": harm_table(params, data_set),
         "failures": failures_table(params, data_set),
     } if scored else {}  # fmt: skip

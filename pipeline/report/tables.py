@@ -1,24 +1,13 @@
-"""Scores and paired differences as people read them."""
+"""Scores as people read them, and what all tables share."""
 
 import itertools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from pipeline.config import Params
 from pipeline.paths import DEGRADED
-from pipeline.randomness import numpy_generator
-from pipeline.report.collect import DataSet, Values, bounds, released
+from pipeline.report.collect import DataSet, Values, bounds
 from pipeline.report.summary import interval, over_seeds
-from pipeline.statistics import (
-    FEWEST_PAIRS,
-    PairedDifference,
-    holm,
-    paired_difference,
-)
-
-Test = TypeVar("Test", bound=Hashable)
-"""What a test of a family is named after."""
 
 NONE = "-"
 NOT_MEASURED = "not measured"
@@ -143,67 +132,10 @@ def score_cells(
     }
 
 
-def difference_table(params: Params, data_set: DataSet) -> Table | None:
-    """Return how much higher each method scores than the baseline on the same images.
-
-    Scores are averaged over the seeds image by image. With several methods their p-values stand
-    also corrected. None where there is nothing to compare.
-    """
-    base = baseline(params)
-    others = compared_methods(params)
-    if base is None or not others:
-        return None
-    differences = {name: _difference(params, data_set, name, base) for name in others}
-    rows: list[tuple[str, ...]] = [
-        (
-            method_label(params, name),
-            f"{found.mean:+.{PSNR_DECIMALS}f}",
-            difference_bounds(found),
-            p_value_text(found),
-        )
-        for name, found in differences.items()
-    ]
-    columns = ["Method", "Mean difference (dB)", "95 % interval", "p (Wilcoxon, over scenes)"]
-    if len(others) > 1:
-        corrected = corrected_p_values(differences)
-        columns.append("p, corrected (Holm)")
-        rows = [(*row, corrected[name]) for row, name in zip(rows, others, strict=True)]
-    family = f". p-values are corrected for these {len(others)} tests" if len(others) > 1 else ""
-    taken_over = ", ".join(released(params))
-    trained = f"each (but for {taken_over})" if taken_over else "each"
-    return Table(
-        caption=f"PSNR minus that of {base}, image by image, after {params.train.steps:,} restorer"
-        f" updates {trained}; {images_text(data_set)}{family}",
-        columns=tuple(columns),
-        rows=tuple(tuple(Cell(text) for text in row) for row in rows),
-    )
-
-
 def images_text(data_set: DataSet) -> str:
     """Return how many images and scenes were scored."""
     scenes = count_text(len(set(data_set.scenes)), "scene")
     return f"{count_text(len(data_set.ids), 'image')} of {scenes}"
-
-
-def _difference(params: Params, data_set: DataSet, method: str, base: str) -> PairedDifference:
-    return paired_difference(
-        data_set.psnr[method].mean(axis=0),
-        data_set.psnr[base].mean(axis=0),
-        params.report.bootstrap_samples,
-        numpy_generator("report", data_set.task, data_set.name),
-        groups=data_set.scenes,
-    )
-
-
-def corrected_p_values(differences: dict[Test, PairedDifference]) -> dict[Test, str]:
-    """Return the p-values of a family of tests, corrected for their number with Holm's method."""
-    # a test without p-value counts too: how many are compared is not for the data to decide
-    p_values = [1.0 if found.p_value is None else found.p_value for found in differences.values()]
-    corrected = dict(zip(differences, holm(p_values), strict=True))
-    return {
-        name: NONE if found.p_value is None else f"{corrected[name]:.3g}"
-        for name, found in differences.items()
-    }
 
 
 def _score_cells(
@@ -225,31 +157,17 @@ def _score_cells(
     return {
         name: (
             Cell(texts[name], best=means[name] == best and name not in bounds(params)),
-            Cell(_bounds(interval(params, data_set, scores[name].mean(axis=0)), decimals)),
+            Cell(bounds_text(interval(params, data_set, scores[name].mean(axis=0)), decimals)),
         )
         for name in restorers
     }
 
 
-def difference_bounds(found: PairedDifference, decimals: int = PSNR_DECIMALS) -> str:
-    """Return the interval of a difference, of PSNR unless other decimals are asked for."""
-    bounds = None if found.low is None or found.high is None else (found.low, found.high)
-    return _bounds(bounds, decimals, "+")
-
-
-def _bounds(bounds: tuple[float, float] | None, decimals: int, sign: str = "") -> str:
+def bounds_text(bounds: tuple[float, float] | None, decimals: int, sign: str = "") -> str:
+    """Return the bounds of an interval, or why there is none."""
     if bounds is None:
         return f"{NONE} (one scene)"
     return f"{bounds[0]:{sign}.{decimals}f} to {bounds[1]:{sign}.{decimals}f}"
-
-
-def p_value_text(found: PairedDifference) -> str:
-    """Return the p-value of a difference, or why there is none."""
-    if found.p_value is not None:
-        return f"{found.p_value:.3g}"
-    few = found.scenes is None or found.scenes < FEWEST_PAIRS
-    reason = f"fewer than {FEWEST_PAIRS} scenes"
-    return f"{NONE} ({reason})" if few else f"{NONE} ({reason} with a difference)"
 
 
 def count_text(number: int, noun: str) -> str:
