@@ -12,13 +12,18 @@ import pytest
 
 from pipeline.config import Params
 from pipeline.config.methods import ApBsn, TargetSupervised
-from pipeline.paths import DEGRADED, Run
+from pipeline.paths import DEGRADED, SIMULATED, Run
 from pipeline.report import write_report
-from pipeline.report.collect import collect
+from pipeline.report.collect import DataSet, TaskResults, collect
 from pipeline.report.differences import all_tests, difference_table, main_method_table
 from pipeline.report.examples import compared, examples
 from pipeline.report.failures import failure_examples, failures_table, harm_table
-from pipeline.report.headline import ablation_table, headline_table, published_table
+from pipeline.report.headline import (
+    ablation_table,
+    data_sets_table,
+    headline_table,
+    published_table,
+)
 from pipeline.report.notes import notes
 from pipeline.report.published import of_task, published
 from pipeline.report.tables import Cell, Table
@@ -209,6 +214,33 @@ def write_six_scenes(
             tables.append((run.evaluation / "per_image.csv").read_text().splitlines())
         rows = [row for table in tables for row in table[1:]]
         (run.evaluation / "per_image.csv").write_text("\n".join([tables[0][0], *rows]) + "\n")
+
+
+def test_only_data_sets_of_other_cameras_and_sources_are_called_unseen(params: Params) -> None:
+    first = collect(params)[0].data_sets[0]
+    task = params.tasks[TASK]
+    (camera,) = task.other_cameras or ()
+    other_camera = dataclasses.replace(first, name=f"tiny photographs, {camera}, {SIMULATED}")
+    # what synthesize writes before the names of the images of a further source
+    names = tuple(f"polyu {image}" for image in first.ids)
+    other_source = dataclasses.replace(first, name="PolyU", ids=names)
+    of_the_user = dataclasses.replace(first, name="mine")
+
+    def caption(*data_sets: DataSet, **sources: str) -> str:
+        changed = dataclasses.replace(task, sources=dataclasses.replace(task.sources, **sources))
+        wider = dataclasses.replace(params, tasks={TASK: changed})
+        table = data_sets_table(wider, TaskResults(TASK, data_sets, {}))
+        assert table is not None
+        return table.caption
+
+    plain = "PSNR in dB on every data set, protocol sidd"
+    told = f"{plain}. Of a camera or source never seen in training: "
+    assert caption(first, of_the_user, other_source) == plain
+    assert caption(first, other_camera) == told + other_camera.name
+    assert caption(first, other_source, other_camera, unseen_b="polyu") == (
+        f"{told}PolyU; {other_camera.name}"
+    )
+    assert caption(first, other_source, unseen_b="polyu", real="polyu") == plain
 
 
 # Failures

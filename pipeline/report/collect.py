@@ -106,6 +106,25 @@ def bounds(params: Params) -> list[str]:
     return [name for name, method in params.methods.items() if getattr(method, "is_bound", False)]
 
 
+def never_seen(params: Params, data_set: DataSet) -> bool:
+    """Return whether it is of a camera or a source of which the training had no image.
+
+    Of the cameras the names of the data sets tell, of the sources the names of the images: both
+    are as ``_add_unseen`` in pipeline/synthesize.py writes them.
+    """
+    task = params.tasks[data_set.task]
+    if any(
+        data_set.name.endswith(f", {camera}, {SIMULATED}") for camera in task.other_cameras or ()
+    ):
+        return True
+    seen = (task.sources.synthetic, task.sources.unpaired, task.sources.real)
+    return any(
+        all(image.startswith(f"{source} ") for image in data_set.ids)
+        for source in task.sources.unseen
+        if source not in seen
+    )
+
+
 def collect(params: Params) -> list[TaskResults]:
     """Return the results of every task, in the order of params.yaml.
 

@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.config import Params
 from pipeline.metrics import one_protocol
 from pipeline.paths import DEGRADED
-from pipeline.report.collect import DataSet, TaskResults, released
+from pipeline.report.collect import DataSet, TaskResults, never_seen, released
 from pipeline.report.published import ABLATION, Published, ablation, of_task
 from pipeline.report.tables import (
     MANNERS,
@@ -71,9 +71,10 @@ def data_sets_table(params: Params, task: TaskResults) -> Table | None:
     protocol = one_protocol({data_set.protocol for data_set in scored}, f"task {task.name}")
     restorers = [DEGRADED, *params.methods]
     cells = [score_cells(params, data_set, restorers)["psnr"] for data_set in scored]
+    unseen = [data_set.name for data_set in scored if never_seen(params, data_set)]
+    told = f". Of a camera or source never seen in training: {'; '.join(unseen)}" if unseen else ""
     return Table(
-        caption=f"PSNR in dB on every data set, protocol {protocol}. The first goes with the"
-        " unlabeled photographs of the training; of the others nothing was seen in training.",
+        caption=f"PSNR in dB on every data set, protocol {protocol}{told}",
         columns=("Restorer", *(data_set.name for data_set in scored)),
         rows=tuple(
             (Cell(method_label(params, name)), *(found[name][0] for found in cells))
