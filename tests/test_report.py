@@ -261,7 +261,8 @@ def test_one_scene_has_no_interval_and_one_image_no_spread(params: Params) -> No
 
 def test_score_table_marks_the_best(params: Params) -> None:
     text = markdown(params)
-    assert "| degraded input | 23.00 | 21.00 to 26.00 | **0.5000** | 0.5000 to 0.5000 |" in text
+    assert "| 23.00 | 21.00 to 26.00 | 2.58 | **0.5000** | 0.5000 to 0.5000 | 0.0000 |" in text
+    assert "| 95 % interval of PSNR | Std of PSNR over images |" in text
     assert "| noise_space | **25.25** |" in text
     assert "4 images of 3 scenes, protocol sidd" in text
     assert "One seed" in text and "±" not in text
@@ -309,6 +310,8 @@ def test_two_seeds_give_mean_and_spread(composed: Params, tmp_path: Path, monkey
     assert "| noise_space | **25.25 ± 0.00** |" in text
     assert "| noise_space | +0.25 | -2.00 to +1.00 |" in text
     assert "| degraded input | 23.00 |" in text
+    # vanilla's images have 22, 23, 27, 28 on average over the seeds: sqrt(26 / 3)
+    assert re.search(r"\| vanilla \| 25.00 ± 1.41 \| [^|]+ \| 2.94 \|", text)
     assert "One seed" not in text
 
 
@@ -514,6 +517,15 @@ def test_the_images_shown_are_those_chosen(params: Params) -> None:
         x = GAP_PIXELS + column * (CROP_PIXELS + GAP_PIXELS)
         y = HEADER_PIXELS + LINE_PIXELS + (CROP_PIXELS - HEIGHT * 8) // 2
         np.testing.assert_array_equal(grid[y : y + HEIGHT * 8, x : x + WIDTH * 8], panel.pixels)
+
+
+def test_titles_say_that_not_all_images_were_stored(params: Params) -> None:
+    # gains over vanilla: 1, 3, -1, 2, of which the largest and the smallest were not stored
+    write_restored(Run(TASK, "vanilla", 0), lambda image: flat(1), ("attic_1", "cellar_1"))
+    shown = examples(params, collect(params)[0].data_sets[0])
+    assert [row.title for row in shown.rows] == [
+        "largest gain of the 2 stored, +2.00 dB", "smallest gain of the 2 stored, +1.00 dB",
+    ]  # fmt: skip
 
 
 def test_a_large_image_is_cropped_in_the_middle(params: Params) -> None:

@@ -182,8 +182,9 @@ def _ranked(
         for rank, image in enumerate(order, start=1)
     }
     named = {(len(order) - 1) // 2: "median", len(order) - 1: "smallest", 0: "largest"}
+    of_stored = f" of the {len(gains)} stored" if len(gains) < len(all_gains) else ""
     for index, name in named.items():
-        titles[order[index]] = f"{name} gain, {gains[order[index]]:+.2f} dB"
+        titles[order[index]] = f"{name} gain{of_stored}, {gains[order[index]]:+.2f} dB"
     rule = (
         f"Chosen by the gain in PSNR of {restorer_label(method)} over {restorer_label(other)}"
         f"{over_seeds(params)}, among the {len(gains)} of {len(all_gains)} images that every"

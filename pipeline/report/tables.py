@@ -8,6 +8,7 @@ from pipeline.config import Params
 from pipeline.paths import DEGRADED
 from pipeline.report.collect import DataSet, Values, bounds
 from pipeline.report.summary import interval, over_seeds
+from pipeline.statistics import mean_and_std
 
 NONE = "-"
 NOT_MEASURED = "not measured"
@@ -87,10 +88,11 @@ def compared_methods(params: Params) -> list[str]:
 
 
 def score_table(params: Params, data_set: DataSet) -> Table:
-    """Return PSNR and SSIM of the degraded input and every method, the best marked.
+    """Return PSNR, SSIM and LPIPS of the degraded input and every method, the best marked.
 
     With several seeds a score is the mean of the seeds' means and their standard deviation; the
-    interval is of the images' scores averaged over the seeds.
+    interval and the standard deviation over images are of the images' scores averaged over the
+    seeds.
     """
     restorers = [DEGRADED, *params.methods]
     cells = score_cells(params, data_set, restorers)
@@ -101,17 +103,23 @@ def score_table(params: Params, data_set: DataSet) -> Table:
             "Restorer",
             f"PSNR (dB){spread}",
             "95 % interval of PSNR",
+            "Std of PSNR over images",
             f"SSIM{spread}",
             "95 % interval of SSIM",
+            "Std of SSIM over images",
             "LPIPS, lower is better",
             "95 % interval of LPIPS",
+            "Std of LPIPS over images",
         ),
         rows=tuple(
             (
                 Cell(method_label(params, name)),
                 *cells["psnr"][name],
+                _over_images(data_set.psnr, name, PSNR_DECIMALS),
                 *cells["ssim"][name],
+                _over_images(data_set.ssim, name, SSIM_DECIMALS),
                 *cells["lpips"][name],
+                _over_images(data_set.lpips, name, SSIM_DECIMALS),
             )
             for name in restorers
         ),
@@ -161,6 +169,12 @@ def _score_cells(
         )
         for name in restorers
     }
+
+
+def _over_images(scores: dict[str, Values], name: str, decimals: int) -> Cell:
+    """Return the standard deviation of the images' scores, each averaged over the seeds."""
+    deviation = mean_and_std(scores[name].mean(axis=0))[1] if name in scores else None
+    return Cell(NONE if deviation is None else f"{deviation:.{decimals}f}")
 
 
 def bounds_text(bounds: tuple[float, float] | None, decimals: int, sign: str = "") -> str:
