@@ -909,8 +909,13 @@ def test_commit_is_that_of_code_and_settings(tmp_path: Path, monkeypatch: Any) -
     assert (found.commit, found.modified, found.params_modified) == (code, False, False)
     write_text(Path("params.yaml"), "2")
     assert (code_state().modified, code_state().params_modified) == (False, True)
-    write_text(Path("stages/new.py"), "2")
-    assert code_state().modified
+    commit("settings")
+    for path in (Path("stages/new.py"), Path("requirements.lock")):
+        write_text(path, "2")
+        assert code_state().modified and not code_state().params_modified
+        commit(path.name)
+        assert code_state().commit == git("rev-parse", "HEAD")
+        assert not code_state().modified
 
 
 def test_rebuilding_is_told(params: Params) -> None:
@@ -937,7 +942,10 @@ def test_rebuilding_is_told(params: Params) -> None:
     assert not (OUT / "tables" / "params.yaml").exists()
     write_text(Path("dvc.yaml"), "changed: {}")
     assert summary(params)[0]["code_modified"] is True
-    assert "The code was modified after that commit" in (OUT / "report.md").read_text()
+    assert (
+        "Code or requirements.lock was modified after that commit"
+        in (OUT / "report.md").read_text()
+    )
 
 
 def git(*arguments: str) -> str:

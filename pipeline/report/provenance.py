@@ -10,8 +10,9 @@ from pipeline.config import PARAMS_FILE, Params
 from pipeline.paths import REPORTS, TABLES
 from pipeline.report.collect import Model, TaskResults, released
 
-CODE = ("pipeline", "stages", "dvc.yaml")
-DECIDING = (*CODE, "params.yaml", "requirements.lock")
+CODE = ("pipeline", "stages", "dvc.yaml", "requirements.lock")
+"""The code, and the versions of what it imports."""
+DECIDING = (*CODE, "params.yaml")
 """What decides the results, so that a commit of results or of documents changes no report."""
 
 PACKAGES = ("numpy", "scikit-image", "scipy", "diffusers")
@@ -84,7 +85,7 @@ def provenance(params: Params, results: list[TaskResults], code: Code) -> list[t
     train = params.train
     facts = [
         ("Commit of code and settings", code.commit or "unknown: not run in a git repository"),
-        ("Code", _state(code.modified)),
+        ("Code and requirements.lock", _state(code.modified)),
         ("params.yaml", _state(code.params_modified)),
         ("Preset", params.preset),
         ("Seeds", _listed(params.seeds)),
