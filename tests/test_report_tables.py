@@ -26,7 +26,7 @@ from pipeline.report.headline import (
 )
 from pipeline.report.notes import notes
 from pipeline.report.published import of_task, published
-from pipeline.report.tables import Cell, Table
+from pipeline.report.tables import Cell, Table, interval_cell, spread_cell
 from pipeline.report.viewer import comparisons, difference
 from pipeline.report.writing import escape_latex, to_csv, to_latex, to_markdown
 from pipeline.statistics import mean_and_std
@@ -322,6 +322,44 @@ def test_csv_holds_the_cells() -> None:
     assert list(csv.reader(io.StringIO(to_csv(TABLE)))) == [
         ["Name", "Kind", "x (dB)"], ["a", "k|1", "1.0 ± 0.1"], ["b", "k,2", "2.0"],
     ]  # fmt: skip
+
+
+def test_csv_has_one_number_a_field() -> None:
+    rows = (
+        (Cell("-"), spread_cell(1, 0.25, 2), interval_cell((0.5, 2), 1)),
+        (Cell("b"), Cell("3.00"), interval_cell(None, 1)),
+        (Cell("c"), Cell("-"), Cell("-")),
+    )
+    table = Table("x", ("Name", "x (dB), mean ± std over 2 seeds", "Interval"), rows)
+    assert to_csv(table).splitlines() == [
+        'Name,"x (dB), mean over seeds","x (dB), std over seeds","Interval, low","Interval, high"',
+        "-,1.00,0.25,0.5,2.0",
+        "b,3.00,,- (one scene),",
+        "c,,,,",
+    ]
+    assert "| b | 3.00 | - (one scene) |" in to_markdown(table)
+    assert "| - | 1.00 ± 0.25 | 0.5 to 2.0 |" in to_markdown(table)
+
+
+def test_all_results_can_be_read_as_numbers(
+    composed: Params, tmp_path: Path, monkeypatch: Any
+) -> None:
+    two = dataclasses.replace(composed, seeds=(0, 1))
+    test_report.enter(tmp_path, monkeypatch)
+    test_report.make_workspace(two)
+    write_report(two, OUT)
+    with (OUT / "tables" / "headline.csv").open(newline="") as file:
+        names, *rows = csv.reader(file)
+    assert len(set(names)) == len(names)
+    assert names[2:8] == [
+        "PSNR (dB), mean over seeds", "PSNR (dB), std over seeds", "95 % interval of PSNR, low",
+        "95 % interval of PSNR, high", "SSIM, mean over seeds", "SSIM, std over seeds",
+    ]  # fmt: skip
+    numbers = [dict(zip(names[2:], row[2:], strict=True)) for row in rows]
+    assert [row["PSNR (dB), std over seeds"] for row in numbers] == ["", "0.00", "0.00"]
+    for row in numbers:
+        for name in set(row) - {"LPIPS", "Paper: data"}:
+            assert row[name] == "" or float(row[name]) >= 0
 
 
 def test_latex_is_a_booktabs_table() -> None:

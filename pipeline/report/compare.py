@@ -38,6 +38,7 @@ from pipeline.report.tables import (
     Cell,
     Table,
     restorer_label,
+    spread_cell,
     text_table,
 )
 from pipeline.report.writing import to_csv, to_latex, to_markdown
@@ -155,17 +156,18 @@ def scores_table(a: State, b: State) -> Table:
         one_protocol({side.protocol for side in (first, second) if side}, f"{key[0]}, {key[1]}")
         side = first or second
         found = paired.get(key)
-        bounds = p_value = difference = ssim = NONE
+        bounds, p_value, difference, ssim = Cell(NONE), NONE, NONE, NONE
         if found and first and second:
             difference = f"{found.mean:+.{PSNR_DECIMALS}f}"
             bounds, p_value = difference_bounds(found), _p_value(tests, key)
             ssim = f"{second.ssim.mean() - first.ssim.mean():+.{SSIM_DECIMALS}f}"
         elif first and second:
-            bounds = "other images: not compared"
+            bounds = Cell("other images: not compared")
+        label = f"{key[0]}: {key[1]}, {side.protocol if side else NONE}"
         rows.append((
-            f"{key[0]}: {key[1]}, {side.protocol if side else NONE}", restorer_label(key[2]),
-            _mean(first, "psnr"), _mean(second, "psnr"), difference, bounds, p_value,
-            _mean(first, "ssim"), _mean(second, "ssim"), ssim,
+            Cell(label), Cell(restorer_label(key[2])),
+            _mean(first, "psnr"), _mean(second, "psnr"), Cell(difference), bounds, Cell(p_value),
+            _mean(first, "ssim"), _mean(second, "ssim"), Cell(ssim),
             _mean(first, "lpips"), _mean(second, "lpips"),
         ))  # fmt: skip
     return Table(
@@ -178,7 +180,7 @@ def scores_table(a: State, b: State) -> Table:
             "B minus A (dB)", "95 % interval", "p, corrected", "SSIM of A", "SSIM of B",
             "SSIM, B minus A", "LPIPS of A", "LPIPS of B",
         ),
-        rows=tuple(tuple(Cell(text) for text in row) for row in rows),
+        rows=tuple(rows),
         words=2,
     )  # fmt: skip
 
@@ -261,15 +263,12 @@ def _seeds(a: State, b: State) -> str:
     return f" (A: {listed(a)}; B: {listed(b)})"
 
 
-def _mean(scores: Scores | None, name: str) -> str:
+def _mean(scores: Scores | None, name: str) -> Cell:
     values = getattr(scores, name) if scores else None
     if values is None:
-        return NONE
+        return Cell(NONE)
     decimals = PSNR_DECIMALS if name == "psnr" else SSIM_DECIMALS
-    mean, deviation = mean_and_std(values.mean(axis=1))
-    return f"{mean:.{decimals}f}" + (
-        f" ± {deviation:.{decimals}f}" if deviation is not None else ""
-    )
+    return spread_cell(*mean_and_std(values.mean(axis=1)), decimals)
 
 
 def _shown(settings: dict[str, Any], name: str) -> str:

@@ -14,10 +14,10 @@ from pipeline.report.tables import (
     Cell,
     Table,
     baseline,
-    bounds_text,
     compared_methods,
     count_text,
     images_text,
+    interval_cell,
     method_label,
 )
 from pipeline.statistics import FEWEST_PAIRS, PairedDifference, holm, paired_difference
@@ -158,13 +158,12 @@ def tested_cells(hypothesis: Hypothesis, family: Family) -> tuple[Cell, ...]:
     """Return mean difference, interval, p-value and corrected p-value."""
     found = family[hypothesis].difference
     decimals = PSNR_DECIMALS if hypothesis.score == PSNR else SSIM_DECIMALS
-    texts = (
-        f"{found.mean:+.{decimals}f}",
+    return (
+        Cell(f"{found.mean:+.{decimals}f}"),
         difference_bounds(found, decimals),
-        p_value_text(found),
-        corrected_text(family[hypothesis]),
+        Cell(p_value_text(found)),
+        Cell(corrected_text(family[hypothesis])),
     )
-    return tuple(map(Cell, texts))
 
 
 def family_text(family: Family) -> str:
@@ -177,10 +176,10 @@ def family_text(family: Family) -> str:
     )
 
 
-def difference_bounds(found: PairedDifference, decimals: int = PSNR_DECIMALS) -> str:
+def difference_bounds(found: PairedDifference, decimals: int = PSNR_DECIMALS) -> Cell:
     """Return the interval of a difference, of PSNR unless other decimals are asked for."""
     bounds = None if found.low is None or found.high is None else (found.low, found.high)
-    return bounds_text(bounds, decimals, "+")
+    return interval_cell(bounds, decimals, "+")
 
 
 def p_value_text(found: PairedDifference) -> str:

@@ -9,6 +9,7 @@ from pipeline.report.collect import DataSet, TaskResults, never_seen, released
 from pipeline.report.published import ABLATION, Published, ablation, of_task
 from pipeline.report.tables import (
     MANNERS,
+    MEAN_AND_STD,
     NONE,
     PSNR_DECIMALS,
     SSIM_DECIMALS,
@@ -38,7 +39,7 @@ def headline_table(params: Params, results: list[TaskResults]) -> Table | None:
     ]
     if not rows:
         return None
-    spread = f", mean ± std over {len(params.seeds)} seeds" if len(params.seeds) > 1 else ""
+    spread = f", {MEAN_AND_STD} over {len(params.seeds)} seeds" if len(params.seeds) > 1 else ""
     return Table(
         caption=f"The columns named 'Paper' were {THEIRS}. They stand here for orientation and"
         " cannot be compared with ours.",
@@ -46,9 +47,9 @@ def headline_table(params: Params, results: list[TaskResults]) -> Table | None:
             "Task, data set, protocol",
             "Restorer",
             f"PSNR (dB){spread}",
-            "95 % interval",
+            "95 % interval of PSNR",
             f"SSIM{spread}",
-            "95 % interval",
+            "95 % interval of SSIM",
             "LPIPS",
             "Paper: PSNR (dB)",
             "Paper: SSIM",

@@ -1,8 +1,8 @@
 """Scores as people read them, and what all tables share."""
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pipeline.config import Params
 from pipeline.paths import DEGRADED
@@ -14,6 +14,9 @@ NONE = "-"
 NOT_MEASURED = "not measured"
 PSNR_DECIMALS = 2
 SSIM_DECIMALS = 4
+OVER_SEEDS = ("mean over seeds", "std over seeds")
+MEAN_AND_STD = "mean ± std"
+"""Stands in the name of a column of both."""
 FEW_SCENES = 10
 """Below it the bounds of a bootstrap interval are too narrow, see pipeline/statistics.py."""
 
@@ -27,11 +30,13 @@ class Cell:
     """One cell of a table.
 
     ``best`` marks the best score of its column, ``theirs`` a number that was not measured here.
+    ``parts`` are the numbers of a text that holds several, by what they are: columns of a CSV file.
     """
 
     text: str
     best: bool = False
     theirs: bool = False
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def score_table(params: Params, data_set: DataSet) -> Table:
     """
     restorers = [DEGRADED, *params.methods]
     cells = score_cells(params, data_set, restorers)
-    spread = f", mean ± std over {len(params.seeds)} seeds" if len(params.seeds) > 1 else ""
+    spread = f", {MEAN_AND_STD} over {len(params.seeds)} seeds" if len(params.seeds) > 1 else ""
     return Table(
         caption=f"{data_set.name}: {images_text(data_set)}, protocol {data_set.protocol}",
         columns=(
@@ -154,18 +159,16 @@ def _score_cells(
     decimals: int,
     best_of: Callable[..., str] = max,
 ) -> dict[str, tuple[Cell, Cell]]:
-    texts, means = {}, {}
+    cells, means = {}, {}
     for name in restorers:
         mean, deviation = over_seeds(params, name, scores[name])
         means[name] = f"{mean:.{decimals}f}"
-        texts[name] = (
-            means[name] if deviation is None else f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
-        )
+        cells[name] = spread_cell(mean, deviation, decimals)
     best = best_of((mean for name, mean in means.items() if name not in bounds(params)), key=float)
     return {
         name: (
-            Cell(texts[name], best=means[name] == best and name not in bounds(params)),
-            Cell(bounds_text(interval(params, data_set, scores[name].mean(axis=0)), decimals)),
+            replace(cells[name], best=means[name] == best and name not in bounds(params)),
+            interval_cell(interval(params, data_set, scores[name].mean(axis=0)), decimals),
         )
         for name in restorers
     }
@@ -177,11 +180,20 @@ def _over_images(scores: dict[str, Values], name: str, decimals: int) -> Cell:
     return Cell(NONE if deviation is None else f"{deviation:.{decimals}f}")
 
 
-def bounds_text(bounds: tuple[float, float] | None, decimals: int, sign: str = "") -> str:
+def spread_cell(mean: float, deviation: float | None, decimals: int) -> Cell:
+    """Return a mean over the seeds with its deviation over them, if there are several."""
+    if deviation is None:
+        return Cell(f"{mean:.{decimals}f}")
+    parts = {OVER_SEEDS[0]: f"{mean:.{decimals}f}", OVER_SEEDS[1]: f"{deviation:.{decimals}f}"}
+    return Cell(" ± ".join(parts.values()), parts=parts)
+
+
+def interval_cell(bounds: tuple[float, float] | None, decimals: int, sign: str = "") -> Cell:
     """Return the bounds of an interval, or why there is none."""
     if bounds is None:
-        return f"{NONE} (one scene)"
-    return f"{bounds[0]:{sign}.{decimals}f} to {bounds[1]:{sign}.{decimals}f}"
+        return Cell(f"{NONE} (one scene)")
+    low, high = (f"{bound:{sign}.{decimals}f}" for bound in bounds)
+    return Cell(f"{low} to {high}", parts={"low": low, "high": high})
 
 
 def count_text(number: int, noun: str) -> str:

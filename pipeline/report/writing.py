@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterable
 
-from pipeline.report.tables import Table
+from pipeline.report.tables import MEAN_AND_STD, NONE, Table
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -19,12 +19,38 @@ WIDE = 7
 
 
 def to_csv(table: Table) -> str:
-    """Return the cells as they are shown, comma-separated, under the names of the columns."""
+    """Return the cells comma-separated, under the names of the columns.
+
+    Columns whose cells hold several numbers, a mean and its deviation or the bounds of an interval,
+    become one column a number. A number that is not there is an empty field.
+    """
+    columns = [_csv_columns(table, index) for index in range(len(table.columns))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([cell.text for cell in row] for row in table.rows)
+    writer.writerow(name for column in columns for name in column)
+    writer.writerows(
+        zip(*(fields for column in columns for fields in column.values()), strict=True)
+    )
     return text.getvalue()
+
+
+def _csv_columns(table: Table, index: int) -> dict[str, list[str]]:
+    """Return the fields of one column by name, or of those that its numbers take."""
+    name, cells = table.columns[index], [row[index] for row in table.rows]
+    numeric = table.numeric and index >= table.words
+    texts = ["" if numeric and cell.text == NONE else cell.text for cell in cells]
+    parts = list(dict.fromkeys(part for cell in cells for part in cell.parts))
+    if not parts:
+        return {name: texts}
+    plain = name.split(f", {MEAN_AND_STD}")[0]
+    return {
+        f"{plain}, {part}": [
+            # a text without parts is one number, or says why there is none
+            cell.parts.get(part, "") if cell.parts else "" if place else text
+            for cell, text in zip(cells, texts, strict=True)
+        ]
+        for place, part in enumerate(parts)
+    }
 
 
 def to_latex(table: Table, label: str) -> str:
