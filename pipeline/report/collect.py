@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from pipeline.config import Params
+from pipeline.config.data import FetchedSource
 from pipeline.errors import UserError
 from pipeline.evaluation import MEASURED, ImageScore, read_table
 from pipeline.metrics import one_protocol
@@ -104,6 +105,36 @@ def released(params: Params) -> list[str]:
 def bounds(params: Params) -> list[str]:
     """Return the methods that were given the truth of real photographs: no competitors."""
     return [name for name, method in params.methods.items() if getattr(method, "is_bound", False)]
+
+
+def updates(params: Params, method: str) -> int:
+    """Return the restorer updates of a method's own training, without a pretraining it shares."""
+    shared = getattr(params.methods[method], "start", "scratch") == "pretrained"
+    return params.train.steps - (params.train.pretrain_steps if shared else 0)
+
+
+def real_domain(params: Params, task: str) -> str:
+    """Return how the real photographs that the methods of a task are adapted to are called."""
+    source = params.tasks[task].sources.real
+    return f"{source}, {SIMULATED}" if params.tasks[task].simulated_real else source
+
+
+def of_real_domain(params: Params, data_set: DataSet) -> bool:
+    """Return whether a data set's images come from where the unlabeled photographs come from.
+
+    Those of another camera or of a source that was not trained on do not.
+    """
+    task = params.tasks[data_set.task]
+    if task.simulated_real:
+        cameras = task.other_cameras or {}
+        other = any(data_set.name.endswith(f", {name}, {SIMULATED}") for name in cameras)
+        return data_set.simulated and not other
+    if task.sources.test != task.sources.real:
+        return False
+    source = params.sources[task.sources.test]
+    if isinstance(source, FetchedSource):
+        return data_set.name in source.data_sets
+    return data_set.name in getattr(source, "test", ())
 
 
 def collect(params: Params) -> list[TaskResults]:

@@ -76,7 +76,7 @@ def data_sets_table(params: Params, task: TaskResults) -> Table | None:
         " unlabeled photographs of the training; of the others nothing was seen in training.",
         columns=("Restorer", *(data_set.name for data_set in scored)),
         rows=tuple(
-            (Cell(method_label(params, name)), *(found[name][0] for found in cells))
+            (Cell(method_label(params, name, *scored)), *(found[name][0] for found in cells))
             for name in restorers
         ),
     )
@@ -153,7 +153,7 @@ def _headline_rows(params: Params, data_set: DataSet, beside: bool) -> list[tupl
         )
         label = f"{data_set.task}: {data_set.name}, {data_set.protocol}"
         rows.append((
-            Cell(label), Cell(method_label(params, name)),
+            Cell(label), Cell(method_label(params, name, data_set)),
             *cells["psnr"][name], *cells["ssim"][name], cells["lpips"][name][0], *paper,
         ))  # fmt: skip
     return rows

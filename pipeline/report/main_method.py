@@ -23,7 +23,7 @@ def main_method_table(params: Params, data_set: DataSet) -> Table | None:
     """Return how much higher the last adapted method scores than each other, in PSNR and SSIM.
 
     Scores are averaged over the seeds image by image; p-values are corrected for all tests of the
-    table. Upper bounds are no competitors. None if there is no other than the baseline.
+    table. Those given the truth are no competitors. None if there is no other than the baseline.
     """
     methods = compared_methods(params)
     if len(methods) < 2:
@@ -38,7 +38,7 @@ def main_method_table(params: Params, data_set: DataSet) -> Table | None:
     rows = []
     for (other, score), one in found.items():
         decimals = PSNR_DECIMALS if score.startswith("PSNR") else SSIM_DECIMALS
-        label, mean = method_label(params, other), f"{one.mean:+.{decimals}f}"
+        label, mean = method_label(params, other, data_set), f"{one.mean:+.{decimals}f}"
         texts = (label, score, mean, difference_bounds(one, decimals),
                  p_value_text(one), corrected[other, score])  # fmt: skip
         rows.append(tuple(map(Cell, texts)))
