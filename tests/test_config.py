@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from dvc.stage.cache import _get_cache_hash
@@ -18,8 +18,9 @@ from omegaconf import OmegaConf
 from pipeline import compose as compose_module
 from pipeline.compose import CONF, compose
 from pipeline.config import Params, check, read_params
-from pipeline.config.checks import ConfigError
+from pipeline.config.checks import ConfigError, tagged
 from pipeline.config.data import FetchedSource
+from pipeline.config.methods import Baseline
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -153,12 +154,10 @@ def test_every_ablation_row_changes_what_the_paper_changed_and_follows_the_rest(
     assert unpaired.channel_shuffling
 
 
-BASELINES = ("dann", "dsn", "pixel_da", "cycada", "neighbor2neighbor", "target_supervised")
-
-
 def test_the_baselines_stand_beside_the_method(tmp_path: Path) -> None:
     params = composed(tmp_path, "+experiment=baselines")
-    assert list(params.methods) == ["vanilla", *BASELINES, "noise_space"]
+    first, *_, last = params.methods
+    assert (first, last) == ("vanilla", "noise_space"), "by its gain the examples are chosen"
     assert list(params.tasks) == ["denoise", "derain", "deblur"]
     assert params.train == composed(tmp_path).train
 
@@ -185,7 +184,19 @@ def test_the_blind_spot_is_tried_on_noise_alone(tmp_path: Path) -> None:
     for overrides in ([], ["preset=paper", "tasks=[paper_denoise]"]):
         params = composed(tmp_path, "+experiment=self_supervised", *overrides)
         assert list(params.tasks) == ["denoise"]
-        assert list(params.methods) == ["vanilla", "neighbor2neighbor", "ap_bsn", "noise_space"]
+        first, *between, last = params.methods.values()
+        assert (first.adaptation, last.adaptation) == ("none", "noise_space")
+        assert between and all(getattr(method, "real_alone", False) for method in between)
+
+
+def test_the_experiments_hold_every_baseline(tmp_path: Path) -> None:
+    together = {
+        method.adaptation
+        for name in ("baselines", "self_supervised")
+        for method in composed(tmp_path, f"+experiment={name}").methods.values()
+    }
+    _, baselines = tagged(list(get_args(Baseline)))
+    assert together == {"none", "noise_space", *baselines}
 
 
 @pytest.mark.parametrize("preset", ["paper", "one_gpu"])
@@ -213,9 +224,10 @@ def test_the_bound_is_left_out_as_the_message_says(tmp_path: Path) -> None:
         composed(tmp_path, *overrides)
     assert "no truth of its real training photographs" in str(told.value)
     said = str(told.value).rsplit("leave it out: ")[-1].strip("'")
-    methods = composed(tmp_path, *overrides, said).methods
-    assert list(methods) == ["vanilla", *BASELINES[:-1], "noise_space"]
-    assert BASELINES[-1] == "target_supervised"
+    left = composed(tmp_path, *overrides, said).methods
+    whole = composed(tmp_path, "+experiment=baselines").methods
+    assert list(left) == [name for name in whole if name != "target_supervised"]
+    assert len(left) == len(whole) - 1
 
 
 @pytest.mark.parametrize(
@@ -227,8 +239,13 @@ def test_the_bound_is_left_out_as_the_message_says(tmp_path: Path) -> None:
             "train.patch: found 60, expected a multiple of 8",
         ),
         ("ap_bsn", ["methods.ap_bsn.stride=5"], "train.patch: found 64, expected a multiple of 20"),
-        ("dann", ["train.compile=true"], "train.compile: found true, expected false: methods.dann"),
-        ("pixel_da", ["train.compile=true"], "methods.pixel_da reads or freezes parts of networks"),
+        ("pixel_da", ["train.patch=63"], "train.patch: found 63, expected a multiple of 2"),
+        ("cycada", ["train.patch=63"], "train.patch: found 63, expected a multiple of 2"),
+        *(
+            (name, ["train.compile=true"], f"train.compile: found true, expected false: {said}")
+            for name in ("dann", "dsn", "pixel_da", "cycada")
+            for said in [f"methods.{name} reads or freezes parts of networks"]
+        ),
         ("dsn", ["methods.dsn.channels=0"], "methods.dsn.channels: found 0, expected a number"),
         (
             "target_supervised",

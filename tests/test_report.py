@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from pipeline.compose import compose
 from pipeline.config import Params, read_params
 from pipeline.config.learning import Released, ReleasedWeights
-from pipeline.config.methods import TargetSupervised
+from pipeline.config.methods import Neighbor2Neighbor, TargetSupervised
 from pipeline.errors import UserError
 from pipeline.evaluation import ImageScore
 from pipeline.files import write_text
@@ -844,9 +844,21 @@ def test_costs_by_hand(params: Params) -> None:
     assert {"stage": "pretrain@denoise-0", **unknown} in record["stages"]
     text = (OUT / "cost.md").read_text()
     assert (
-        "| denoise, noise_space | 0.5500 | 2.75 x | 15.0 % | 50.0 | 2.50 x | 1,250 | 1.25 x |"
+        "| denoise, noise_space | 4 | 0.5500 | 2.75 x | 15.0 % | 50.0 | 2.50 x | 1,250 | 1.25 x |"
     ) in text
     assert "| pretrain@denoise-0 | - | - |" in text and "GPU" not in text.split("Seconds a step")[1]
+
+
+def test_cost_counts_the_updates_of_the_stage(params: Params) -> None:
+    """8 of which 4 are shared; whole times compare only where the numbers are equal."""
+    afresh = Neighbor2Neighbor("neighbor2neighbor", "scratch", weight=2.0)
+    wider = dataclasses.replace(params, methods={**params.methods, "ne2ne": afresh})
+    found = {cost.method: cost.updates for cost in method_costs(wider, read_costs(wider))}
+    assert found == {"vanilla": 4, "noise_space": 4, "ne2ne": 8}
+    write_cost_page(wider, OUT)
+    text = (OUT / "cost.md").read_text()
+    assert "| Task, method | Updates | Seconds a step |" in text
+    assert "| denoise, ne2ne | 8 |" in text and "makes more of the updates" in text
 
 
 def test_memory_of_a_gpu_is_shown_where_one_was_used(params: Params) -> None:
@@ -879,7 +891,7 @@ def test_timings_over_seeds_need_every_record(params: Params, second: str | None
     found = method_costs(two, read_costs(two))[0]
     assert (found.step_s, found.step_ratio, found.waiting_share) == (None, None, None)
     write_cost_page(two, OUT)
-    assert "| denoise, vanilla | - | - | - |" in (OUT / "cost.md").read_text()
+    assert "| denoise, vanilla | 4 | - | - | - |" in (OUT / "cost.md").read_text()
     write_timings(Run(TASK, "vanilla", 1), (1.0, 0.5))
     found = method_costs(two, read_costs(two))[0]
     assert (found.step_s, found.step_ratio, found.waiting_share) == (0.4, 1.0, 0.3)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config import Params
-from pipeline.config.methods import ApBsn, TargetSupervised
+from pipeline.compose import CONF, compose
+from pipeline.config import Params, read_params
+from pipeline.config.methods import ApBsn, Neighbor2Neighbor, TargetSupervised
 from pipeline.paths import DEGRADED, SIMULATED, Run
 from pipeline.report import write_report
-from pipeline.report.collect import DataSet, TaskResults, collect
+from pipeline.report.collect import DataSet, TaskResults, collect, of_real_domain, real_domain
 from pipeline.report.differences import all_tests, difference_table, main_method_table
 from pipeline.report.examples import compared, examples
 from pipeline.report.failures import failure_examples, failures_table, harm_table
@@ -24,9 +25,9 @@ from pipeline.report.headline import (
     headline_table,
     published_table,
 )
-from pipeline.report.notes import notes
+from pipeline.report.notes import TUNED, notes
 from pipeline.report.published import of_task, published
-from pipeline.report.tables import Cell, Table, interval_cell, spread_cell
+from pipeline.report.tables import Cell, Table, interval_cell, score_table, spread_cell
 from pipeline.report.viewer import comparisons, difference
 from pipeline.report.writing import escape_latex, to_csv, to_latex, to_markdown
 from pipeline.statistics import mean_and_std
@@ -514,6 +515,94 @@ def test_a_bound_is_called_so_in_all_results(params: Params) -> None:
     results = (OUT / "report.html").read_text().split('id="results"')[1].split("</section>")[0]
     assert '<td class="words">bound (upper bound)</td>' in results
     assert "bound (upper bound)" in (OUT / "tables" / "headline.csv").read_text()
+
+
+def test_it_bounds_the_domain_alone_whose_truth_it_saw(params: Params) -> None:
+    wider = with_bound(params)
+    for run in test_report.runs(wider):
+        path = run.evaluation / "per_image.csv"
+        lines = path.read_text().splitlines()
+        lines[3:] = [
+            line.replace("photographs,", "photographs, sharp_grain,") for line in lines[3:]
+        ]
+        path.write_text("\n".join(lines) + "\n")
+    results = collect(wider)
+    home, elsewhere = results[0].data_sets
+    assert elsewhere.name == "tiny photographs, sharp_grain, simulated real"
+    truth = "trained on the truth of skimage, simulated real"
+    assert [texts(score_table(wider, one))[-1][0] for one in (home, elsewhere)] == [
+        "bound (upper bound)", f"bound ({truth})",
+    ]  # fmt: skip
+    assert texts(data_sets_table(wider, results[0]))[-1][0] == f"bound ({truth})", "of both"
+    at_home, abroad = (next(n for n in notes(wider, one) if "bound:" in n)
+                       for one in (home, elsewhere))  # fmt: skip
+    assert "An upper bound, no competitor" in at_home
+    assert "upper" not in abroad and "it bounds nothing here; no competitor" in abroad
+    # the highest score there, and still neither bold nor tested
+    best = [row[0].text for row in score_table(wider, elsewhere).rows if row[1].best]
+    assert best == ["noise_space"]
+    tested = difference_table(wider, elsewhere, all_tests(wider, results))
+    assert [row[0] for row in texts(tested)] == ["noise_space"]
+
+
+def test_the_real_domain_of_photographs_is_their_source(params: Params, tmp_path: Path) -> None:
+    data_set = collect(params)[0].data_sets[0]
+    assert of_real_domain(params, data_set)
+    compose(["preset=paper"], tmp_path / "paper.yaml")
+    sources = read_params(tmp_path / "paper.yaml").sources
+    task = params.tasks[TASK]
+    for test, name, expected in (
+        ("sidd", "SIDD validation", True),
+        ("sidd", "PolyU", False),  # of a source whose images are added
+        ("spa", "SIDD validation", False),  # and trained on other photographs
+    ):
+        places = dataclasses.replace(task.sources, real="sidd", test=test)
+        real = dataclasses.replace(task, sources=places, simulated_real=None)
+        wider = dataclasses.replace(params, tasks={TASK: real}, sources=sources)
+        assert of_real_domain(wider, dataclasses.replace(data_set, name=name)) == expected
+        assert real_domain(wider, TASK) == "sidd"
+
+
+def test_what_is_not_alike_is_said_below_the_scores(params: Params) -> None:
+    def said(used: Params) -> list[str]:
+        return [note for note in notes(used, collect(used)[0].data_sets[0])
+                if re.search(r"scratch|assumes|tuned|authors,", note)]  # fmt: skip
+
+    (tuned,) = said(params)
+    assert tuned == (
+        "noise_space: weight and ramp of this preset were chosen in trials on the demo's own test"
+        " images, so a gain there is that of a tuned method."
+    )
+    afresh = Neighbor2Neighbor("neighbor2neighbor", "scratch", weight=2.0)
+    wider = dataclasses.replace(params, methods={**params.methods, "ne2ne": afresh})
+    test_report.write_run(wider, Run(TASK, "ne2ne", 0), VANILLA_PSNR)
+    assumes, start, tuned = said(wider)
+    assert assumes.startswith("ne2ne: assumes noise of mean 0 that is independent from pixel")
+    assert start == (
+        "ne2ne: from scratch, 8 updates of its own on real images alone. A method that"
+        " starts pretrained shares 4 updates on synthetic pairs and makes 4 of its own."
+    )
+    assert tuned.endswith("The weights of ne2ne come from their papers or the size of gradients and"
+                          " were tuned on no scores: not with equal effort.")  # fmt: skip
+    paper = dataclasses.replace(wider, preset="paper")
+    assert said(paper)[-1].startswith("noise_space: values of its authors, for the paper's data. ")
+    pretrained = dataclasses.replace(afresh, start="pretrained")
+    alike = dataclasses.replace(wider, methods={**params.methods, "ne2ne": pretrained})
+    assert len(said(alike)) == 2, "nothing of the start"
+    write_report(wider, OUT)
+    for ending in ("md", "html"):
+        text = (OUT / f"report.{ending}").read_text()
+        assert "8 updates of its own" in text and "More is not alike" in text
+
+
+def test_only_tuned_presets_have_the_tuned_values(tmp_path: Path) -> None:
+    """The words on tuning hold for presets whose conf/noise_space is that of the demo."""
+    values = {}
+    for path in (CONF / "noise_space").glob("*.yaml"):
+        compose([f"preset={path.stem}"], tmp_path / "params.yaml")
+        method = read_params(tmp_path / "params.yaml").methods["noise_space"]
+        values[path.stem] = (method.weight, method.ramp)
+    assert {name for name, found in values.items() if found == values["demo"]} == set(TUNED)
 
 
 def test_a_bound_alone_above_the_input_is_no_success(params: Params) -> None:

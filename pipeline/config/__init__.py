@@ -194,18 +194,16 @@ def _check_released(params: Params, label: str, method: Released) -> None:
 
 
 def _check_baseline(params: Params, label: str, method: Method) -> None:
-    train, adaptation = params.train, method.adaptation
+    train = params.train
     largest = math.lcm(*(restorer.factor for restorer in params.restorers()))
-    smaller = {"neighbor2neighbor": 2 * largest, "pixel_da": 2, "cycada": 2}
-    if method.adaptation == "ap_bsn":
-        smaller["ap_bsn"] = method.stride * largest
-    factor = smaller.get(adaptation, 1)
+    patch_factor = getattr(method, "patch_factor", None)
+    factor = patch_factor(largest) if patch_factor else 1
     if train.patch % factor:
         raise ConfigError(
             f"train.patch: found {train.patch}, expected a multiple of {factor}"
             f" (methods.{label} works on smaller images)"
         )
-    if train.compile and adaptation in ("dann", "dsn", "pixel_da", "cycada"):
+    if train.compile and not getattr(method, "compiles", True):
         raise ConfigError(
             f"train.compile: found true, expected false: methods.{label} reads or freezes parts of"
             " networks, which compiled ones hide"

@@ -1,4 +1,13 @@
-"""Settings of the baselines; each method's file in ``pipeline/adaptation`` has the equations."""
+"""Settings of the baselines; each method's file in ``pipeline/adaptation`` has the equations.
+
+What is true of a method whatever its values stands in its class too, where it is not as usual:
+
+* ``compiles = False``: it reads or freezes parts of networks, which compiled ones hide;
+* ``patch_factor(restorer_factor)``: what ``train.patch`` must be a multiple of;
+* ``is_bound = True``: given the truth of real photographs, so no competitor;
+* ``real_alone = True``: no synthetic pair takes part in its loss;
+* ``assumes``: of the degradation, said below every table of scores.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -22,6 +31,7 @@ class Dann:
     weight: Weight
     channels: Channels
     learning_rate_factor: RateFactor
+    compiles: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,7 @@ class Dsn:
     similarity_weight: Weight
     channels: Channels
     learning_rate_factor: RateFactor
+    compiles: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,11 @@ class PixelDa:
     blocks: Blocks
     learning_rate_factor: RateFactor
     momentum: Momentum
+    compiles: ClassVar[bool] = False
+
+    def patch_factor(self, restorer_factor: int) -> int:
+        """The generator halves images once."""
+        return 2
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,11 @@ class CyCada:
     blocks: Blocks
     learning_rate_factor: RateFactor
     momentum: Momentum
+    compiles: ClassVar[bool] = False
+
+    def patch_factor(self, restorer_factor: int) -> int:
+        """The generators halve images once."""
+        return 2
 
 
 @dataclass(frozen=True)
@@ -75,6 +96,15 @@ class Neighbor2Neighbor:
     adaptation: Literal["neighbor2neighbor"]
     start: Start
     weight: Weight
+    real_alone: ClassVar[bool] = True
+    assumes: ClassVar[str] = (
+        "noise of mean 0 that is independent from pixel to pixel; noise that a camera has smoothed"
+        " is not, and rain and blur are no such noise"
+    )
+
+    def patch_factor(self, restorer_factor: int) -> int:
+        """The restorer is given images of half the size."""
+        return 2 * restorer_factor
 
 
 @dataclass(frozen=True)
@@ -84,15 +114,23 @@ class ApBsn:
     adaptation: Literal["ap_bsn"]
     start: Start
     stride: Annotated[int, Setting(low=1, high=64, unit="pixels between those left together")]
+    real_alone: ClassVar[bool] = True
+    assumes: ClassVar[str] = (
+        "noise that is independent between pixels its stride apart; rain and blur are not"
+    )
+
+    def patch_factor(self, restorer_factor: int) -> int:
+        """The restorer is given images of every so many pixels."""
+        return self.stride * restorer_factor
 
 
 @dataclass(frozen=True)
 class TargetSupervised:
-    """The upper bound: trained on real pairs, where real training photographs have a truth."""
+    """Trained on real pairs, where real training photographs have a truth: an upper bound there."""
 
     adaptation: Literal["target_supervised"]
     start: Start
-    is_bound: ClassVar[bool] = True  # given the truth of real photographs: no competitor
+    is_bound: ClassVar[bool] = True
 
 
 Baseline = Dann | Dsn | PixelDa | CyCada | Neighbor2Neighbor | ApBsn | TargetSupervised

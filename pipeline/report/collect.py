@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from pipeline.config import Params
+from pipeline.config.data import FetchedSource
 from pipeline.errors import UserError
 from pipeline.evaluation import MEASURED, ImageScore, read_table
 from pipeline.metrics import one_protocol
@@ -112,17 +113,43 @@ def never_seen(params: Params, data_set: DataSet) -> bool:
     Of the cameras the names of the data sets tell, of the sources the names of the images: both
     are as ``_add_unseen`` in pipeline/synthesize.py writes them.
     """
-    task = params.tasks[data_set.task]
-    if any(
-        data_set.name.endswith(f", {camera}, {SIMULATED}") for camera in task.other_cameras or ()
-    ):
+    if _of_other_camera(params, data_set):
         return True
+    task = params.tasks[data_set.task]
     seen = (task.sources.synthetic, task.sources.unpaired, task.sources.real)
     return any(
         all(image.startswith(f"{source} ") for image in data_set.ids)
         for source in task.sources.unseen
         if source not in seen
     )
+
+
+def updates(params: Params, method: str) -> int:
+    """Return the restorer updates of a method's own training, without a pretraining it shares."""
+    shared = getattr(params.methods[method], "start", "scratch") == "pretrained"
+    return params.train.steps - (params.train.pretrain_steps if shared else 0)
+
+
+def real_domain(params: Params, task: str) -> str:
+    """Return how the real photographs that the methods of a task are adapted to are called."""
+    source = params.tasks[task].sources.real
+    return f"{source}, {SIMULATED}" if params.tasks[task].simulated_real else source
+
+
+def of_real_domain(params: Params, data_set: DataSet) -> bool:
+    """Return whether a data set's images come from where the unlabeled photographs come from.
+
+    Those of another camera or of a source that was not trained on do not.
+    """
+    task = params.tasks[data_set.task]
+    if task.simulated_real:
+        return data_set.simulated and not _of_other_camera(params, data_set)
+    if task.sources.test != task.sources.real:
+        return False
+    source = params.sources[task.sources.test]
+    if isinstance(source, FetchedSource):
+        return data_set.name in source.data_sets
+    return data_set.name in getattr(source, "test", ())
 
 
 def collect(params: Params) -> list[TaskResults]:
@@ -164,6 +191,11 @@ def read_log(path: Path) -> Log:
         name: np.array([float(row[name]) if row[name] else math.nan for row in rows])
         for name in reader.fieldnames or ()
     }
+
+
+def _of_other_camera(params: Params, data_set: DataSet) -> bool:
+    cameras = params.tasks[data_set.task].other_cameras or {}
+    return any(data_set.name.endswith(f", {name}, {SIMULATED}") for name in cameras)
 
 
 def _task(params: Params, task: str) -> TaskResults:

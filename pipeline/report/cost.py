@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.config import Params
 from pipeline.paths import COSTS, MODEL_FILE, Run
-from pipeline.report.collect import read_facts, read_log, released
+from pipeline.report.collect import read_facts, read_log, released, updates
 from pipeline.report.tables import NONE, Cell, Table, baseline
 
 GPU_MEMORY = "GPU memory (MiB)"
@@ -36,14 +36,16 @@ class Cost:
 class MethodCost:
     """Training of one method: mean seconds and largest memory over the seeds.
 
-    ``step_s`` is the median of seconds a step and ``waiting_share`` the mean share of the time
-    waiting for data, 0 to 1, over the logged intervals of all seeds. The ratios are against the
-    first method without adaptation; None where a record is missing. ``extra_parameters`` are of the
-    networks that are thrown away after training.
+    ``updates`` are those of the stage: fewer where a pretraining is shared than from scratch, which
+    a ratio of whole times does not say. ``step_s`` is the median of seconds a step and
+    ``waiting_share`` the mean share of the time waiting for data, 0 to 1, over the logged intervals
+    of all seeds. The ratios are against the first method without adaptation; None where a record is
+    missing. ``extra_parameters`` are of the networks that are thrown away after training.
     """
 
     task: str
     method: str
+    updates: int
     step_s: float | None
     step_ratio: float | None
     waiting_share: float | None
@@ -109,6 +111,7 @@ def method_costs(params: Params, costs: list[Cost]) -> list[MethodCost]:
             MethodCost(
                 task=task,
                 method=method,
+                updates=updates(params, method),
                 step_s=timings[method].step_s,
                 step_ratio=_ratio(timings[method].step_s, base_step_s),
                 waiting_share=timings[method].waiting_share,
@@ -147,7 +150,7 @@ def cost_tables(params: Params, costs: list[Cost], methods: list[MethodCost]) ->
         return (text,) if gpu else ()
 
     of_methods = [
-        (f"{c.task}, {c.method}", _step_seconds(c.step_s), _times(c.step_ratio),
+        (f"{c.task}, {c.method}", _count(c.updates), _step_seconds(c.step_s), _times(c.step_ratio),
          _percent(c.waiting_share), _seconds(c.wall_s), _times(c.wall_ratio),
          _count(c.peak_memory_mib), _times(c.memory_ratio),
          *on_gpu(_count(c.peak_gpu_memory_mib)), _count(c.extra_parameters))
@@ -172,6 +175,7 @@ def cost_tables(params: Params, costs: list[Cost], methods: list[MethodCost]) ->
             " the whole stage, largest memory",
             (
                 "Task, method",
+                "Updates",
                 "Seconds a step",
                 f"Step {versus}",
                 "Waiting for data",

@@ -91,7 +91,7 @@ def against_baseline(params: Params, data_set: DataSet) -> list[Hypothesis]:
 def against_others(params: Params, data_set: DataSet) -> list[Hypothesis]:
     """Return what is tested of the main method, the last adapted one, in PSNR and SSIM.
 
-    Nothing if there is no other than the baseline; upper bounds are no competitors.
+    Nothing if there is no other than the baseline; those given the truth are no competitors.
     """
     methods = compared_methods(params)
     if len(methods) < 2:
@@ -120,7 +120,10 @@ def difference_table(params: Params, data_set: DataSet, family: Family) -> Table
         f" {family_text(family)}",
         columns=("Method", "Mean difference (dB)", *TESTED),
         rows=tuple(
-            (Cell(method_label(params, hypothesis.method)), *tested_cells(hypothesis, family))
+            (
+                Cell(method_label(params, hypothesis.method, data_set)),
+                *tested_cells(hypothesis, family),
+            )
             for hypothesis in hypotheses
         ),
     )
@@ -140,7 +143,7 @@ def main_method_table(params: Params, data_set: DataSet, family: Family) -> Tabl
         columns=("Other method", "Score", "Mean difference", *TESTED),
         rows=tuple(
             (
-                Cell(method_label(params, hypothesis.other)),
+                Cell(method_label(params, hypothesis.other, data_set)),
                 Cell("PSNR (dB)" if hypothesis.score == PSNR else "SSIM"),
                 *tested_cells(hypothesis, family),
             )

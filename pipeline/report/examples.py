@@ -66,7 +66,7 @@ def choose(gains: dict[str, float], count: int) -> list[str]:
 def compared(params: Params) -> tuple[str, str]:
     """Return the method whose gain orders the images, and what it is held against.
 
-    An upper bound chooses none, unless there is nothing else.
+    One that was given the truth chooses none, unless there is nothing else.
     """
     base, others = baseline(params), compared_methods(params)
     if base is not None and others:

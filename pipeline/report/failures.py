@@ -32,7 +32,7 @@ def harm_table(params: Params, data_set: DataSet) -> Table:
         versus = NONE if base in (None, name) else _worse(scores[name] - scores[base])
         worst = int(np.argmin(gain))
         text = f"{gain[worst]:+.{PSNR_DECIMALS}f} ({data_set.ids[worst]})"
-        label = method_label(params, name)
+        label = method_label(params, name, data_set)
         return Cell(label), Cell(_worse(gain)), Cell(versus), Cell(text)
 
     return Table(

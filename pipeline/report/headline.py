@@ -78,7 +78,7 @@ def data_sets_table(params: Params, task: TaskResults) -> Table | None:
         caption=f"PSNR in dB on every data set, protocol {protocol}{told}",
         columns=("Restorer", *(data_set.name for data_set in scored)),
         rows=tuple(
-            (Cell(method_label(params, name)), *(found[name][0] for found in cells))
+            (Cell(method_label(params, name, *scored)), *(found[name][0] for found in cells))
             for name in restorers
         ),
     )
@@ -155,7 +155,7 @@ def _headline_rows(params: Params, data_set: DataSet, beside: bool) -> list[tupl
         )
         label = f"{data_set.task}: {data_set.name}, {data_set.protocol}"
         rows.append((
-            Cell(label), Cell(method_label(params, name)),
+            Cell(label), Cell(method_label(params, name, data_set)),
             *cells["psnr"][name], *cells["ssim"][name], cells["lpips"][name][0], *paper,
         ))  # fmt: skip
     return rows

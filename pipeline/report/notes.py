@@ -5,7 +5,13 @@ import numpy as np
 from pipeline.config import Params
 from pipeline.metrics import PERFECT_PSNR
 from pipeline.paths import DEGRADED
-from pipeline.report.collect import DataSet, bounds, released
+from pipeline.report.collect import (
+    DataSet,
+    bounds,
+    of_real_domain,
+    real_domain,
+    released,
+)
 from pipeline.report.tables import (
     FEW_SCENES,
     baseline,
@@ -13,6 +19,9 @@ from pipeline.report.tables import (
     count_text,
     restorer_label,
 )
+
+TUNED = ("demo", "tiny")
+"""Presets with the weight and ramp of pipeline/conf/noise_space/demo.yaml, found in trials."""
 
 
 def notes(params: Params, data_set: DataSet) -> list[str]:
@@ -54,15 +63,67 @@ def notes(params: Params, data_set: DataSet) -> list[str]:
     found += [
         f"{name}: weights of the authors' release, not trained here." for name in released(params)
     ]
-    found += [
-        f"{name}: trained on the truth of the real photographs, which no other method is given. An"
-        " upper bound, no competitor: neither marked nor compared."
-        for name in bounds(params)
-    ]
+    found += [_of_bound(params, data_set, name) for name in bounds(params)]
     found += [
         f"{name}: in the manner of AP-BSN, not its network: the same restorer as of the other"
         " methods is made blind to a few pixels, and restores in one pass."
         for name, method in params.methods.items()
         if method.adaptation == "ap_bsn"
     ]
-    return found
+    found += [
+        f"{name}: assumes {method.assumes}."
+        for name, method in params.methods.items()
+        if hasattr(method, "assumes")
+    ]
+    return found + _starts(params) + _tuning(params)
+
+
+def _of_bound(params: Params, data_set: DataSet, name: str) -> str:
+    truth = f"{name}: trained on the truth of {real_domain(params, data_set.task)}, which no other"
+    if of_real_domain(params, data_set):
+        return (
+            f"{truth} method is given. An upper bound, no competitor: neither marked nor compared."
+        )
+    return (
+        f"{truth} method is given. These images come from elsewhere, so it bounds nothing here; no"
+        " competitor all the same: neither marked nor compared."
+    )
+
+
+def _starts(params: Params) -> list[str]:
+    """Return what a start from scratch means beside methods that start pretrained."""
+    train = params.train
+    if not train.pretrain_steps:
+        return []
+    return [
+        f"{name}: from scratch, {train.steps:,} updates of its own"
+        f"{' on real images alone' if getattr(method, 'real_alone', False) else ''}. A method that"
+        f" starts pretrained shares {train.pretrain_steps:,} updates on synthetic pairs and makes"
+        f" {train.steps - train.pretrain_steps:,} of its own."
+        for name, method in params.methods.items()
+        if getattr(method, "start", None) == "scratch"
+    ]
+
+
+def _tuning(params: Params) -> list[str]:
+    """Return how unlike the weights of the losses were chosen, as docs/extending.md has it."""
+    ours = [n for n, method in params.methods.items() if method.adaptation == "noise_space"]
+    if not ours:
+        return []
+    weighted = [
+        name for name, method in params.methods.items()
+        if name not in ours and any(key.endswith("weight") for key in vars(method))
+    ]  # fmt: skip
+    others = (
+        f" The weights of {', '.join(weighted)} come from their papers or the size of gradients and"
+        " were tuned on no scores: not with equal effort."
+        if weighted
+        else ""
+    )
+    if params.preset in TUNED:
+        return [
+            f"{', '.join(ours)}: weight and ramp of this preset were chosen in trials on the demo's"
+            f" own test images, so a gain there is that of a tuned method.{others}"
+        ]
+    said = f"{', '.join(ours)}: values of its authors, for the paper's data.{others}"
+    return [said] if weighted else []

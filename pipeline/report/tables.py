@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.config import Params
 from pipeline.paths import DEGRADED
-from pipeline.report.collect import DataSet, Values, bounds
+from pipeline.report.collect import DataSet, Values, bounds, of_real_domain, real_domain
 from pipeline.report.summary import interval, over_seeds
 from pipeline.statistics import mean_and_std
 
@@ -21,7 +21,7 @@ FEW_SCENES = 10
 """Below it the bounds of a bootstrap interval are too narrow, see pipeline/statistics.py."""
 
 
-MANNERS = {"target_supervised": "upper bound", "ap_bsn": "in the manner of AP-BSN"}
+MANNERS = {"ap_bsn": "in the manner of AP-BSN"}
 """What is said beside the name of a method, by its adaptation."""
 
 
@@ -72,10 +72,17 @@ def restorer_label(restorer: str) -> str:
     return "degraded input" if restorer == DEGRADED else restorer
 
 
-def method_label(params: Params, restorer: str) -> str:
-    """Return how a restorer is named in tables of scores, with what its own name does not say."""
+def method_label(params: Params, restorer: str, *data_sets: DataSet) -> str:
+    """Return how a restorer is named in tables of scores, with what its own name does not say.
+
+    The truth bounds nothing but on the domain that it is of: on all ``data_sets`` of the table.
+    """
     method = params.methods.get(restorer)
     said = MANNERS.get(method.adaptation) if method else None
+    if restorer in bounds(params):
+        domain = real_domain(params, data_sets[0].task)
+        at_home = all(of_real_domain(params, data_set) for data_set in data_sets)
+        said = "upper bound" if at_home else f"trained on the truth of {domain}"
     return f"{restorer_label(restorer)} ({said})" if said else restorer_label(restorer)
 
 
@@ -86,7 +93,7 @@ def baseline(params: Params) -> str | None:
 
 
 def compared_methods(params: Params) -> list[str]:
-    """Return the methods that are held against the baseline; upper bounds are not."""
+    """Return the methods that are held against the baseline; those given the truth are not."""
     base = baseline(params)
     apart = {base, *bounds(params)}
     return [name for name in params.methods if name not in apart] if base else []
@@ -118,7 +125,7 @@ def score_table(params: Params, data_set: DataSet) -> Table:
         ),
         rows=tuple(
             (
-                Cell(method_label(params, name)),
+                Cell(method_label(params, name, data_set)),
                 *cells["psnr"][name],
                 _over_images(data_set.psnr, name, PSNR_DECIMALS),
                 *cells["ssim"][name],
