@@ -108,6 +108,7 @@ def test_the_papers_numbers_are_those_of_its_tables() -> None:
     assert found == [tuple(line.split()) for line in PAPER.strip().splitlines()]
     problems = {"SIDD": "denoise", "SPA": "derain", "RealBlur-J": "deblur"}
     assert all(row.problem == problems[row.data_set] for row in published())
+    assert all(row.protocol.startswith("as published") for row in published())
 
 
 def test_the_release_stands_beside_the_papers_method(params: Params) -> None:

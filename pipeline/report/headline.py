@@ -125,7 +125,8 @@ def published_table(task: str) -> Table | None:
     if not rows:
         return None
     return Table(
-        caption=f"Table {rows[0].table} of the paper, {rows[0].data_set}: {THEIRS}.",
+        caption=f"Table {rows[0].table} of the paper, {rows[0].data_set}: {THEIRS}. Protocol:"
+        f" {rows[0].protocol}",
         columns=("Method of the paper", "Here", "PSNR (dB)", "SSIM", "LPIPS"),
         rows=tuple(
             (Cell(row.method), Cell(_ours(row)), *_published_cells(row), _lpips(row))

@@ -20,11 +20,13 @@ class Published:
     """One row of the paper's tables 1 to 4; ``table`` is None where it gives it elsewhere.
 
     ``problem`` is contained in the names of our tasks of the same kind; ``ours`` is our name of the
-    method, None if there is none. PSNR in dB; ``lpips`` is None where the paper gives none.
+    method, None if there is none. ``protocol`` in words, as far as the paper names it: none of
+    pipeline/metrics.py. PSNR in dB; ``lpips`` is None where the paper gives none.
     """
 
     table: int | None
     data_set: str
+    protocol: str
     problem: str
     method: str
     ours: str | None
@@ -46,6 +48,7 @@ def published() -> tuple[Published, ...]:
             Published(
                 table=int(row["table"]) if row["table"] else None,
                 data_set=row["data_set"],
+                protocol=row["protocol"],
                 problem=row["problem"],
                 method=row["method"],
                 ours=row["ours"] or None,
