@@ -114,7 +114,14 @@ def test_evaluation_gives_the_same_numbers_every_way(
     for name, values in found.items():
         assert min(values["rates"]) > 0
         if name not in ("one by one", "the same in bf16"):
-            assert values["psnr"] < 1e-4 and values["ssim"] < 1e-5
+            assert max(values["psnr"], values["ssim"]) <= evaluation.ROUNDING
+    assert evaluation.disagreeing(found) == []
+    equal = {"rates": [1.0], "psnr": 0.0, "ssim": 0.0, "mean_psnr": 0.0}
+    assert evaluation.agreement(equal) == "numbers equal to the last digit"
+    apart = {**equal, "psnr": 2e-6}
+    assert evaluation.agreement(apart).startswith("numbers differ by at most 2.0e-06 dB, 0.0e+00;")
+    ways = {"one by one": {"rates": [1.0]}, "batches": apart, "the same in bf16": apart}
+    assert evaluation.disagreeing(ways) == ["batches"]
 
 
 def test_a_restorer_is_measured() -> None:
