@@ -209,7 +209,7 @@ def test_a_truncated_image_is_told(kind: str, pixels: Callable[..., Pixels]) -> 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"This is a text.\n", b"<svg></svg>"])
 def test_a_file_that_is_no_image_is_told(content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^photo.png: not an image; expected .png"):
+    with pytest.raises(UserError, match=r"^photo.png: not an image that is read; expected .png"):
         decode(content, "photo.png")
     with pytest.raises(UserError, match=r"^photo.png: not an image"):
         archived(tmp_path, content, "photo.png").size()
