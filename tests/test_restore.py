@@ -709,10 +709,8 @@ def test_no_seam_shows() -> None:
         steps = np.abs(np.diff(difference, axis=axis)).max(axis=(1 - axis, 2))
         side = given.shape[axis]
         tiles = aligned_tiles(side, 128, overlap, network.factor)
-        borders = {
-            edge - 1 for tile in tiles for edge in (tile.start, tile.stop) if 0 < edge < side
-        }
-        at = np.isin(np.arange(len(steps)), list(borders))
+        edges = {edge for tile in tiles for edge in (tile.start, tile.stop)} - {0, side}
+        at = np.isin(np.arange(len(steps)), [edge - 1 for edge in edges])
         return float(steps[at].max()), float(steps[~at].max())
 
     for axis in (0, 1):
