@@ -1,9 +1,11 @@
 """What a source yields, and how image files become 8-bit RGB arrays."""
 
+import contextlib
 import io
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -59,12 +61,13 @@ class ImageFile:
     def size(self) -> tuple[int, int]:
         """Return (height, width) as shown, without decoding it."""
         content = self.content()
-        image = open_image(io.BytesIO(content), self.name)
+        with self._archive_told():
+            image = open_image(io.BytesIO(content), self.name)
         width, height = image.size
         orientation = None
         # for a PNG Pillow decodes all of it, to look for EXIF data behind the pixels
         if image.format != "PNG" or any(mark in content for mark in _PNG_MARKS):
-            with told_as_damage(self.name):
+            with self._archive_told(), told_as_damage(self.name):
                 orientation = image.getexif().get(EXIF_ORIENTATION)
         # Pillow has turned the size of a TIFF already
         sideways = orientation in SIDEWAYS and image.format != "TIFF"
@@ -72,16 +75,27 @@ class ImageFile:
 
     def pixels(self) -> NDArray[np.uint8]:
         """Return the decoded image (height, width, 3) uint8 RGB."""
-        return decode(self.content(), self.name)
+        content = self.content()
+        with self._archive_told():
+            return decode(content, self.name)
 
     def content(self) -> bytes:
         """Return the file as it is."""
         archive = open_archive(self.archive)
+        with self._archive_told():
+            try:
+                with told_as_damage(self.name):
+                    return archive.read(self.name)
+            except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+                raise UserError(damaged(self.name, error)) from None
+
+    @contextlib.contextmanager
+    def _archive_told(self) -> Iterator[None]:
+        """Say with an error where the file lies: a user sees archives, of many gigabytes."""
         try:
-            with told_as_damage(self.name):
-                return archive.read(self.name)
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-            raise UserError(damaged(self.name, error)) from None
+            yield
+        except UserError as error:
+            raise UserError(f"{error} (in {self.archive.name})") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,11 @@ class Photograph:
     degraded: Picture | None
     clean: Picture | None
     truth: Picture | None = None
+
+
+def skippable(source: str) -> str:
+    """Return what is said with the error of a training image."""
+    return f"sources.{source}.skip_unreadable=true leaves it out of training"
 
 
 def files_in(folder: Path) -> list[ImageFile]:
