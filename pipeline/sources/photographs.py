@@ -25,10 +25,16 @@ from pipeline.image_files import (
     told_as_damage,
 )
 from pipeline.sources.archives import archives_in, open_archive
+from pipeline.streaming import Room
 
 ARCHIVE = "photographs.zip"
 _PNG_MARKS = (b"eXIf", b"exif", b"XML:com.adobe.xmp")
 """A PNG without any of these has no orientation."""
+
+DECODING = Room(2**30)
+"""Memory of the images that threads decode at a time, some of them of 250 megapixels."""
+DECODED_BYTES_A_PIXEL = 8
+"""Pillow's own 4, and 4 of its turned copy."""
 
 Image.MAX_IMAGE_PIXELS = 125_000_000
 """Pillow warns of more pixels than this and refuses twice as many."""
@@ -148,6 +154,11 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
         UserError: not an image, truncated, more than 8 bits a channel, CMYK, or transparent.
     """
     image = open_image(io.BytesIO(encoded), name)
+    with DECODING.taken(image.width * image.height * DECODED_BYTES_A_PIXEL):
+        return _decoded(image, name)
+
+
+def _decoded(image: Image.Image, name: str) -> NDArray[np.uint8]:
     # Pillow drops the lower 8 bits of 16-bit colours silently, and forgets the tiles on loading
     deep = any(re.search(r";16[BLN]", str(tile.args)) for tile in getattr(image, "tile", ()))
     with told_as_damage(name):
