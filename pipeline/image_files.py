@@ -12,9 +12,15 @@ from pipeline.errors import UserError
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 UNREAD_ENDINGS = (
     *(".heic", ".heif", ".avif", ".jxl", ".jp2"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"),
+    *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf"),
+    *(".rw2", ".rwl", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".kdc", ".dcr", ".mrw", ".erf"),
 )
-"""Photographs that are not read: phones' and newer formats, and the raw files of cameras."""
+"""Photographs that are not read: phones' and newer formats, and the raw files of cameras.
+
+A raw file is told by its ending alone: to Pillow many are TIFFs of their own thumbnail.
+"""
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+"""Pillow's names of what is read, by content: others start programs (EPS) or open further files."""
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
@@ -27,9 +33,11 @@ def open_image(file: IO[bytes], name: str) -> Image.Image:
         UserError: not an image, damaged, or of more pixels than Pillow allows.
     """
     try:
-        return Image.open(file)
+        return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        raise UserError(f"{name}: not an image; expected {', '.join(ENDINGS)}") from None
+        raise UserError(
+            f"{name}: not an image that is read; expected {', '.join(ENDINGS)}"
+        ) from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: {error}") from None
     except DAMAGE as error:

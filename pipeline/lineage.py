@@ -1,4 +1,4 @@
-"""Which commit and which photographs a model file comes from, as dvc.lock records them.
+"""Which commit and photographs a model file comes from, and its scores, as dvc.lock records them.
 
 A model file holds its configuration, but neither: its bytes follow from code, settings and data
 alone, while a commit may change without them. dvc.lock names the file by its hash, so a copy is
@@ -17,6 +17,7 @@ from yaml import YAMLError
 from pipeline.config import PARAMS_FILE
 from pipeline.errors import UserError
 from pipeline.mend_lock import LOCK
+from pipeline.paths import METRICS
 from pipeline.report.provenance import git
 
 SPLITS = {
@@ -29,15 +30,17 @@ SPLITS = {
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a model comes from; ``commit`` is None and the others empty where nothing records it.
+    """Where a model comes from: None and empty where nothing records it.
 
     ``commit`` is the first whose dvc.lock names the very file; ``sources`` maps what the
-    photographs were for to their source, ``licences`` each source to its licence.
+    photographs were for to their source, ``licences`` each source to its licence. ``metrics`` is
+    the file of its scores, if that is still the one which its evaluation left.
     """
 
     commit: str | None
     sources: dict[str, str]
     licences: dict[str, str]
+    metrics: Path | None
 
 
 def lineage(path: Path, facts: dict[str, Any]) -> Lineage:
@@ -50,11 +53,11 @@ def lineage(path: Path, facts: dict[str, Any]) -> Lineage:
     Raises:
         UserError: dvc.lock is damaged.
     """
-    with path.open("rb") as file:
-        md5 = hashlib.file_digest(file, "md5").hexdigest()  # DVC's own kind
+    md5 = _md5(path)
     stages = _stages()
+    metrics = _metrics(stages, md5)
     if not any(out.get("md5") == md5 for out in _trained(stages)):
-        return Lineage(None, {}, {})
+        return Lineage(None, {}, {}, metrics)
     commits = git("log", "--format=%H", f"-S{md5}", "--", str(LOCK)).split()
     task, method = facts.get("task"), facts.get("method_settings") or {}
     chosen = _params(stages, f"synthesize@{task}", f"tasks.{task}").get("sources", {})
@@ -66,7 +69,12 @@ def lineage(path: Path, facts: dict[str, Any]) -> Lineage:
         name: str(_params(stages, f"download@{name}", f"sources.{name}").get("licence", "unknown"))
         for name in sources.values()
     }
-    return Lineage(commits[-1] if commits else None, sources, licences)
+    return Lineage(commits[-1] if commits else None, sources, licences, metrics)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()  # DVC's own kind
 
 
 def _stages() -> dict[str, Any]:
@@ -83,6 +91,19 @@ def _trained(stages: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name, stage in stages.items():
         if name.startswith("train@"):
             yield from stage.get("outs", [])
+
+
+def _metrics(stages: dict[str, Any], md5: str) -> Path | None:
+    """Return the scores of a model: those in git may be of weights that another machine made."""
+    for name, stage in stages.items():
+        if not name.startswith("evaluate@"):
+            continue
+        if any(dependency.get("md5") == md5 for dependency in stage.get("deps", [])):
+            for out in stage.get("outs", []):
+                path = Path(out["path"])
+                if path.is_relative_to(METRICS) and path.is_file() and _md5(path) == out.get("md5"):
+                    return path
+    return None
 
 
 def _params(stages: dict[str, Any], stage: str, key: str) -> dict[str, Any]:

@@ -19,9 +19,9 @@ KNOWN = ("task", "method", "seed", "steps", "device", "precision", "torch")
 def model_card(path: Path, network: InRange, facts: dict[str, Any]) -> str:
     """Return a model's card as Markdown.
 
-    Network, parameters and multiplications follow from the configuration in the file. Scores are
-    those of reports/metrics, if the file is the run's own below data/models; commit, sources and
-    licences those with which dvc.lock records this very file. Elsewhere they are not known.
+    Network, parameters and multiplications follow from the configuration in the file. Scores,
+    commit, sources and licences are those with which dvc.lock records this very file, wherever it
+    lies. Without that they are not known.
 
     Raises:
         UserError: dvc.lock is damaged.
@@ -49,7 +49,7 @@ def model_card(path: Path, network: InRange, facts: dict[str, Any]) -> str:
         method_settings=_plain(facts.get("method_settings")),
         sources={_plain(what): _plain(source) for what, source in origin.sources.items()},
         licences={_plain(name): _plain(licence) for name, licence in origin.licences.items()},
-        scores=json.loads(run.metrics.read_text()) if run and run.metrics.is_file() else {},
+        scores=json.loads(origin.metrics.read_text()) if origin.metrics else {},
     )
     return text.rstrip() + "\n"
 

@@ -1,5 +1,6 @@
 """Unpack, pair, cut and pack the photographs of one source."""
 
+import contextlib
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from pipeline.progress import Progress
 from pipeline.sources import source_module
 from pipeline.sources.archives import readable
 from pipeline.sources.pairs import Box, boxes, chosen, limited
-from pipeline.sources.photographs import Photograph, Picture
+from pipeline.sources.photographs import Photograph, Picture, skippable
 from pipeline.store import Loader, Record, write_store
 from pipeline.streaming import Ahead, Remade, mapped, working_threads
 
@@ -31,6 +32,33 @@ class _Sized:
 
     photograph: Photograph
     size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class _Skippable:
+    """A training image whose errors are told with the switch that leaves it out."""
+
+    picture: Picture
+    source: str
+
+    @property
+    def name(self) -> str:
+        return self.picture.name
+
+    def size(self) -> Size:
+        with self._switch_told():
+            return self.picture.size()
+
+    def pixels(self) -> Pixels:
+        with self._switch_told():
+            return self.picture.pixels()
+
+    @contextlib.contextmanager
+    def _switch_told(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"{error}; {skippable(self.source)}") from None
 
 
 def prepare(settings: Source, archives: Path, folder: Path) -> None:
@@ -52,9 +80,11 @@ def prepare(settings: Source, archives: Path, folder: Path) -> None:
         with Progress(name, "images") as progress:
             if skip:
                 listed = _without_unreadable(listed, pool, progress)
+            elif not isinstance(settings, BundledSource):
+                listed = [_with_switch(photograph, name) for photograph in listed]
+            if not isinstance(settings, BundledSource) and settings.min_side is not None:
+                listed = _large_enough(listed, settings.min_side, pool, progress)
             if isinstance(settings, FetchedSource):
-                if settings.min_side is not None:
-                    listed = _large_enough(listed, settings.min_side, pool, progress)
                 listed = limited(settings, listed)
             sized = list(mapped(pool, _sized, listed))
             for split in SPLITS:
@@ -64,6 +94,14 @@ def prepare(settings: Source, archives: Path, folder: Path) -> None:
             truths = [_truth(item) for item in sized if item.photograph.truth is not None]
             _pack(folder / TRUTH_FILE, truths, settings.crops.real, pool, progress)
     write_text(folder / PAIRS_FILE, _table(sized))
+
+
+def _with_switch(photograph: Photograph, source: str) -> Photograph:
+    if photograph.split == "test":
+        return photograph
+    pictures = (photograph.degraded, photograph.clean, photograph.truth)
+    degraded, clean, truth = (p and _Skippable(p, source) for p in pictures)
+    return replace(photograph, degraded=degraded, clean=clean, truth=truth)
 
 
 def _truth(item: _Sized) -> _Sized:

@@ -24,7 +24,7 @@ from pipeline.errors import UserError
 from pipeline.images import Image, from_range, to_range
 from pipeline.models.build import giga_macs, skeleton
 from pipeline.models.weights import load_tensors
-from pipeline.tiling import starts
+from pipeline.tiling import aligned_tiles
 
 
 def load_model(path: Path, settings: Evaluate) -> "Model":
@@ -170,18 +170,18 @@ def restore_rows(
         precision: as in ``restore``.
     """
     height, width = size
-    tops = starts(height, tile, tile - overlap)
+    tiles = aligned_tiles(height, tile, overlap, int(restorer.factor))  # type: ignore[arg-type]
     # sums that the next band of tiles adds to, and the weights in them
     open_sum = np.zeros((0, width, 3), np.float32)
     open_weights = np.zeros((0, 1, 1), np.float32)
-    for top, next_top in zip(tops, [*tops[1:], height], strict=True):
-        rows = slice(top, min(top + tile, height))
+    next_tops = [*(rows.start for rows in tiles[1:]), height]
+    for rows, next_top in zip(tiles, next_tops, strict=True):
         weights = _ramp(rows.start, rows.stop, height, overlap)[:, None, None]
         band = _restore_band(restorer, read(rows), tile, overlap, precision)
         band *= weights
         band[: len(open_sum)] += open_sum
         weights[: len(open_weights)] += open_weights
-        done = next_top - top
+        done = next_top - rows.start
         open_sum, open_weights = band[done:].copy(), weights[done:]
         band[:done] /= weights[:done]
         yield band[:done]
@@ -196,8 +196,7 @@ def _restore_band(
     width = rows.shape[1]
     total = np.zeros_like(rows, np.float32)
     weights = np.zeros((width, 1), np.float32)
-    for left in starts(width, tile, tile - overlap):
-        columns = slice(left, min(left + tile, width))
+    for columns in aligned_tiles(width, tile, overlap, int(restorer.factor)):  # type: ignore[arg-type]
         weight = _ramp(columns.start, columns.stop, width, overlap)[:, None]
         total[:, columns] += _restore_tile(restorer, rows[:, columns], precision, device) * weight
         weights[columns] += weight

@@ -1,7 +1,9 @@
 """Long lists of images worked through in threads and in order, a bounded part of them at a time."""
 
+import contextlib
 import itertools
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +41,27 @@ def mapped(
     finally:
         for future in waiting:
             future.cancel()
+
+
+class Room:
+    """Memory that threads share: who would exceed ``limit`` bytes waits, or takes it alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._taken = limit, 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Take ``size`` bytes while the block runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + size <= self._limit)
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= size
+                self._changed.notify_all()
 
 
 class Ahead(Generic[Result]):

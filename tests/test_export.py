@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -145,8 +146,31 @@ def test_a_card_of_a_bare_file_has_no_scores(
     for told in ("**denoise**", "**noise_space**", f"| {parameters:,} |", "| 1900 |",
                  '"sigma_255": [0, 75]', "| -1.0 (black) to 1.0 (white) |"):  # fmt: skip
         assert told in text
-    assert "None: this model has not been evaluated here." in text and "PSNR" not in text
+    assert "None: no dvc.lock here names an evaluation of this file" in text and "PSNR" not in text
     assert "not recorded in the file" in text and "The file records none" in text
+
+
+SCORES = "| own, simulated real | `sidd` | 16 | 25.12 | 0.8564 |"
+
+
+def evaluated(model: Path) -> Path:
+    """Write scores of a model, and a dvc.lock as DVC does of their evaluation."""
+    metrics = Path("reports/metrics/denoise/noise_space-0.json")
+    metrics.parent.mkdir(parents=True)
+    row = {"psnr": 25.118, "ssim": 0.85637, "images": 16, "protocol": "sidd"}
+    metrics.write_text(json.dumps({"own, simulated real": row}))
+    deps = [{"path": "data/models/x", "hash": "md5", "md5": md5_of(model)}, {"path": "x.py"}]
+    outs = [
+        {"path": "data/evaluations/denoise/noise_space-0", "hash": "md5", "md5": "0.dir"},
+        {"path": str(metrics), "hash": "md5", "md5": md5_of(metrics)},
+    ]
+    stages = {"evaluate@denoise-noise_space-0": {"deps": deps, "outs": outs}}
+    Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+    return metrics
+
+
+def md5_of(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def test_a_card_of_a_run_has_its_scores_with_their_protocol(
@@ -155,14 +179,31 @@ def test_a_card_of_a_run_has_its_scores_with_their_protocol(
     monkeypatch.chdir(tmp_path)
     run_folder = tmp_path / "data" / "models" / "denoise" / "noise_space-0"
     run_folder.mkdir(parents=True)
-    save(run_folder / "model.safetensors")
-    metrics = tmp_path / "reports" / "metrics" / "denoise"
-    metrics.mkdir(parents=True)
-    row = {"psnr": 25.118, "ssim": 0.85637, "images": 16, "protocol": "sidd"}
-    (metrics / "noise_space-0.json").write_text(json.dumps({"own, simulated real": row}))
+    model = save(run_folder / "model.safetensors")
+    evaluated(model)
     text = card("denoise/noise_space-0")
-    assert "| own, simulated real | `sidd` | 16 | 25.12 | 0.8564 |" in text
-    assert "# denoise/noise_space-0" in text
+    assert SCORES in text and "# denoise/noise_space-0" in text
+    # a copy is the same model
+    assert SCORES in card(str(shutil.copy(model, "copy.safetensors")))
+
+
+def test_a_card_never_has_the_scores_of_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores and dvc.lock come with git; the model of that name may be made anew here."""
+    monkeypatch.chdir(tmp_path)
+    run_folder = tmp_path / "data" / "models" / "denoise" / "noise_space-0"
+    run_folder.mkdir(parents=True)
+    model = save(run_folder / "model.safetensors")
+    metrics = evaluated(model)
+    save(model, steps=1901)
+    assert "PSNR" not in card("denoise/noise_space-0")
+    save(model)
+    assert SCORES in card("denoise/noise_space-0")
+    metrics.write_text(metrics.read_text().replace("25.118", "35.118"))
+    assert "PSNR" not in card("denoise/noise_space-0")
+    metrics.unlink()
+    assert "PSNR" not in card("denoise/noise_space-0")
 
 
 def test_a_card_counts_multiplications_by_the_configuration_in_the_file(
@@ -176,7 +217,7 @@ def test_a_card_counts_multiplications_by_the_configuration_in_the_file(
 
 def record(model: Path, target: str = "paired") -> str:
     """Write a dvc.lock as DVC does that names the file; return the file's hash."""
-    md5 = hashlib.md5(model.read_bytes()).hexdigest()
+    md5 = md5_of(model)
     sources = {"synthetic": "clean", "real": "phone", "unpaired": "others", "test": "tested"}
 
     def settings(key: str, value: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import importlib.resources
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.config.data import SPLITS, Crop, Crops, FolderSource, PairFolders,
 from pipeline.errors import UserError
 from pipeline.prepare import prepare
 from pipeline.sources import bundled, folder
+from pipeline.sources.archives import write_archive
 from pipeline.sources.photographs import ARCHIVE
 from pipeline.store import ImageStore
 from pipeline.tiling import starts
@@ -66,14 +68,20 @@ class Own:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path, **options)
 
-    def settings(self, pairs: bool = False, **crops: Crop) -> FolderSource:
+    def settings(
+        self, pairs: bool = False, min_side: int | None = None, **crops: Crop
+    ) -> FolderSource:
         test = {"evening": PairFolders("noisy", "truth")} if pairs else {}
         cuts = Crops(**(dict.fromkeys(SPLITS) | crops))
         location = str(self.root / "photographs")
-        return FolderSource("folder", location, "own", "clean", None, "real", test, False, cuts)
+        return FolderSource(
+            "folder", location, "own", "clean", None, "real", test, min_side, False, cuts
+        )
 
-    def prepare(self, pairs: bool = False, **crops: Crop) -> dict[str, ImageStore]:
-        settings = self.settings(pairs, **crops)
+    def prepare(
+        self, pairs: bool = False, min_side: int | None = None, **crops: Crop
+    ) -> dict[str, ImageStore]:
+        settings = self.settings(pairs, min_side, **crops)
         folder.download(settings, self.root / "raw")
         prepare(settings, self.root / "raw", self.root / "prepared")
         return stores_of(self.root / "prepared")
@@ -99,6 +107,37 @@ def test_images_are_kept_whole_without_crops(own: Own) -> None:
     assert len(ImageStore(own.root / "prepared" / "truth.h5")) == 0
     assert stores["test"].ids == ["unscored/r"]
     assert_array_equal(stores["test"].image("degraded", 0), own.real)
+
+
+def test_small_training_images_are_left_out_and_counted(
+    own: Own, pixels: Callable[..., Pixels], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Beside 20 x 13 clean and 9 x 30 real; of a test none is left out."""
+    own.add("clean/small.png", pixels(3, 12, 40))
+    own.add("real/large.png", pixels(4, 13, 13))
+    stores = own.prepare(min_side=13)
+    assert stores["synthetic"].ids == ["c"] and stores["real"].ids == ["large"]
+    assert stores["test"].ids == ["unscored/large", "unscored/r"]
+    told = capfd.readouterr().err
+    assert "left out 2 of 6 images with a side below 13 pixels" in told
+
+
+def test_a_damaged_image_is_told_with_its_archive_and_the_switch(own: Own) -> None:
+    settings = own.settings()
+    folder.download(settings, own.root / "raw")
+    content = (own.root / "photographs" / "clean" / "c.png").read_bytes()
+    path = own.root / "raw" / ARCHIVE
+    write_archive(path, [("clean/c.png", lambda: content[:100]), ("real/r.png", lambda: content)])
+    with pytest.raises(UserError) as caught:
+        prepare(settings, own.root / "raw", own.root / "prepared")
+    told = str(caught.value)
+    assert told.startswith("clean/c.png: damaged image") and f"(in {ARCHIVE})" in told
+    assert told.endswith("; sources.prepared.skip_unreadable=true leaves it out of training")
+    write_archive(path, [("clean/c.png", lambda: content), ("test/x/clean/t.png", lambda: b""),
+                         ("test/x/degraded/t.png", lambda: b"")])  # fmt: skip
+    pairs = replace(settings, test={"x": PairFolders("noisy", "truth")})
+    with pytest.raises(UserError, match=rf"t\.png: not an image .*\(in {ARCHIVE}\)$"):
+        prepare(pairs, own.root / "raw", own.root / "prepared")
 
 
 def test_crops_lie_flush_with_the_edges(own: Own) -> None:

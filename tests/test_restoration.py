@@ -1,6 +1,7 @@
 """Whole photographs: padding, tiles, seams, and the model file."""
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pipeline.models.build import build_restorer
 from pipeline.models.unet import UNet
 from pipeline.models.weights import save_tensors
 from pipeline.restoration import InRange, Model, load_model, restore
-from pipeline.tiling import starts
+from pipeline.tiling import aligned_tiles, starts
 
 SETTINGS = Evaluate("fp32", 1, 2, 0, None, tile=64, tile_overlap=16, kept_images=0)
 
@@ -67,6 +68,49 @@ def test_tiles_leave_no_seam(size: tuple[int, int], overlap: int) -> None:
     wrong = np.abs(tiled - whole).max(axis=2) > 1e-5
     tiles = math.prod(len(starts(side, 64, 64 - overlap)) for side in size)
     assert wrong.sum() <= tiles * 2 * Blur.reach * sum(size)
+
+
+@pytest.mark.parametrize("factor", [1, 4, 8, 64])
+@pytest.mark.parametrize(("size", "overlap"), [(64, 16), (100, 20), (33, 16), (512, 64), (32, 0)])
+def test_tiles_are_aligned_and_overlap_as_wanted(size: int, overlap: int, factor: int) -> None:
+    for length in (1, 31, 33, 64, 65, 127, 203, 520, 1001):
+        tiles = aligned_tiles(length, size, overlap, factor)
+        assert (tiles[0].start, tiles[-1].stop) == (0, length)
+        assert len(tiles) == 1 or length > size
+        for before, after in itertools.pairwise(tiles):
+            assert after.start % factor == before.stop % factor == 0
+            assert before.start < after.start and before.stop - after.start >= overlap
+            assert before.stop < after.stop
+            assert before.stop - before.start <= max(size, overlap + 2 * factor)
+
+
+@pytest.mark.parametrize("size", [(203, 291), (291, 203)])
+def test_the_papers_restorer_in_tiles(size: tuple[int, int]) -> None:
+    """The bound of docs/restoring.md, of weights by chance that change an image by 0.5 on average.
+
+    Its interpolation with aligned corners depends on the tile's size, so that the middle of a tile
+    differs too. Neither side is a multiple of the factor, 8: unaligned tiles would be padded
+    otherwise than the whole at the lower and the right edge, and differ there by 0.4.
+    """
+    torch.manual_seed(1)
+    network = build_restorer(Settings("unet", levels=4, channels=4)).eval()
+    for parameter in network.parameters():
+        parameter.data *= 2.0
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    waves = 0.5 + 0.2 * np.sin(rows / 9) * np.cos(columns / 13)
+    given = (waves[..., None] + 0.1 * (image(*size) - 0.5)).astype(np.float32)
+    whole = restore(network, given, 512, 0, "fp32")
+    assert 0.3 < np.abs(whole - given).mean() < 1
+    off = np.abs(restore(network, given, 96, 32, "fp32") - whole)
+    assert off.max() < 0.03 and off.mean() < 0.002
+    alone = []  # where a single tile decides
+    for side in size:
+        covered = np.zeros(side, int)
+        for tile in aligned_tiles(side, 96, 32, 8):
+            covered[tile] += 1
+        alone.append(covered == 1)
+    inside = off[np.ix_(*alone)]
+    assert 1e-5 < inside.max() < 0.003
 
 
 def test_a_constant_stays_constant_through_tiles() -> None:

@@ -209,7 +209,7 @@ def test_a_truncated_image_is_told(kind: str, pixels: Callable[..., Pixels]) -> 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"This is a text.\n", b"<svg></svg>"])
 def test_a_file_that_is_no_image_is_told(content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^photo.png: not an image; expected .png"):
+    with pytest.raises(UserError, match=r"^photo.png: not an image that is read; expected .png"):
         decode(content, "photo.png")
     with pytest.raises(UserError, match=r"^photo.png: not an image"):
         archived(tmp_path, content, "photo.png").size()
@@ -394,7 +394,7 @@ class Own:
         pairs = {name: PairFolders(*folders) for name, folders in test.items()}
         where = str(self.location)
         return FolderSource(
-            "folder", where, "own", "clean", self.degraded, "real", pairs, self.skip, WHOLE
+            "folder", where, "own", "clean", self.degraded, "real", pairs, None, self.skip, WHOLE
         )
 
     def download(self, **test: tuple[str, str]) -> list[Any]:
@@ -465,6 +465,21 @@ def test_other_files_are_left_out(own: Own) -> None:
     (own.location / "clean" / "folder.png").mkdir()
     (own.location / "elsewhere").mkdir()
     assert {item.id for item in own.download() if item.split == "synthetic"} == {"a", "b"}
+
+
+def test_photographs_and_folders_that_are_not_read_are_told(
+    own: Own, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("IMG_1.HEIC", "IMG_2.heic", "IMG_3.dng", "notes.txt", "._IMG_1.HEIC"):
+        (own.location / "real" / name).write_bytes(b"x")
+    own.add("elsewhere/z.png")
+    linked = own.location / "clean" / "linked"
+    linked.symlink_to(own.location / "elsewhere")
+    assert {item.id for item in own.download() if item.split == "synthetic"} == {"a", "b"}
+    told = capfd.readouterr().err
+    assert f"{own.location / 'real'}: left out 2 HEIC, 1 DNG, which are not read; save" in told
+    assert f"left out {linked}: a link to a folder, in which DVC sees no change" in told
+    assert told.count("left out") == 2
 
 
 def test_without_test_pairs_the_real_ones_are_shown_unscored(own: Own) -> None:
@@ -539,7 +554,9 @@ def test_an_unreadable_image_is_named_before_anything_is_kept(own: Own) -> None:
     path = own.add("real/broken.png", height=60, width=80)
     for content in (path.read_bytes()[:5000], b"a text", b""):
         path.write_bytes(content)
-        assert own.refused().startswith(f"{path}: ")
+        told = own.refused()
+        assert told.startswith(f"{path}: ")
+        assert told.endswith("; sources.raw.skip_unreadable=true leaves it out of training")
         assert not own.raw.exists()
 
 
@@ -570,7 +587,8 @@ def test_an_unreadable_test_image_is_never_left_out(own: Own) -> None:
     own.skip = True
     own.add("noisy/x.png")
     own.add("truth/x.png").write_bytes(b"no image")
-    assert "x.png: not an image" in own.refused(evening=("noisy", "truth"))
+    told = own.refused(evening=("noisy", "truth"))
+    assert "x.png: not an image" in told and "skip_unreadable" not in told
 
 
 def test_thousands_of_files_and_one_bad_one(own: Own) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import streaming
 from pipeline.progress import Progress
-from pipeline.streaming import Ahead, Remade, mapped
+from pipeline.streaming import Ahead, Remade, Room, mapped
 
 
 @pytest.fixture
@@ -121,3 +121,28 @@ def test_remade_items_are_made_for_each_walk() -> None:
     assert (items[1], items[-1], items[1:]) == ("b", "c", ["b", "c"])
     with pytest.raises(IndexError):
         items[3]
+
+
+def test_threads_share_memory(pool: ThreadPoolExecutor) -> None:
+    """Sizes of 4 and 6 go together into 10; 25 goes alone."""
+    room, lock = Room(10), threading.Lock()
+    inside: list[int] = []
+    seen: list[tuple[int, ...]] = []
+
+    def work(size: int) -> int:
+        with room.taken(size):
+            with lock:
+                inside.append(size)
+                seen.append(tuple(inside))
+            time.sleep(0.005)
+            with lock:
+                inside.remove(size)
+        if size == 6:
+            raise ValueError("an error gives it back as well")
+        return size
+
+    sizes = [4, 6, 25, 4, 4, 4, 25, 6, 4] * 3
+    futures = [pool.submit(work, size) for size in sizes]
+    assert [future.exception() is None for future in futures] == [size != 6 for size in sizes]
+    assert all(sum(together) <= 10 or together == (25,) for together in seen)
+    assert any(len(together) == 2 for together in seen)

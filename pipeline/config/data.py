@@ -66,8 +66,9 @@ class FolderSource:
 
     A folder that a source does not have is null. ``degraded`` holds synthetic partners of the clean
     images, null where the task degrades them. ``test`` maps the name of a test set to its two
-    folders and may be empty. ``skip_unreadable`` leaves out training images that cannot be read,
-    names and counts them; otherwise the first one stops the stage.
+    folders and may be empty. ``min_side`` leaves out training images with a smaller side, counted:
+    no patch fits into them; null keeps all. ``skip_unreadable`` leaves out training images that
+    cannot be read, names and counts them; otherwise the first one stops the stage.
     """
 
     kind: Literal["folder"]
@@ -77,6 +78,7 @@ class FolderSource:
     degraded: str | None
     real: str | None
     test: dict[str, PairFolders]
+    min_side: Annotated[int, Setting(low=1, unit="pixels")] | None
     skip_unreadable: bool
     crops: Crops
 
@@ -131,8 +133,7 @@ class FetchedSource:
     for each split before any limit; null checks none. ``lists_md5`` holds the MD5 of lists of
     images inside its archives by file name; null checks none. ``typical_images`` tells for each
     split how large its images are; null where nobody knows. ``max_images`` and ``max_gib`` (packed)
-    shorten each of the training splits. ``min_side`` leaves out training images with a smaller
-    side, counted: no patch fits into them. ``skip_unreadable``: see ``FolderSource``.
+    shorten each of the training splits. ``min_side``, ``skip_unreadable``: see ``FolderSource``.
     ``truth_for``: the method for whose sake the clean partners of the unlabeled real photographs
     are packed too, into a file of their own as large as theirs; null leaves them in the archives.
     """

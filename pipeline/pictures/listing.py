@@ -54,8 +54,9 @@ class Listing:
 def list_photographs(inputs: list[str], out: Path) -> Listing:
     """Return the photographs that files, folders and patterns name, sorted within each.
 
-    A file is taken whatever its ending; of a folder the files whose ending is an image's, at any
-    depth. Links are followed, but no folder is entered twice, nor ``out`` inside another.
+    A file is taken whatever its ending, but for those of photographs that are not read; of a folder
+    the files whose ending is an image's, at any depth. Links are followed, but no folder is entered
+    twice. Nothing in ``out`` is taken, unless it is what the user names.
     """
     listing = Listing()
     for text in inputs:
@@ -64,8 +65,10 @@ def list_photographs(inputs: list[str], out: Path) -> Listing:
             path = Path(text)
             _add(path, Path() if path.is_dir() else Path(path.name), out, listing)
         elif glob.has_magic(text):
-            for match in sorted(glob.glob(text, recursive=True)):  # noqa: PTH207
-                _add(Path(match), Path(match).relative_to(_fixed_part(text)), out, listing)
+            fixed = _fixed_part(text)
+            for match in map(Path, sorted(glob.glob(text, recursive=True))):  # noqa: PTH207
+                if _is_within(fixed, out) or not _is_within(match, out):
+                    _add(match, match.relative_to(fixed), out, listing)
         else:
             listing.refused.append(f"{shown(text)}: no such file or folder")
         if before == (len(listing.found), len(listing.refused)):
@@ -121,18 +124,24 @@ def shown(path: Path | str) -> str:
 
 def _add(path: Path, below: Path, out: Path, listing: Listing) -> None:
     if not path.is_dir():
-        listing.found.append(Found(path, below))
+        if not _refused_by_ending(path, listing):
+            listing.found.append(Found(path, below))
         return
     for file in _files(path, {}, _identity(out), listing):
-        if file.suffix.lower() in ENDINGS and not file.name.startswith("."):
-            listing.found.append(Found(file, below / file.relative_to(path)))
-        elif file.suffix.lower() in UNREAD_ENDINGS and not file.name.startswith("."):
-            kind = file.suffix[1:].upper()
-            listing.refused.append(
-                f"{shown(file)}: {kind} is not read; save it as TIFF, PNG or JPEG"
-            )
-        else:
+        if file.name.startswith("."):
             listing.others.add(file)
+        elif file.suffix.lower() in ENDINGS:
+            listing.found.append(Found(file, below / file.relative_to(path)))
+        elif not _refused_by_ending(file, listing):
+            listing.others.add(file)
+
+
+def _refused_by_ending(file: Path, listing: Listing) -> bool:
+    if file.suffix.lower() not in UNREAD_ENDINGS:
+        return False
+    kind = file.suffix[1:].upper()
+    listing.refused.append(f"{shown(file)}: {kind} is not read; save it as TIFF, PNG or JPEG")
+    return True
 
 
 def _files(
@@ -164,6 +173,12 @@ def _identity(path: Path) -> Identity:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder, or lies in it at any depth."""
+    place = path if path.is_dir() else path.parent
+    return place.resolve().is_relative_to(folder.resolve())
 
 
 def _fixed_part(pattern: str) -> Path:

@@ -5,15 +5,16 @@ folders, without the ending. Without test pairs the real photographs are restore
 but there is nothing to score.
 """
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FolderSource
 from pipeline.errors import UserError
-from pipeline.image_files import ENDINGS
+from pipeline.image_files import ENDINGS, UNREAD_ENDINGS
 from pipeline.progress import Progress
 from pipeline.sources.archives import open_archive, write_archive
-from pipeline.sources.photographs import ARCHIVE, ImageFile, Photograph, decode
+from pipeline.sources.photographs import ARCHIVE, ImageFile, Photograph, decode, skippable
 from pipeline.streaming import mapped, working_threads
 
 UNSCORED = "own photographs without truth"
@@ -21,6 +22,8 @@ UNSCORED = "own photographs without truth"
 
 def download(settings: FolderSource, folder: Path) -> None:
     """Copy all images into one archive, after checking that every one can be read.
+
+    Photographs of kinds that are not read are left out and counted, linked folders named.
 
     Raises:
         UserError: a folder is missing or empty, an image cannot be read, or a test image has no
@@ -33,11 +36,11 @@ def download(settings: FolderSource, folder: Path) -> None:
             " sources.<name>.location to the folder that holds your photographs"
         )
     files: dict[str, Path] = {}
-    for name, chosen in _folders(settings).items():
-        files |= {
-            f"{name}/{key}{path.suffix}": path for key, path in _images(root / chosen).items()
-        }
-    _require_readable(files, settings.skip_unreadable)
+    with Progress("checking", "images") as progress:
+        for name, chosen in _folders(settings).items():
+            images = _images(root / chosen, progress)
+            files |= {f"{name}/{key}{path.suffix}": path for key, path in images.items()}
+        _require_readable(files, folder.name, settings.skip_unreadable, progress)
     write_archive(
         folder / ARCHIVE,
         [(name, lambda path=path: path.read_bytes()) for name, path in files.items()],  # type: ignore[misc]
@@ -90,14 +93,24 @@ def _folders(settings: FolderSource) -> dict[str, str]:
     return folders
 
 
-def _images(folder: Path) -> dict[str, Path]:
+def _images(folder: Path, progress: Progress) -> dict[str, Path]:
     """Return the images below a folder by their path without the ending, sorted."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a folder of images")
     found: dict[str, Path] = {}
+    unread: Counter[str] = Counter()
     for path in sorted(folder.rglob("*")):
-        hidden = path.name.startswith(".")  # such as macOS's ._photo.jpg, which is no image
-        if hidden or path.suffix.lower() not in ENDINGS or not path.is_file():
+        ending = path.suffix.lower()
+        if path.name.startswith("."):  # such as macOS's ._photo.jpg, which is no image
+            continue
+        if path.is_symlink() and path.is_dir():
+            progress.say(
+                f"left out {path}: a link to a folder, in which DVC sees no change; move the folder"
+                " here"
+            )
+        if ending in UNREAD_ENDINGS and path.is_file():
+            unread[ending[1:].upper()] += 1
+        if ending not in ENDINGS or not path.is_file():
             continue
         key = path.relative_to(folder).with_suffix("").as_posix()
         if not _is_unicode(key):
@@ -105,22 +118,28 @@ def _images(folder: Path) -> dict[str, Path]:
         if key in found:
             raise UserError(f"{path}: same name as {found[key].name}; keep one of the two")
         found[key] = path
+    if unread:
+        counts = ", ".join(f"{count} {kind}" for kind, count in unread.most_common())
+        progress.say(
+            f"{folder}: left out {counts}, which are not read; save them as PNG, TIFF or JPEG"
+        )
     if not found:
         raise UserError(f"{folder}: no image found; expected files ending in {', '.join(ENDINGS)}")
     return found
 
 
-def _require_readable(files: dict[str, Path], skip: bool) -> None:
+def _require_readable(files: dict[str, Path], source: str, skip: bool, progress: Progress) -> None:
     """Stop at the first file that cannot be read or, to skip, drop training images like it."""
     unreadable: dict[str, str] = {}
-    with Progress("checking", "images") as progress, ThreadPoolExecutor(working_threads()) as pool:
+    with ThreadPoolExecutor(working_threads()) as pool:
         task = progress.add("photographs", len(files))
         reasons = zip(files, mapped(pool, _unreadable, files.values()), strict=True)
         for done, (name, reason) in enumerate(reasons, 1):
             progress.reach(task, done, len(files), fresh=1)
-            if reason is not None and (not skip or name.startswith("test/")):
+            test = name.startswith("test/")
+            if reason is not None and (not skip or test):
                 pool.shutdown(cancel_futures=True)
-                raise UserError(reason)
+                raise UserError(reason if test else f"{reason}; {skippable(source)}")
             if reason is not None:
                 unreadable[name] = reason
                 progress.say(f"left out {reason}")

@@ -1,9 +1,11 @@
 """What a source yields, and how image files become 8-bit RGB arrays."""
 
+import contextlib
 import io
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -23,10 +25,16 @@ from pipeline.image_files import (
     told_as_damage,
 )
 from pipeline.sources.archives import archives_in, open_archive
+from pipeline.streaming import Room
 
 ARCHIVE = "photographs.zip"
 _PNG_MARKS = (b"eXIf", b"exif", b"XML:com.adobe.xmp")
 """A PNG without any of these has no orientation."""
+
+DECODING = Room(2**30)
+"""Memory of the images that threads decode at a time, some of them of 250 megapixels."""
+DECODED_BYTES_A_PIXEL = 8
+"""Pillow's own 4, and 4 of its turned copy."""
 
 Image.MAX_IMAGE_PIXELS = 125_000_000
 """Pillow warns of more pixels than this and refuses twice as many."""
@@ -59,12 +67,13 @@ class ImageFile:
     def size(self) -> tuple[int, int]:
         """Return (height, width) as shown, without decoding it."""
         content = self.content()
-        image = open_image(io.BytesIO(content), self.name)
+        with self._archive_told():
+            image = open_image(io.BytesIO(content), self.name)
         width, height = image.size
         orientation = None
         # for a PNG Pillow decodes all of it, to look for EXIF data behind the pixels
         if image.format != "PNG" or any(mark in content for mark in _PNG_MARKS):
-            with told_as_damage(self.name):
+            with self._archive_told(), told_as_damage(self.name):
                 orientation = image.getexif().get(EXIF_ORIENTATION)
         # Pillow has turned the size of a TIFF already
         sideways = orientation in SIDEWAYS and image.format != "TIFF"
@@ -72,16 +81,27 @@ class ImageFile:
 
     def pixels(self) -> NDArray[np.uint8]:
         """Return the decoded image (height, width, 3) uint8 RGB."""
-        return decode(self.content(), self.name)
+        content = self.content()
+        with self._archive_told():
+            return decode(content, self.name)
 
     def content(self) -> bytes:
         """Return the file as it is."""
         archive = open_archive(self.archive)
+        with self._archive_told():
+            try:
+                with told_as_damage(self.name):
+                    return archive.read(self.name)
+            except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+                raise UserError(damaged(self.name, error)) from None
+
+    @contextlib.contextmanager
+    def _archive_told(self) -> Iterator[None]:
+        """Say with an error where the file lies: a user sees archives, of many gigabytes."""
         try:
-            with told_as_damage(self.name):
-                return archive.read(self.name)
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-            raise UserError(damaged(self.name, error)) from None
+            yield
+        except UserError as error:
+            raise UserError(f"{error} (in {self.archive.name})") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +118,11 @@ class Photograph:
     degraded: Picture | None
     clean: Picture | None
     truth: Picture | None = None
+
+
+def skippable(source: str) -> str:
+    """Return what is said with the error of a training image."""
+    return f"sources.{source}.skip_unreadable=true leaves it out of training"
 
 
 def files_in(folder: Path) -> list[ImageFile]:
@@ -129,6 +154,11 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
         UserError: not an image, truncated, more than 8 bits a channel, CMYK, or transparent.
     """
     image = open_image(io.BytesIO(encoded), name)
+    with DECODING.taken(image.width * image.height * DECODED_BYTES_A_PIXEL):
+        return _decoded(image, name)
+
+
+def _decoded(image: Image.Image, name: str) -> NDArray[np.uint8]:
     # Pillow drops the lower 8 bits of 16-bit colours silently, and forgets the tiles on loading
     deep = any(re.search(r";16[BLN]", str(tile.args)) for tile in getattr(image, "tile", ()))
     with told_as_damage(name):
