@@ -21,8 +21,8 @@ depend on a generator that is still learning. The semantic consistency (equation
 classifier whether the content was kept; its place takes the identity term L_idt (Zhu et al.,
 section 5.2), and generators that only add a residual. L_feat reverses a gradient as DANN does, at
 the same place, where the paper inverts labels. The weights 1, 10 and 5 are those of Zhu et al.; the
-reversed gradient has DANN's 0.01 and its rise. beta1 of Adam is 0.5 for all networks but the
-restorer, as in the code of Zhu et al.
+reversed gradient has 0.1, chosen as DANN's, and its rise. beta1 of Adam is 0.5 for all networks but
+the restorer, as in the code of Zhu et al.
 """
 
 from typing import Any

@@ -19,10 +19,10 @@ Fitted to restoration: E_c is the restorer up to its bottleneck, the rest of it 
 classifier; what its skip connections carry past the bottleneck is in no code. A code is a map, so
 the rows of H are the places of one image, and L_difference is divided by the square of their
 number: between 0 and 1, and a mean over images. The authors' code switches all three losses on
-after some steps; here the restorer comes pretrained, and the reversal rises. The default weights
-0.1, 0.05 and 0.01 are chosen by force, not taken from a classification loss near 1: at the demo's
-pretrained restorer no gradient by the encoder's weights shall outweigh that of L_res (``python -m
-benchmarks.forces`` measures them).
+after some steps; here the restorer comes pretrained, and the reversal rises. The default weights 3,
+0.1 and 0.1 are chosen by force, not taken from a classification loss near 1: at the demo's
+pretrained restorer each loss pulls at the encoder's weights about as hard as L_res
+(``benchmarks/README.md``, forces).
 """
 
 from typing import Any
