@@ -115,7 +115,7 @@ def _norms(adaptation: Any, batch: Batch) -> dict[str, float]:
 def _encoder(restorer: nn.Module, images: Tensor) -> list[Tensor]:
     """Return the weights on which the aligned features depend."""
     weights = list(restorer.parameters())
-    _, features = Bottleneck(restorer).read(restorer, images)
+    features = Bottleneck(restorer).features(restorer, images)
     gradients = torch.autograd.grad(features.sum(), weights, allow_unused=True)
     return [w for w, gradient in zip(weights, gradients, strict=True) if gradient is not None]
 

@@ -30,7 +30,8 @@ class Batch:
 
     Gaussian noise drawn anew is not clipped, so ``synthetic`` may leave [0, 1]. ``unpaired`` are
     clean crops of other images, ``truth`` the clean versions of ``real``, each for methods that
-    want them, else None.
+    want them, else None. ``span`` is white minus black: what a difference of pixels is divided by
+    where its loss shall weigh the same in every range.
     """
 
     synthetic: Tensor
@@ -38,6 +39,7 @@ class Batch:
     real: Tensor
     unpaired: Tensor | None = None
     truth: Tensor | None = None
+    span: float = 1.0
 
     def to(self, device: torch.device, image_range: tuple[float, float]) -> "Batch":
         """Return the batch on a device, in the memory order that convolutions like best.
@@ -47,8 +49,10 @@ class Batch:
             image_range: black and white there; [0, 1] is mapped onto it.
         """
         move = {"device": device, "memory_format": torch.channels_last, "non_blocking": True}
-        moved = {name: value.to(**move) for name, value in vars(self).items() if value is not None}
-        return Batch(**{name: to_range(value, image_range) for name, value in moved.items()})
+        images = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved = {name: to_range(value.to(**move), image_range) for name, value in images.items()}
+        black, white = image_range
+        return Batch(**moved, span=white - black)
 
 
 class JointCrops(Dataset[tuple[Tensor, ...]]):

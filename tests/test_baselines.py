@@ -188,6 +188,57 @@ def test_the_bottleneck_of_the_unet_is_its_lowest_level() -> None:
     assert not any(module._forward_hooks for module in restorer.modules())
 
 
+class Twice(nn.Module):
+    """Features come from one layer that runs twice; what follows them changes them in place."""
+
+    bottleneck = "features"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.features = nn.Conv2d(4, 4, 3, padding=1)
+        self.last = nn.Conv2d(4, 3, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.features(self.features(self.first(images)).tanh())
+        restored: Tensor = images + self.last(F.leaky_relu(features, 0.2, inplace=True))
+        return restored
+
+
+@pytest.mark.parametrize("make", [lambda: UNet(levels=3, channels=4), TwoLayers, Twice])
+def test_the_pass_for_features_alone_ends_where_they_are(make: Callable[[], nn.Module]) -> None:
+    """The same features and gradients as in a whole pass, and no module after them runs."""
+    restorer = make()
+    place = Bottleneck(restorer)
+    images = torch.rand(2, 3, SIZE, SIZE)
+    weights = list(restorer.parameters())
+    found = []
+    for features in (place.read(restorer, images)[1], place.features(restorer, images)):
+        loss = (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum()
+        found.append([features, *torch.autograd.grad(loss, weights, allow_unused=True)])
+    for whole, alone in zip(*found, strict=True):
+        assert (whole is None) == (alone is None)
+        assert whole is None or torch.equal(whole, alone)
+
+    ran: list[str] = []
+    for name, module in restorer.named_modules():
+        module.register_forward_pre_hook(lambda module, given, name=name: ran.append(name))
+    place.features(restorer, images)
+    assert ran.count(place.name) == (2 if isinstance(restorer, Twice) else 1)
+    assert not [name for name in ran if name.startswith(("up_path", "last"))]
+    restorer(images)
+    assert "last" in ran, "no hook is left behind"
+
+
+@pytest.mark.parametrize("name", ["dann", "dsn", "cycada"])
+def test_the_decoder_runs_for_synthetic_images_alone(name: str) -> None:
+    adaptation = build_adaptation(TwoLayers(), BASELINES[name])
+    seen: list[Tensor] = []
+    adaptation.restorer.last.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    adaptation(brighter(), None, HALFWAY)
+    assert len(seen) == (2 if name == "cycada" else 1), "CyCADA's: as they are, and made real"
+
+
 def test_a_restorer_of_one_size_gives_its_last_features() -> None:
     layers = [nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, 6, 3, padding=1), nn.ReLU()]
     plain = nn.Sequential(*layers, nn.Conv2d(6, 3, 3, padding=1))
@@ -239,6 +290,12 @@ def test_dann_descends_for_the_classifier_and_ascends_for_the_restorer() -> None
     torch.testing.assert_close(terms["domain"], domain)
 
 
+def test_the_restoration_loss_of_dann_is_told_in_parts_of_the_span() -> None:
+    adaptation = build_adaptation(TwoLayers(), BASELINES["dann"]).eval()
+    terms = adaptation(replace(brighter(), span=2.0), None, HALFWAY)
+    torch.testing.assert_close(terms["total"], terms["restoration"] / 2 + terms["domain"])
+
+
 @pytest.mark.parametrize(
     ("name", "weight"), [("dsn", "similarity_weight"), ("cycada", "feature_weight")]
 )
@@ -276,12 +333,14 @@ def test_the_reversal_within_a_larger_loss(name: str, weight: str) -> None:
             torch.testing.assert_close(after, gradient)  # and it descends itself
 
 
-def test_dann_hides_the_domain() -> None:
-    def redder() -> Batch:
-        batch = brighter()
-        batch.real[:, 0] += 0.5
-        return batch
+def redder() -> Batch:
+    """As ``brighter``; the real domain is also redder, which features of several channels tell."""
+    batch = brighter()
+    batch.real[:, 0] += 0.5
+    return batch
 
+
+def test_dann_hides_the_domain() -> None:
     method = replace(BASELINES["dann"], weight=0.0)
     _, seen = learn(method, 150, redder, rate=1e-2)
     _, hidden = learn(replace(method, weight=1.0), 150, redder, rate=1e-2)
@@ -297,6 +356,74 @@ def test_correlation_by_hand() -> None:
     other = torch.tensor([1.0, 1.0, -1.0, -1.0]).view(1, 1, 2, 2)
     assert correlation(wave, 5 + 3 * wave).item() == pytest.approx(1)
     assert correlation(wave, other).item() == pytest.approx(0)
+
+
+def test_what_a_code_is_on_an_images_mean_costs_no_difference() -> None:
+    shared, private = torch.randn(2, 1, 1, 4, 4)
+    moved = correlation(shared + 3, private - 5)
+    torch.testing.assert_close(moved, correlation(shared, private))
+
+
+@pytest.mark.parametrize("span", [1.0, 2.0])
+def test_the_total_of_dsn_by_hand(span: float) -> None:
+    weights = {"reconstruction_weight": 3.0, "difference_weight": 5.0, "similarity_weight": 7.0}
+    adaptation = build_adaptation(TwoLayers(), replace(BASELINES["dsn"], **weights)).eval()
+    batch = replace(brighter(), span=span)
+    terms = adaptation(batch, None, HALFWAY)
+
+    reconstruction = difference = torch.zeros(())
+    judged = []
+    for images, encoder in (
+        (batch.synthetic, adaptation.synthetic_encoder),
+        (batch.real, adaptation.real_encoder),
+    ):
+        _, shared = adaptation.bottleneck.read(adaptation.restorer, images)
+        private = encoder(images)
+        change = (adaptation.decoder(shared + private) - images).flatten(1) / span
+        reconstruction = reconstruction + change.var(1, correction=0).mean()
+        difference = difference + correlation(shared, private)
+        judged.append(adaptation.classifier(shared))
+    torch.testing.assert_close(terms["reconstruction"], reconstruction)
+    torch.testing.assert_close(terms["difference"], difference)
+    torch.testing.assert_close(terms["domain"], told_apart(*judged))
+    restoration = charbonnier(adaptation.restorer(batch.synthetic), batch.clean)
+    torch.testing.assert_close(
+        terms["total"],
+        # the weight of the similarity is that of its reversed gradient
+        restoration / span + 3 * reconstruction + 5 * difference + told_apart(*judged),
+    )
+
+
+def told_by_a_new_classifier(codes: Callable[[], list[Tensor]]) -> float:
+    """Return its last cross-entropies: how well a domain can be read from codes that stay."""
+    classifier, log = DomainClassifier(4, 8), []
+    optimizer = torch.optim.Adam(classifier.parameters(), 2e-2)
+    for _ in range(80):
+        domain = told_apart(*map(classifier, codes()))
+        optimizer.zero_grad()
+        domain.backward()
+        optimizer.step()
+        log.append({"domain": domain.item()})
+    return last(log, "domain")
+
+
+def test_dsn_holds_the_domain_in_the_private_codes() -> None:
+    weights = {"reconstruction_weight": 1.0, "difference_weight": 1.0}
+    method = replace(BASELINES["dsn"], **weights, similarity_weight=3.0)
+    adaptation, _ = learn(method, 400, redder)
+
+    @torch.no_grad()
+    def shared() -> list[Tensor]:
+        batch, place = redder(), adaptation.bottleneck
+        return [place.features(adaptation.restorer, x) for x in (batch.synthetic, batch.real)]
+
+    @torch.no_grad()
+    def private() -> list[Tensor]:
+        batch = redder()
+        return [adaptation.synthetic_encoder(batch.synthetic), adaptation.real_encoder(batch.real)]
+
+    assert told_by_a_new_classifier(private) < 0.2
+    assert told_by_a_new_classifier(shared) > 0.5, "guessing is ln 2 = 0.69"
 
 
 def test_dsn_private_and_shared_codes_differ() -> None:
@@ -345,25 +472,104 @@ def test_pixel_da_keeps_the_picture_by_content_and_identity() -> None:
     assert lost[10.0] < 0.02
 
 
-def test_content_and_identity_of_pixel_da_by_hand() -> None:
+@pytest.mark.parametrize("span", [1.0, 2.0])
+def test_the_total_of_pixel_da_by_hand(span: float) -> None:
     """With a generator that changes something: each term, and the share of each in the sum."""
-    weights = {"content_weight": 3.0, "identity_weight": 5.0, "adversarial_weight": 0.0}
+    weights = {"content_weight": 3.0, "identity_weight": 5.0, "adversarial_weight": 7.0}
     adaptation = build_adaptation(TwoLayers(), replace(BASELINES["pixel_da"], **weights)).eval()
     nn.init.normal_(adaptation.generator.last.weight, std=0.1)
-    batch = brighter()
+    batch = replace(brighter(), span=span)
     draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
     terms = adaptation(batch, draws, HALFWAY)
     made, kept = (
         adaptation.generator(images, draws.noise) for images in (batch.synthetic, batch.real)
     )
-    change = (made - batch.synthetic).flatten(1)
+    change = (made - batch.synthetic).flatten(1) / span
     content = ((change**2).mean(1) - change.mean(1) ** 2).mean()
-    identity = (kept - batch.real).abs().mean()
+    identity = (kept - batch.real).abs().mean() / span
     assert content > 1e-4 and identity > 1e-3
     torch.testing.assert_close(terms["content"], content)
     torch.testing.assert_close(terms["identity"], identity)
-    rest = (terms["restoration"] + terms["restoration_made"]) / 2 + terms["domain"]
-    torch.testing.assert_close(terms["total"], rest + 3 * content + 5 * identity)
+    restoration, of_made = (
+        charbonnier(adaptation.restorer(images), batch.clean) for images in (batch.synthetic, made)
+    )
+    judged_real, judged_made = (adaptation.discriminator(images) for images in (batch.real, made))
+    torch.testing.assert_close(
+        terms["total"],
+        (restoration + of_made) / (2 * span)
+        + told_apart(judged_real, judged_made)
+        + 3 * content
+        + 5 * identity
+        + 7 * fooled(judged_made),
+    )
+
+
+@pytest.mark.parametrize(("name", "share"), [("pixel_da", 0.5), ("cycada", 0.0)])
+def test_what_the_task_teaches_the_generator(name: str, share: float) -> None:
+    """PixelDA's learns from L_t, CyCADA's from no loss of the restorer: against L_t by hand."""
+    nothing = [key for key in vars(BASELINES[name]) if key.endswith("_weight")]
+    method = replace(BASELINES[name], **dict.fromkeys(nothing, 0.0))
+    if name == "cycada":
+        method = replace(method, feature_weight=1.0)  # type: ignore[call-arg]
+    adaptation = build_adaptation(TwoLayers(), method).eval()
+    generator = adaptation.generator if name == "pixel_da" else adaptation.to_real
+    nn.init.normal_(generator.last.weight, std=0.1)
+    batch = brighter()
+    draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
+    made = generator(batch.synthetic, None if draws is None else draws.noise)
+    of_made = charbonnier(adaptation.restorer(made), batch.clean)
+    weights = list(generator.parameters())
+    expected = torch.autograd.grad(of_made, weights)
+    assert all(gradient.abs().max() > 1e-5 for gradient in expected)
+    adaptation(batch, draws, HALFWAY)["total"].backward()
+    for weight, gradient in zip(weights, expected, strict=True):
+        torch.testing.assert_close(weight.grad, share * gradient)
+
+
+@pytest.mark.parametrize("span", [1.0, 2.0])
+def test_the_total_of_cycada_by_hand(span: float) -> None:
+    """With two generators that change something, each otherwise."""
+    weights = {"adversarial_weight": 3.0, "cycle_weight": 5.0, "identity_weight": 7.0}
+    adaptation = build_adaptation(TwoLayers(), replace(BASELINES["cycada"], **weights)).eval()
+    to_real, to_synthetic = adaptation.to_real, adaptation.to_synthetic
+    for generator in (to_real, to_synthetic):
+        nn.init.normal_(generator.last.weight, std=0.1)
+    batch = replace(brighter(), span=span)
+    synthetic, real = batch.synthetic, batch.real
+    made_real, made_synthetic = to_real(synthetic), to_synthetic(real)
+
+    def apart(found: Tensor, expected: Tensor) -> Tensor:
+        return (found - expected).abs().mean() / span
+
+    cycle = apart(to_synthetic(made_real), synthetic) + apart(to_real(made_synthetic), real)
+    identity = apart(to_real(real), real) + apart(to_synthetic(synthetic), synthetic)
+    of_real, of_synthetic = adaptation.real_discriminator, adaptation.synthetic_discriminator
+    domain = told_apart(of_real(real), of_real(made_real))
+    domain = domain + told_apart(of_synthetic(synthetic), of_synthetic(made_synthetic))
+    deception = fooled(of_real(made_real)) + fooled(of_synthetic(made_synthetic))
+    restored = [adaptation.restorer(images) for images in (synthetic, made_real)]
+    restoration, of_made = (charbonnier(images, batch.clean) for images in restored)
+    codes = [adaptation.bottleneck.read(adaptation.restorer, x)[1] for x in (made_real, real)]
+    features = told_apart(*(adaptation.classifier(code) for code in codes))
+
+    terms = adaptation(batch, None, HALFWAY)
+    expected = {
+        "restoration": restoration,
+        "restoration_made": of_made,
+        "domain": domain / 2,
+        "feature_domain": features,
+        "deception": deception / 2,
+        "cycle": cycle,
+        "identity": identity,
+        "total": (restoration + of_made) / (2 * span)
+        + domain
+        + features
+        + 3 * deception
+        + 5 * cycle
+        + 7 * identity,
+    }
+    torch.testing.assert_close(terms, expected)
+    assert len({round(value.item(), 4) for value in expected.values()}) == len(expected)
 
 
 def test_cycada_finds_both_ways_and_the_cycle_closes() -> None:
@@ -511,6 +717,28 @@ def test_noise_is_removed_without_a_clean_image(name: str) -> None:
     batch = noisy()
     left = F.mse_loss(adaptation.restorer(batch.real), batch.clean)
     assert left < 0.5 * F.mse_loss(batch.real, batch.clean)
+
+
+def test_a_stride_parts_noise_that_hangs_together() -> None:
+    """Beside a blind spot lies the same noise, and it is learnt as if it were content."""
+
+    def hanging_together() -> Batch:
+        flat = torch.rand(8, 3, 1, 1).expand(-1, -1, 2 * SIZE, 2 * SIZE)
+        noise = 3 * F.avg_pool2d(torch.randn(8, 3, 2 * SIZE + 2, 2 * SIZE + 2), 3, stride=1)
+        images = flat + 0.1 * noise
+        return Batch(images, flat, images)
+
+    left = {}
+    for stride in (1, 4):
+        torch.manual_seed(0)
+        adaptation, _ = learn(
+            replace(BASELINES["ap_bsn"], stride=stride), 250, hanging_together, 1e-2
+        )
+        batch = hanging_together()
+        error = F.mse_loss(adaptation.restorer(batch.real), batch.clean)
+        left[stride] = (error / F.mse_loss(batch.real, batch.clean)).item()
+    assert left[1] > 0.75, "of the noise"
+    assert left[4] < 0.65
 
 
 def test_the_bound_learns_from_the_truth_alone() -> None:

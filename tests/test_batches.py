@@ -287,6 +287,7 @@ def test_a_moved_batch_has_the_same_values(train: Train, crops: JointCrops) -> N
 def test_a_moved_batch_lies_in_the_range_asked_for(train: Train, crops: JointCrops) -> None:
     (batch,) = batches(crops, Share(train), 0, 1)
     moved = batch.to(torch.device("cpu"), (-1, 1))
+    assert moved.span == 2
     torch.testing.assert_close(moved.clean, batch.clean * 2 - 1)
     torch.testing.assert_close(from_range(moved.clean, (-1, 1)), batch.clean)
 

@@ -12,10 +12,14 @@ every s-th pixel, in which it does not. Restorer F that does not see pixel i::
 Fitted to restoration: the default stride is 4, which divides the patches of all presets, the
 paper's 5. The paper builds a network that is blind by its structure; here any restorer is made
 blind to a few pixels by showing it, in their place, one of their eight neighbours (A. Krull et al.,
-Noise2Void, CVPR 2019), and L is of these pixels. The paper restores with PD_2 and mixes several
-passes; here the restorer sees the photograph as it is, so that restoring costs the same with every
-method. For noise only, as ``neighbor2neighbor``; like there the default start is scratch, and the
-restoration loss on synthetic pairs is logged, not learnt from.
+Noise2Void, CVPR 2019), and L is of these pixels. For noise only, as ``neighbor2neighbor``; like
+there the default start is scratch, and the restoration loss on synthetic pairs is logged, not
+learnt from.
+
+Left out is what the paper is named for, the *asymmetric* PD: it trains with PD_5, restores with
+PD_2 and mixes several passes. Here the restorer sees the photograph as it is, with noise that hangs
+together as it never did in training, so that restoring costs the same with every method. The
+paper's numbers are therefore not those of this method and cannot be compared with them.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,10 @@
 """Features of any restorer, read where its images are smallest."""
 
+import contextlib
 import copy
 import math
+from collections import Counter
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +13,10 @@ from pipeline.errors import UserError
 
 PROBE_PIXELS = 64
 """Least side of the images that find the place: large enough for several levels and windows."""
+
+
+class _Reached(Exception):
+    """The features are there: the rest of the pass is not needed."""
 
 
 class Bottleneck:
@@ -33,7 +40,7 @@ class Bottleneck:
         multiple = int(getattr(restorer, "factor", 1))
         side = -(-PROBE_PIXELS // multiple) * multiple
         chosen = getattr(restorer, "bottleneck", None)
-        small, large = (_maps(restorer, pixels, chosen) for pixels in (side, 2 * side))
+        (small, runs), (large, _) = (_maps(restorer, pixels, chosen) for pixels in (side, 2 * side))
         factors = {
             name: side // shape[2]
             for name, shape in small.items()
@@ -48,25 +55,48 @@ class Bottleneck:
             )
         self.channels = small[self.name][1]
         self.factor = factors[self.name]
+        self._runs = runs[self.name]
 
     def read(self, restorer: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the restored images and the features (batch, channels, height, width)."""
         found: list[Tensor] = []
+        # copied, since what follows may write in place: then both ways to read give the same
+        restored = self._run(restorer, images, lambda output: found.append(output.clone()))
+        return restored, _as_map(found[-1])
+
+    def features(self, restorer: nn.Module, images: Tensor) -> Tensor:
+        """Return the features alone; what follows them in the restorer is not computed."""
+        found: list[Tensor] = []
+
+        def note(output: Tensor) -> None:
+            found.append(output)
+            if len(found) == self._runs:
+                raise _Reached
+
+        with contextlib.suppress(_Reached):
+            self._run(restorer, images, note)
+        return _as_map(found[-1])
+
+    def _run(self, restorer: nn.Module, images: Tensor, note: Callable[[Tensor], None]) -> Tensor:
         place = restorer.get_submodule(self.name)
-        handle = place.register_forward_hook(lambda module, given, output: found.append(output))
+        handle = place.register_forward_hook(lambda module, given, output: note(output))
         try:
             restored: Tensor = restorer(images)
         finally:
             handle.remove()
-        return restored, _as_map(found[-1])
+        return restored
 
 
-def _maps(restorer: nn.Module, pixels: int, chosen: str | None) -> dict[str, torch.Size]:
-    """Return shapes of maps by module, in the order in which they last ran; without computing."""
+def _maps(
+    restorer: nn.Module, pixels: int, chosen: str | None
+) -> tuple[dict[str, torch.Size], Counter[str]]:
+    """Return shapes of maps by module, as they last ran, and how often each ran; no computing."""
     probe = copy.deepcopy(restorer).to("meta").eval()
     shapes: dict[str, torch.Size] = {}
+    runs: Counter[str] = Counter()
 
     def note(name: str, output: object) -> None:
+        runs[name] += 1
         if not isinstance(output, Tensor) or len(output) != 1:
             return
         # tokens count where they are asked for by name: within blocks they may be of windows
@@ -85,7 +115,7 @@ def _maps(restorer: nn.Module, pixels: int, chosen: str | None) -> dict[str, tor
             f"{type(restorer).__name__}: an image of {pixels}x{pixels} pixels, by which the place"
             f" of its features is looked for, ended with: {error}"
         ) from error
-    return shapes
+    return shapes, runs
 
 
 def _as_map(features: Tensor) -> Tensor:

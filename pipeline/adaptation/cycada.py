@@ -9,19 +9,24 @@ to synthetic), discriminators D_r, D_s, features f of the restorer, domain class
 equation 5::
 
     L_gan: R(x_s) shall pass for real before D_r, S(x_r) for synthetic before D_s   equation 2
-    L_cyc = mean |S(R(x_s)) - x_s| + mean |R(S(x_r)) - x_r|                         equation 3
-    L_idt = mean |R(x_r) - x_r| + mean |S(x_s) - x_s|
+    L_cyc = (mean |S(R(x_s)) - x_s| + mean |R(S(x_r)) - x_r|) / span                equation 3
+    L_idt = (mean |R(x_r) - x_r| + mean |S(x_s) - x_s|) / span
     L_feat: DANN's cross-entropy on f(R(x_s)), f(x_r), its gradient reversed
-    L = (L_res(x_s) + L_res(R(x_s))) / 2 + adversarial L_gan + cycle L_cyc + identity L_idt + L_feat
+    L_task = (L_res(x_s) + L_res(R(x_s))) / (2 span)
+    L = L_task + adversarial L_gan + cycle L_cyc + identity L_idt + L_feat
 
-Fitted to restoration: the task loss becomes L_res, with y_s as the truth of R(x_s); it trains the
-restorer alone, as in the paper's stages, here all at once so that every method makes the same
-updates. x_s keeps its half of it, where the paper's has R(x_s) alone, so that the restorer does not
-depend on a generator that is still learning. The semantic consistency (equation 4) asks a fixed
-classifier whether the content was kept; its place takes the identity term L_idt (Zhu et al.,
-section 5.2), and generators that only add a residual. L_feat reverses a gradient as DANN does, at
-the same place, where the paper inverts labels. The weights 1, 10 and 5 are those of Zhu et al.; the
-reversed gradient has DANN's 0.01 and its rise. beta1 of Adam is 0.5 for all networks but the
+Divided by the span, white minus black, losses of pixels weigh the same in every range of values.
+
+Fitted to restoration: the task loss becomes L_res, with y_s as the truth of R(x_s). It trains the
+restorer alone, as in the paper's stages (by its equation 6 R would learn from it too), here all at
+once so that every method makes the same updates. x_s keeps its half of it, where the paper's has
+R(x_s) alone, so that the restorer does not depend on a generator that is still learning. The
+semantic consistency (equation 4) asks a fixed classifier whether the content was kept; its place
+takes the identity term L_idt (Zhu et al., section 5.2), and generators that only add a residual.
+L_feat reverses a gradient as DANN does, at the same place, where the paper inverts labels. The
+weights 1, 10 and 5 are those of Zhu et al., whose L_gan is a squared error and whose images span 2;
+here it is a cross-entropy, as in CyCADA's equation 2, and they were not chosen anew. The reversed
+gradient has 0.1, chosen as DANN's, and its rise. beta1 of Adam is 0.5 for all networks but the
 restorer, as in the code of Zhu et al.
 """
 
@@ -78,9 +83,10 @@ class Adaptation(nn.Module):
         synthetic, real = batch.synthetic, batch.real
         made_real, kept_real = self.to_real(torch.cat([synthetic, real])).chunk(2)
         made_synthetic, kept_synthetic = self.to_synthetic(torch.cat([real, synthetic])).chunk(2)
-        cycle = F.l1_loss(self.to_synthetic(made_real), synthetic)
-        cycle = cycle + F.l1_loss(self.to_real(made_synthetic), real)
-        identity = F.l1_loss(kept_real, real) + F.l1_loss(kept_synthetic, synthetic)
+        cycled = self.to_synthetic(made_real), self.to_real(made_synthetic)
+        cycle = (F.l1_loss(cycled[0], synthetic) + F.l1_loss(cycled[1], real)) / batch.span
+        kept = F.l1_loss(kept_real, real) + F.l1_loss(kept_synthetic, synthetic)
+        identity = kept / batch.span
 
         domain, deception = torch.zeros_like(cycle), torch.zeros_like(cycle)
         for discriminator, taken, made in (
@@ -94,12 +100,12 @@ class Adaptation(nn.Module):
         restoration = charbonnier(self.restorer(synthetic), batch.clean)
         restored, features = self.bottleneck.read(self.restorer, made_real.detach())
         restoration_made = charbonnier(restored, batch.clean)
-        _, real_features = self.bottleneck.read(self.restorer, real)
+        real_features = self.bottleneck.features(self.restorer, real)
         reversal = settings.feature_weight * rising(progress.fraction)
         judged = self.classifier(reverse_gradient(torch.cat([features, real_features]), reversal))
         feature_domain = told_apart(*judged.chunk(2))
         total = (
-            (restoration + restoration_made) / 2
+            (restoration + restoration_made) / 2 / batch.span
             + settings.adversarial_weight * deception
             + settings.cycle_weight * cycle
             + settings.identity_weight * identity

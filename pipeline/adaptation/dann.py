@@ -7,9 +7,10 @@ Notation: synthetic pair (x_s, y_s), real image x_r, features f(x), domain class
 synthetic image y^_s::
 
     L_d = -(E log c(f(x_s)) + E log(1 - c(f(x_r)))) / 2        the classifier minimizes it,
-    L = L_res(y^_s, y_s) - lambda L_d                          the restorer L (equation 9, JMLR)
+    L = L_res(y^_s, y_s) / span - lambda L_d                   the restorer L (equation 9, JMLR)
     lambda = weight (2 / (1 + exp(-10 p)) - 1)                 p: part of the training done
 
+Divided by the span, white minus black, a loss of pixels weighs the same in every range of values.
 Both happen in one pass: f(x) goes to the classifier through a layer that leaves it as it is and
 turns its gradient round (*gradient reversal*).
 
@@ -17,10 +18,10 @@ Fitted to restoration: the label predictor's loss becomes L_res. The features ar
 restorer's bottleneck, where a place stands for the largest part of the image; what skip connections
 carry past it is not aligned. The classifier judges each place, since a degradation is everywhere
 and scenes differ anyway; its own gradient is never weakened by lambda, as in the paper. The default
-weight is 0.01 where the paper's is 1: at the demo's pretrained restorer, whose features are small,
-the gradient of L_d by the encoder's weights is many times that of L_res, and the default makes both
-pull about alike (``python -m benchmarks.forces`` measures it). The classifier's Adam has the
-restorer's betas: beta1 0.9 is the momentum that the paper trains with.
+weight is 0.1 where the paper's is 1: at the demo's pretrained restorer the gradient of L_d by the
+encoder's weights is nine times that of L_res, and the default makes both pull about alike at the
+full reversal (``benchmarks/README.md``, forces). The classifier's Adam has the restorer's betas:
+beta1 0.9 is the momentum that the paper trains with.
 """
 
 from typing import Any
@@ -60,12 +61,13 @@ class Adaptation(nn.Module):
     def forward(self, batch: Batch, draws: None, progress: Progress) -> dict[str, Tensor]:
         """Return L_res and L_d, whose sum has the gradients above, see the top of this file."""
         restored, synthetic = self.bottleneck.read(self.restorer, batch.synthetic)
-        _, real = self.bottleneck.read(self.restorer, batch.real)
+        real = self.bottleneck.features(self.restorer, batch.real)
         restoration = charbonnier(restored, batch.clean)
         strength = self.settings.weight * rising(progress.fraction)
         features = reverse_gradient(torch.cat([synthetic, real]), strength)
         domain = told_apart(*self.classifier(features).chunk(2))
-        return {"total": restoration + domain, "restoration": restoration, "domain": domain}
+        total = restoration / batch.span + domain
+        return {"total": total, "restoration": restoration, "domain": domain}
 
     def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:
         """Return nothing: the log says how well the domains were told apart."""

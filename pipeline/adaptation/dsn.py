@@ -6,23 +6,26 @@ NeurIPS 2016 (feature space).
 Notation: domain d with images x_d, shared code h_c = E_c(x), private code h_p = E_p^d(x), decoder
 D; the four losses of equation 1::
 
-    L = L_res + alpha L_recon + beta L_difference + gamma L_similarity
-    L_recon = sum over d of si_mse(D(h_c + h_p), x_d)                           equations 3, 4
+    L = L_res / span + alpha L_recon + beta L_difference + gamma L_similarity
+    L_recon = sum over d of si_mse(D(h_c + h_p), x_d) / span^2                  equations 3, 4
     L_difference = sum over d of |H_c^T H_p|_F^2                                equation 5
     L_similarity: DANN's cross-entropy of the domain given h_c, its gradient
                   reversed on the way to E_c, gamma times DANN's rise           equation 6
 
-si_mse is blind to a change of all pixels by one value. As the authors do in their code, codes are
+si_mse is blind to a change of all pixels by one value. Divided by the span, white minus black,
+losses of pixels weigh the same in every range of values. As the authors do in their code, codes are
 centred and scaled to length 1 before L_difference.
 
 Fitted to restoration: E_c is the restorer up to its bottleneck, the rest of it stands for the task
 classifier; what its skip connections carry past the bottleneck is in no code. A code is a map, so
 the rows of H are the places of one image, and L_difference is divided by the square of their
-number: between 0 and 1, and a mean over images. The authors' code switches all three losses on
-after some steps; here the restorer comes pretrained, and the reversal rises. The default weights
-0.1, 0.05 and 0.01 are chosen by force, not taken from a classification loss near 1: at the demo's
-pretrained restorer no gradient by the encoder's weights shall outweigh that of L_res (``python -m
-benchmarks.forces`` measures them).
+number: between 0 and 1, and a mean over images. Codes are centred over these rows, where the
+authors centre over the batch, so that shares of a batch add up: what a code is on an image's mean
+costs L_difference nothing, and L_similarity alone keeps the domain out of a shared mean. The
+authors' code switches all three losses on after some steps; here the restorer comes pretrained, and
+the reversal rises. The default weights 3, 0.1 and 0.1 are chosen by force, not taken from a
+classification loss near 1: at the demo's pretrained restorer each loss pulls at the encoder's
+weights about as hard as L_res (``benchmarks/README.md``, forces).
 """
 
 from typing import Any
@@ -74,7 +77,7 @@ class Adaptation(nn.Module):
         """Return the four losses and their weighted sum, see the top of this file."""
         settings = self.settings
         restored, synthetic = self.bottleneck.read(self.restorer, batch.synthetic)
-        _, real = self.bottleneck.read(self.restorer, batch.real)
+        real = self.bottleneck.features(self.restorer, batch.real)
         restoration = charbonnier(restored, batch.clean)
 
         shared = torch.cat([synthetic, real])
@@ -83,13 +86,14 @@ class Adaptation(nn.Module):
         )
         images = torch.cat([batch.synthetic, batch.real])
         # twice the mean over both domains is the sum of their means
-        reconstruction = 2 * pairwise_squared_error(self.decoder(shared + private), images)
+        rebuilt = self.decoder(shared + private)
+        reconstruction = 2 * pairwise_squared_error(rebuilt, images) / batch.span**2
         difference = 2 * correlation(shared, private)
         reversal = settings.similarity_weight * rising(progress.fraction)
         judged = self.classifier(reverse_gradient(shared, reversal))
         similarity = told_apart(*judged.chunk(2))
         total = (
-            restoration
+            restoration / batch.span
             + settings.reconstruction_weight * reconstruction
             + settings.difference_weight * difference
             + similarity

@@ -9,9 +9,11 @@ image x_f = G(x_s, z); the losses of sections 3.1 and 3.2::
     L_d = -(E log D(x_r) + E log(1 - D(x_f))) / 2              D minimizes it,
     L_g = -E log D(x_f)                                        and G its non-saturating form
     L_t = (L_res(x_s) + L_res(x_f)) / 2                        task: restorer and generator
-    L_c = mean d^2 - (mean d)^2,  d = x_f - x_s                content similarity
-    L_i = mean |G(x_r, z) - x_r|                               identity
-    L = L_t + adversarial L_g + content L_c + identity L_i
+    L_c = mean d^2 - (mean d)^2,  d = (x_f - x_s) / span       content similarity
+    L_i = mean |G(x_r, z) - x_r| / span                        identity
+    L = L_t / span + adversarial L_g + content L_c + identity L_i
+
+Divided by the span, white minus black, losses of pixels weigh the same in every range of values.
 
 Fitted to restoration: the label of x_f is y_s, so the generator must keep the picture to the pixel.
 It is therefore a small network that adds a residual, at first none; L_c lets it change the
@@ -98,10 +100,10 @@ class Adaptation(nn.Module):
         judged = self.discriminator(torch.cat([batch.real, made.detach()]))
         domain = told_apart(*judged.chunk(2))
         deception = fooled(frozen(self.discriminator, made))
-        content = pairwise_squared_error(made, batch.synthetic)
-        identity = F.l1_loss(kept, batch.real)
+        content = pairwise_squared_error(made, batch.synthetic) / batch.span**2
+        identity = F.l1_loss(kept, batch.real) / batch.span
         total = (
-            (restoration + restoration_made) / 2
+            (restoration + restoration_made) / 2 / batch.span
             + settings.adversarial_weight * deception
             + settings.content_weight * content
             + settings.identity_weight * identity
