@@ -115,9 +115,14 @@ def test_a_file_is_fetched_once(fetching: Fetching, known: str) -> None:
     assert fetching.ranges() == [None], "what is there and right is not fetched again"
 
 
-def test_licence_and_page_are_told(fetching: Fetching, capfd: pytest.CaptureFixture[str]) -> None:
-    fetching.get(version(fetching.server.add("x.zip", SMALL)))
+def test_licence_and_page_are_told_once(
+    fetching: Fetching, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = fetching.server.add("x.zip", SMALL)
+    fetching.get(version(url))
     assert capfd.readouterr().err.count("set: licence MIT; see http://page") == 1
+    fetching.get(version(url))
+    assert "licence" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -348,9 +353,25 @@ def test_no_address_is_told(fetching: Fetching) -> None:
     assert "-S sources.set.location=PATH" in told
 
 
-def test_every_missing_archive_is_told_at_once(fetching: Fetching) -> None:
-    told = fetching.refused(other=Archive("y.zip", None, ()))
-    assert "x.zip: could not" in told and "y.zip: could not" in told
+def test_every_missing_archive_is_told_in_one_sentence(fetching: Fetching) -> None:
+    gone = version(fetching.server.url + "/gone.zip")
+    more = {f"part_{n}": Archive(f"real.zip.0{n}", None, ()) for n in range(3)}
+    told = fetching.refused(gone, **more)
+    assert re.search(
+        r"^x.zip: could not be fetched \(http://\S+: HTTP 404 [\w ]+\);"
+        r" real.zip.00, real.zip.01, real.zip.02: could not be fetched \(no address is known\)\."
+        " By hand: find them at http://page, put each under its name into"
+        rf" {fetching.downloads}/set and run the same command again; or name",
+        told,
+    ), told
+
+
+def test_where_to_put_a_file_is_told_as_an_absolute_path(
+    fetching: Fetching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(fetching.root)
+    monkeypatch.delenv("PIPELINE_DOWNLOADS")
+    assert f"put it at {fetching.downloads / 'set' / 'x.zip'} and run" in fetching.refused()
 
 
 def test_a_disk_too_small_is_told_before_anything_is_fetched(fetching: Fetching) -> None:
@@ -382,14 +403,71 @@ def test_a_file_that_was_damaged_later_is_fetched_anew(fetching: Fetching) -> No
         content = bytearray(BIG)
         content[1_000_000] ^= 1
         (fetching.folder / "x.zip").write_bytes(content)
-        assert fetching.get(version(url, **known)) == BIG
+        download(fetching.settings(version(url, **known)), fetching.folder)
+        assert (fetching.folder / "x.zip").read_bytes() == BIG
+        (fetching.downloads / "set" / "x.zip.replaced").unlink()
 
 
-def test_what_no_longer_belongs_there_is_removed(fetching: Fetching) -> None:
+def test_what_was_fetched_and_no_longer_belongs_there_is_removed(fetching: Fetching) -> None:
     url = fetching.server.add("x.zip", SMALL)
-    fetching.folder.mkdir(parents=True)
-    (fetching.folder / "old.zip").write_bytes(BIG)
+    old = {"old": Archive("old.zip", None, (version(fetching.server.add("old.zip", BIG)),))}
+    download(fetching.settings(version(url), **old), fetching.folder)
+    assert (fetching.folder / "old.zip").exists()
     assert fetching.get(version(url)) == SMALL
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_nobody_fetched_is_kept(
+    fetching: Fetching, fails: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whether or not the fetch succeeds; read-only and under a second name, as in DVC's cache."""
+    fetching.folder.mkdir(parents=True)
+    for name, content in {"mine.zip": OTHER, "note.txt": b"mine"}.items():
+        (fetching.folder / name).write_bytes(content)
+        (fetching.folder / name).chmod(0o444)
+    (fetching.root / "cache").hardlink_to(fetching.folder / "mine.zip")
+    kept = fetching.downloads / "set"
+    kept.mkdir(parents=True)
+    (kept / "mine.zip").write_bytes(BIG)
+    if fails:
+        fetching.refused()
+    else:
+        download(fetching.settings(version(fetching.server.add("x.zip", SMALL))), fetching.folder)
+        assert {path.name for path in fetching.folder.iterdir()} == {"x.zip", CHECKSUMS}
+    found = {path.name: path.read_bytes() for path in kept.iterdir()}
+    assert found == {"mine.zip": BIG, "mine.zip.2": OTHER, "note.txt": b"mine"}
+    assert (fetching.root / "cache").read_bytes() == OTHER
+    assert f"mine.zip is none of its archives: now {kept / 'mine.zip.2'}" in capfd.readouterr().err
+
+
+def test_a_link_of_the_users_still_leads_to_its_file(fetching: Fetching) -> None:
+    fetching.folder.mkdir(parents=True)
+    (fetching.folder.parent / "far.zip").write_bytes(BIG)
+    (fetching.folder / "mine.zip").symlink_to("../far.zip")
+    download(fetching.settings(version(fetching.server.add("x.zip", SMALL))), fetching.folder)
+    assert (fetching.downloads / "set" / "mine.zip").read_bytes() == BIG
+
+
+def test_a_wrong_file_under_the_right_name_is_kept(
+    fetching: Fetching, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also where nothing takes its place; there it is not taken for one put there by hand."""
+    fetching.folder.mkdir(parents=True)
+    (fetching.folder / "x.zip").write_bytes(OTHER)
+    kept = fetching.downloads / "set" / "x.zip.replaced"
+    fetching.refused(version(fetching.server.url + "/gone.zip", of=BIG))
+    assert kept.read_bytes() == OTHER
+    assert f"now {kept}; fetching it anew" in capfd.readouterr().err
+    download(fetching.settings(version(fetching.server.add("x.zip", BIG), of=BIG)), fetching.folder)
+    assert (fetching.folder / "x.zip").read_bytes() == BIG and kept.read_bytes() == OTHER
+
+
+def test_a_file_under_the_name_of_its_address_is_found(fetching: Fetching) -> None:
+    """First of all where it lies in the folder of the archives itself."""
+    fetching.folder.mkdir(parents=True)
+    (fetching.folder / "SIDD_Medium.zip").write_bytes(BIG)
+    download(fetching.settings(version("http://127.0.0.1:9/SIDD_Medium.zip?a=b")), fetching.folder)
+    assert (fetching.folder / "x.zip").read_bytes() == BIG
 
 
 def test_the_first_checksum_is_kept_though_another_archive_fails(fetching: Fetching) -> None:
@@ -512,6 +590,27 @@ def test_a_file_put_there_by_hand_is_taken(
     assert not fetching.server.requests
 
 
+@pytest.mark.parametrize("place", ["shared/set", "shared"])
+def test_a_file_is_found_under_the_name_of_its_address(
+    fetching: Fetching, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several sets' ``train.zip`` only the one that it is; what is left gets in nobody's way."""
+    monkeypatch.setenv("PIPELINE_ARCHIVES", str(fetching.root / "shared"))
+    given = fetching.root / place / "train%20a.zip"
+    given.parent.mkdir(parents=True)
+    given = given.with_name("train a.zip")
+    url = fetching.server.add("train%20a.zip", BIG)
+    for wrong in (OTHER, SMALL):
+        given.write_bytes(wrong)
+        assert fetching.get(version(url, of=BIG)) == BIG
+        assert len(fetching.server.requests) == 1 and given.read_bytes() == wrong
+        (fetching.folder / "x.zip").unlink()
+        fetching.server.requests.clear()
+    given.write_bytes(BIG)
+    assert fetching.get(version(url, of=BIG)) == BIG
+    assert not fetching.server.requests
+
+
 def test_a_wrong_file_put_there_by_hand_is_told(fetching: Fetching) -> None:
     given = fetching.downloads / "x.zip"
     given.parent.mkdir(parents=True)
@@ -628,6 +727,35 @@ def test_a_local_folder_stands_for_all(fetching: Fetching) -> None:
     assert names == {"a.zip", "folder.zip", CHECKSUMS}
     with zipfile.ZipFile(fetching.folder / "folder.zip") as packed:
         assert packed.namelist() == ["deep/er/1.png", "list.txt"]
+
+
+@pytest.mark.parametrize("where", ["itself", "a link", "within", "above"])
+def test_a_location_that_is_the_folder_of_the_archives_is_refused(
+    fetching: Fetching, where: str
+) -> None:
+    url = fetching.server.add("x.zip", SMALL)
+    fetching.get(version(url))
+    (fetching.root / "link").symlink_to(fetching.folder)
+    location = {"itself": fetching.folder, "a link": fetching.root / "link",
+                "within": fetching.folder / "x.zip", "above": fetching.root}[where]  # fmt: skip
+    with pytest.raises(UserError, match=r"sources.set.location: .* into which archives are copied"):
+        download(fetching.settings(version(url), location=str(location)), fetching.folder)
+    assert fetching.content() == SMALL
+
+
+@pytest.mark.parametrize("kind", ["archive", "folder"])
+def test_a_copy_takes_the_place_of_no_file_of_the_users(fetching: Fetching, kind: str) -> None:
+    mine = fetching.root / "mine"
+    mine.mkdir()
+    (mine / "y.zip").write_bytes(BIG)
+    fetching.folder.mkdir(parents=True)
+    (fetching.folder / "y.zip").write_bytes(OTHER)
+    location = str(mine / "y.zip" if kind == "archive" else mine)
+    for _ in range(2):
+        download(fetching.settings(location=location), fetching.folder)
+        assert (fetching.folder / "y.zip").read_bytes() == BIG
+        assert (fetching.downloads / "set" / "y.zip.replaced").read_bytes() == OTHER
+        assert fetching.left() == ["y.zip.replaced"]
 
 
 @pytest.mark.parametrize("what", ["nothing", "empty folder", "damaged"])

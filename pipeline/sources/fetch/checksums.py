@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from pipeline.files import write_text
+from pipeline.files import sha256_of, write_text
 from pipeline.sources.archives import CHECKSUMS
 
 
@@ -25,6 +25,11 @@ class Checksums:
     def get(self, name: str) -> str | None:
         """Return what a file was at first; None for a new one."""
         return self._noted.get(name)
+
+    def is_ours(self, path: Path) -> bool:
+        """Return whether a file is the one that was noted, not the user's under its name."""
+        noted = self.get(path.name)
+        return noted is not None and path.is_file() and sha256_of(path) == noted
 
     def note(self, name: str, checksum: str) -> None:
         """Write down what a file is."""
