@@ -726,7 +726,19 @@ def test_a_local_folder_stands_for_all(fetching: Fetching) -> None:
     names = {path.name for path in fetching.folder.iterdir()}
     assert names == {"a.zip", "folder.zip", CHECKSUMS}
     with zipfile.ZipFile(fetching.folder / "folder.zip") as packed:
-        assert packed.namelist() == ["deep/er/1.png", "list.txt"]
+        assert packed.namelist() == ["mine/deep/er/1.png", "mine/list.txt"]
+
+
+def test_a_disk_too_small_for_a_loose_folder_is_told_before_packing(
+    fetching: Fetching, small_disk: Path
+) -> None:
+    mine = fetching.root / "mine"
+    mine.mkdir()
+    with (mine / "1.png").open("wb") as file:
+        file.truncate(2**40)  # no block of it is on the disk
+    with pytest.raises(UserError, match=r"MiB free, 1,048,576 MiB needed"):
+        download(fetching.settings(location=str(mine)), small_disk / "set")
+    assert not list((small_disk / "set").iterdir())
 
 
 @pytest.mark.parametrize("where", ["itself", "a link", "within", "above"])

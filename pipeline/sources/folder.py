@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FolderSource
 from pipeline.errors import UserError
+from pipeline.files import require_space
 from pipeline.image_files import ENDINGS
 from pipeline.progress import Progress
 from pipeline.sources.archives import open_archive, write_archive
@@ -38,6 +39,7 @@ def download(settings: FolderSource, folder: Path) -> None:
             f"{name}/{key}{path.suffix}": path for key, path in _images(root / chosen).items()
         }
     _require_readable(files, settings.skip_unreadable)
+    require_space(folder, sum(path.stat().st_size for path in files.values()))
     write_archive(
         folder / ARCHIVE,
         [(name, lambda path=path: path.read_bytes()) for name, path in files.items()],  # type: ignore[misc]

@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+import tarfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,12 +46,17 @@ def take_folder(
 ) -> set[str]:
     """Take over a folder: its archives as they are, everything else packed into one.
 
+    Packed names begin with that of the folder: it may be one that a layout knows (``train``).
+
     Returns the names of all files.
 
     Raises:
         UserError: an archive has the name of a published one and is another, or two have one
-            name; there is neither an archive nor an image.
+            name; there is neither an archive nor an image, or the images of an archive are there
+            unpacked too.
     """
+    if local.name in ("", ".."):
+        local = local.resolve()
     archives: dict[str, Path] = {}
     loose: dict[str, Path] = {}
     for path in sorted(local.rglob("*")):
@@ -62,10 +69,12 @@ def take_folder(
                 )
             archives[path.name] = path
         elif path.name.lower().endswith((*ENDINGS, *LOOSE)):
-            loose[path.relative_to(local).as_posix()] = path
+            loose[path.relative_to(local.parent).as_posix()] = path
     if not archives and not loose:
         raise UserError(f"{local}: found neither an archive nor an image")
     found = {name: _held_by_name(path, settings, folder.name) for name, path in archives.items()}
+    for path in archives.values():
+        _require_not_unpacked(path, loose)
     for path in loose.values():
         if (known := _known(path, settings)) is not None:
             _held(path, *known, folder.name)
@@ -82,6 +91,34 @@ def take_folder(
         found[PACKED_FOLDER] = require_right(folder / PACKED_FOLDER, [], None)
         checksums.note(PACKED_FOLDER, found[PACKED_FOLDER])
     return set(found)
+
+
+def _require_not_unpacked(path: Path, loose: dict[str, Path]) -> None:
+    """Refuse an archive beside its own content, by its first image: each would be there twice."""
+    image = _first_image(path)
+    if image is None:
+        return
+    for name, file in loose.items():
+        if f"/{name}".endswith(f"/{image}") or f"/{image}".endswith(f"/{name}"):
+            raise UserError(
+                f"{path}: its {image} is there unpacked too, as {file}; keep one of the two, the"
+                " archive or what was unpacked of it"
+            )
+
+
+def _first_image(path: Path) -> str | None:
+    """Return the name of one image of a zip or tar; None where it is not known before unpacking."""
+    if tarfile.is_tarfile(path):
+        with tarfile.open(path) as tar:
+            return next((name.removeprefix("./") for e in tar if _is_image(name := e.name)), None)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return next(filter(_is_image, archive.namelist()), None)
+    return None
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(ENDINGS) and "__MACOSX" not in name
 
 
 def _make_way(target: Path, checksums: Checksums) -> None:
