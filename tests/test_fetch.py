@@ -51,6 +51,7 @@ class Fetching:
     def __init__(self, folder: Path, server: FileServer) -> None:
         self.root, self.server = folder, server
         self.folder, self.downloads = folder / "raw" / "set", folder / "downloads"
+        self.record = folder / "checksums" / "set.txt"
 
     def settings(self, *versions: Version, location: str = FETCHED, **more: Any) -> FetchedSource:
         archives = {"main": Archive("x.zip", None, versions)} | more
@@ -181,7 +182,7 @@ def test_a_file_that_changed_meanwhile_is_not_glued_together(fetching: Fetching)
         fetching.server.add("x.zip", changed)
         assert fetching.get(version(url)) == changed
         (fetching.folder / "x.zip").unlink()
-        (fetching.folder / CHECKSUMS).unlink()
+        fetching.record.unlink()
 
 
 def test_pieces_of_two_files_are_found_by_the_checksum(fetching: Fetching) -> None:
@@ -384,16 +385,46 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(fetching: Fetching)
 # What a first download was is what a later one must be
 
 
-def test_the_first_checksum_is_kept_and_enforced(fetching: Fetching) -> None:
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_the_first_checksum_is_kept_and_enforced(
+    fetching: Fetching, elsewhere: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also on another machine, which has of data/raw nothing and of git the record."""
     url = fetching.server.add("x.zip", BIG)
     assert fetching.get(version(url)) == BIG
+    assert fetching.record.read_text() == f"{sha256(BIG)}  x.zip\n"
+    told = f"set: {fetching.record} notes what x.zip was: keep it in git"
+    assert told in capfd.readouterr().err
+    assert fetching.get(version(url)) == BIG
+    assert told not in capfd.readouterr().err
     (fetching.folder / "x.zip").unlink()
+    if elsewhere:
+        shutil.rmtree(fetching.folder)
     fetching.server.add("x.zip", OTHER)
     told = fetching.refused(version(url))
     assert sha256(BIG) in told and sha256(OTHER) in told
-    assert "the checksum of its first download" in told
-    (fetching.folder / CHECKSUMS).unlink()
+    assert "the checksum of its first download, noted in data/checksums; if the new file" in told
+    fetching.record.write_text("")
     assert fetching.get(version(url)) == OTHER
+
+
+@pytest.mark.parametrize("kind", ["archive", "folder"])
+def test_a_copy_of_the_users_does_not_change_the_first_checksum(
+    fetching: Fetching, kind: str
+) -> None:
+    """Not by being there, not by its own checksum under the same name."""
+    url = fetching.server.add("x.zip", BIG)
+    assert fetching.get(version(url)) == BIG
+    mine = fetching.root / "mine" / "x.zip"
+    mine.parent.mkdir()
+    mine.write_bytes(OTHER)
+    for name in ("x.zip", "y.zip"):
+        mine = mine.rename(mine.with_name(name))
+        location = str(mine if kind == "archive" else mine.parent)
+        download(fetching.settings(version(url), location=location), fetching.folder)
+        assert (fetching.folder / name).read_bytes() == OTHER
+        assert fetching.get(version(url)) == BIG
+    assert fetching.record.read_text() == f"{sha256(BIG)}  x.zip\n"
 
 
 def test_a_file_that_was_damaged_later_is_fetched_anew(fetching: Fetching) -> None:

@@ -54,7 +54,7 @@ def download(settings: FetchedSource, folder: Path) -> None:
     wanted = list(settings.archives.values())
     if settings.location == FETCHED:
         taken: set[str] = set()
-        if any(checksums.get(a.file) is None or not (folder / a.file).exists() for a in wanted):
+        if not all(checksums.is_here(a.file) and (folder / a.file).exists() for a in wanted):
             _tell_licence(settings, folder.name)
     else:
         local = _local(settings.location, folder)
@@ -71,6 +71,10 @@ def download(settings: FetchedSource, folder: Path) -> None:
     if wanted:
         _fetch_all(wanted, folder, settings.page, checksums)
     checksums.keep(names)
+    if checksums.new:
+        new = ", ".join(sorted(checksums.new))
+        print(f"{folder.name}: {checksums.record} notes what {new} was: keep it in git",
+              file=sys.stderr)  # fmt: skip
 
 
 def _tell_licence(settings: FetchedSource, source: str) -> None:
@@ -164,10 +168,10 @@ def _fetch(
         Wrong: what was put there by hand is another file.
     """
     target, name = folder / archive.file, archive.file
-    recorded = checksums.get(name)
+    recorded = checksums.first(name)
     if target.exists():
         try:
-            checksums.note(name, require_right(target, archive.versions, recorded))
+            checksums.note_fetched(name, require_right(target, archive.versions, recorded))
             return
         except Wrong as wrong:
             kept = clear(target, checksums, ".replaced")
@@ -181,7 +185,7 @@ def _fetch(
             progress.say(f"{wrong}; left where it is")
             continue
         copy(place, target)
-        checksums.note(name, checksum)
+        checksums.note_fetched(name, checksum)
         return
     task = progress.add(name, None)
     reached: int | None = None
@@ -203,7 +207,7 @@ def _fetch(
                 progress.say(f"{name}: {url}: {error}")
                 continue
             _move(partial, target)
-            checksums.note(name, checksum)
+            checksums.note_fetched(name, checksum)
             forget(partial)
             return
     raise _Missing(name, reasons)

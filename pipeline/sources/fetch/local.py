@@ -37,7 +37,7 @@ def take_file(local: Path, settings: FetchedSource, folder: Path, checksums: Che
         checksum = _held(part, versions, key, folder.name)
         _make_way(folder / part.name, checksums)
         copy(part, folder / part.name)
-        checksums.note(part.name, checksum)
+        checksums.note_copied(part.name, checksum)
     return {part.name for part in parts}
 
 
@@ -83,13 +83,13 @@ def take_folder(
     for name, path in archives.items():
         require_all_parts(path)
         copy(path, folder / name)
-        checksums.note(name, found[name])
+        checksums.note_copied(name, found[name])
     if loose:
         require_space(folder, sum(path.stat().st_size for path in loose.values()))
         entries = [(name, path.read_bytes) for name, path in loose.items()]
         write_archive(folder / PACKED_FOLDER, entries)
         found[PACKED_FOLDER] = require_right(folder / PACKED_FOLDER, [], None)
-        checksums.note(PACKED_FOLDER, found[PACKED_FOLDER])
+        checksums.note_copied(PACKED_FOLDER, found[PACKED_FOLDER])
     return set(found)
 
 
