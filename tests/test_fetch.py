@@ -1,6 +1,7 @@
 """Fetching from a real server on loopback: whole and right, or refused with the reason."""
 
 import contextlib
+import email.utils
 import hashlib
 import os
 import random
@@ -8,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -93,6 +95,7 @@ def server() -> Iterator[FileServer]:
 @pytest.fixture
 def fetching(tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Fetching:
     monkeypatch.setattr(address, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(address, "LONGEST_WAIT_S", 0.05)
     monkeypatch.setattr(address, "TIMEOUT_S", (2, 0.5))
     monkeypatch.setenv("PIPELINE_DOWNLOADS", str(tmp_path / "downloads"))
     monkeypatch.delenv("PIPELINE_ARCHIVES", raising=False)
@@ -143,7 +146,7 @@ def test_licence_and_page_are_told_once(
         [Fault("no length")],
         [Fault("no tag")],
         [Fault("weak tag")],
-        [Fault("cut", 2_000_000), *[Fault("status", 502)] * 4],
+        [Fault("cut", 2_000_000), *[Fault("status", 502)] * 8],
     ],
     ids=lambda faults: ", ".join(f"{fault.kind} {fault.value:g}" for fault in faults),
 )
@@ -160,6 +163,46 @@ def test_after_a_fault_the_same_address_gives_the_rest(
     else:
         got = fetching.get(version(url, of=BIG if known else None))
     assert got == BIG
+
+
+def test_the_waits_cover_an_outage_of_minutes_of_what_has_answered(
+    fetching: Fetching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a quarter of one where nothing answers: a mirror may."""
+    waited: list[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0)
+            return False
+
+    monkeypatch.setattr(address, "BACKOFF_S", 1.0)
+    monkeypatch.setattr(address, "LONGEST_WAIT_S", 60.0)
+    url = fetching.server.add("x.zip", BIG)
+    fetching.server.always["/x.zip"] = Fault("status", 503)
+    for address_, least, most in ((url, 120, 300), ("http://127.0.0.1:9/x.zip", 10, 20)):
+        waited.clear()
+        with pytest.raises(address.Refused, match=r"times in a row"):
+            address.transfer(
+                address_, fetching.root / "x", version(address_), lambda *_: None, Stop()
+            )
+        assert least < sum(waited) < most
+
+
+@pytest.mark.parametrize("drives", [False, True])
+@pytest.mark.parametrize("dated", [False, True])
+def test_a_server_is_asked_again_when_it_said(
+    fetching: Fetching, drive: Callable[[str], None], drives: bool, dated: bool
+) -> None:
+    asked = email.utils.formatdate(time.time() + 2.5, usegmt=True) if dated else "1"
+    name = "drive.zip" if drives else "x.zip"
+    url = fetching.server.add(name, BIG)
+    drive("")
+    busy = [Fault("status", 429, asked)] * (2 if drives else 1)  # gdown does not tell its status
+    fetching.server.fail(name, *busy)
+    started = time.monotonic()
+    assert fetching.get(version(DRIVE if drives else url)) == BIG
+    assert 0.9 < time.monotonic() - started < 5
 
 
 def test_it_goes_on_from_where_it_was_cut(fetching: Fetching) -> None:
@@ -329,9 +372,9 @@ def test_what_is_not_the_file_is_refused(
     ("fault", "message"),
     [
         (Fault("status", 404), "HTTP 404"),
-        (Fault("status", 500), "HTTP 500 .*5 times in a row"),
+        (Fault("status", 500), "HTTP 500 .*9 times in a row"),
         (Fault("redirect"), "a web page instead of the file"),
-        (Fault("cut after", 0), "5 times in a row"),
+        (Fault("cut after", 0), "5 times from the first byte on"),
         (Fault("stall", 5), "timed out"),
     ],
     ids=lambda value: str(value),
@@ -867,24 +910,49 @@ def test_google_drive_goes_on(fetching: Fetching, drive: Callable[[str], None]) 
 
 
 def test_google_drive_without_ranges_begins_anew(
-    fetching: Fetching, drive: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    fetching: Fetching, drive: Callable[[str], None]
 ) -> None:
-    monkeypatch.setattr(address, "ATTEMPTS", 1)
     fetching.server.add("drive.zip", BIG)
     drive("")
     fetching.server.fail("drive.zip", Fault("cut", 1_500_000))
-    fetching.refused(version(DRIVE))
-    assert fetching.left(), "what was fetched waits for the next run"
     fetching.server.always["/drive.zip"] = Fault("no range")
     assert fetching.get(version(DRIVE)) == BIG
 
 
-def test_what_google_drive_has_begun_is_removed_when_another_address_has_given_it(
-    fetching: Fetching, drive: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("page", ["", CONFIRM])
+def test_google_drive_may_be_cut_as_often_as_it_goes_on(
+    fetching: Fetching, drive: Callable[[str], None], page: str
 ) -> None:
-    monkeypatch.setattr(address, "ATTEMPTS", 1)
+    """Busy in between, which costs nothing of what is there."""
+    fetching.server.add("drive.zip", BIG)
+    drive(page)
+    piece = sys.modules["gdown.download"].CHUNK_SIZE
+    fetching.server.fail("drive.zip", Fault("cut", piece + 10))
+    for number in range(2, 6):  # gdown asks for the file, then for its rest
+        fetching.server.fail("drive.zip", *[Fault("status", 503), Fault("status", 429)] * 2)
+        fetching.server.fail("drive.zip", Fault("none"), Fault("cut", piece * number + 10))
+    assert fetching.get(version(DRIVE)) == BIG
+    assert sum(wanted is not None for wanted in fetching.ranges()) >= 5, "cut 5, busy 8 times"
+
+
+@pytest.mark.parametrize("fault", [Fault("cut, no range", 1_000_000), Fault("status", 503)])
+def test_google_drive_is_given_up_where_it_does_not_go_on(
+    fetching: Fetching, drive: Callable[[str], None], fault: Fault
+) -> None:
+    fetching.server.add("drive.zip", BIG)
+    drive("")
+    fetching.server.always["/drive.zip"] = fault
+    told = fetching.refused(version(DRIVE))
+    assert re.search(r"\d times (in a row|from the first byte on)", told), told
+    assert len(fetching.server.requests) < 60
+
+
+def test_what_google_drive_has_begun_is_removed_when_another_address_has_given_it(
+    fetching: Fetching, drive: Callable[[str], None]
+) -> None:
     fetching.server.add("drive.zip", OTHER)
-    fetching.server.always["/drive.zip"] = Fault("cut after", 1_000_000)
+    fetching.server.fail("drive.zip", Fault("cut", 1_000_000))
+    fetching.server.always["/drive.zip"] = Fault("status", 503)
     drive("")
     good = fetching.server.add("good.zip", BIG)
     assert fetching.get(version(DRIVE), version(good, of=BIG)) == BIG
