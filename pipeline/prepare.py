@@ -75,7 +75,7 @@ def prepare(settings: Source, archives: Path, folder: Path) -> None:
     with readable(archives), ThreadPoolExecutor(working_threads()) as pool:
         listed = source_module(settings.kind).photographs(settings, archives)
         if isinstance(settings, FetchedSource):
-            listed = chosen(settings, name, listed)
+            listed = chosen(settings, archives, listed)
         skip = not isinstance(settings, BundledSource) and settings.skip_unreadable
         with Progress(name, "images") as progress:
             if skip:

@@ -15,10 +15,14 @@ PAGE = b"<!DOCTYPE html><html><title>Quota exceeded</title></html>"
 
 @dataclass
 class Fault:
-    """What goes wrong with one request; ``value`` is a status, a byte, a size or seconds."""
+    """What goes wrong with one request; ``value`` is a status, a byte, a size or seconds.
+
+    ``retry_after`` is the header of that name, sent with a status.
+    """
 
     kind: str
     value: float = 0
+    retry_after: str | None = None
 
 
 @dataclass
@@ -94,7 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.kind == "disguised page":
             self._answer(200, PAGE, {})
         elif fault.kind == "status":
-            self._answer(int(fault.value), b"an error", {})
+            asked = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
+            self._answer(int(fault.value), b"an error", asked)
         elif content is None:
             self._answer(404, b"no such file", {})
         else:

@@ -1,6 +1,7 @@
 """Fetching from a real server on loopback: whole and right, or refused with the reason."""
 
 import contextlib
+import email.utils
 import hashlib
 import os
 import random
@@ -8,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -51,6 +53,7 @@ class Fetching:
     def __init__(self, folder: Path, server: FileServer) -> None:
         self.root, self.server = folder, server
         self.folder, self.downloads = folder / "raw" / "set", folder / "downloads"
+        self.record = folder / "checksums" / "set.txt"
 
     def settings(self, *versions: Version, location: str = FETCHED, **more: Any) -> FetchedSource:
         archives = {"main": Archive("x.zip", None, versions)} | more
@@ -92,6 +95,7 @@ def server() -> Iterator[FileServer]:
 @pytest.fixture
 def fetching(tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Fetching:
     monkeypatch.setattr(address, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(address, "LONGEST_WAIT_S", 0.05)
     monkeypatch.setattr(address, "TIMEOUT_S", (2, 0.5))
     monkeypatch.setenv("PIPELINE_DOWNLOADS", str(tmp_path / "downloads"))
     monkeypatch.delenv("PIPELINE_ARCHIVES", raising=False)
@@ -115,9 +119,14 @@ def test_a_file_is_fetched_once(fetching: Fetching, known: str) -> None:
     assert fetching.ranges() == [None], "what is there and right is not fetched again"
 
 
-def test_licence_and_page_are_told(fetching: Fetching, capfd: pytest.CaptureFixture[str]) -> None:
-    fetching.get(version(fetching.server.add("x.zip", SMALL)))
+def test_licence_and_page_are_told_once(
+    fetching: Fetching, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = fetching.server.add("x.zip", SMALL)
+    fetching.get(version(url))
     assert capfd.readouterr().err.count("set: licence MIT; see http://page") == 1
+    fetching.get(version(url))
+    assert "licence" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -137,7 +146,7 @@ def test_licence_and_page_are_told(fetching: Fetching, capfd: pytest.CaptureFixt
         [Fault("no length")],
         [Fault("no tag")],
         [Fault("weak tag")],
-        [Fault("cut", 2_000_000), *[Fault("status", 502)] * 4],
+        [Fault("cut", 2_000_000), *[Fault("status", 502)] * 8],
     ],
     ids=lambda faults: ", ".join(f"{fault.kind} {fault.value:g}" for fault in faults),
 )
@@ -154,6 +163,46 @@ def test_after_a_fault_the_same_address_gives_the_rest(
     else:
         got = fetching.get(version(url, of=BIG if known else None))
     assert got == BIG
+
+
+def test_the_waits_cover_an_outage_of_minutes_of_what_has_answered(
+    fetching: Fetching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a quarter of one where nothing answers: a mirror may."""
+    waited: list[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0)
+            return False
+
+    monkeypatch.setattr(address, "BACKOFF_S", 1.0)
+    monkeypatch.setattr(address, "LONGEST_WAIT_S", 60.0)
+    url = fetching.server.add("x.zip", BIG)
+    fetching.server.always["/x.zip"] = Fault("status", 503)
+    for address_, least, most in ((url, 120, 300), ("http://127.0.0.1:9/x.zip", 10, 20)):
+        waited.clear()
+        with pytest.raises(address.Refused, match=r"times in a row"):
+            address.transfer(
+                address_, fetching.root / "x", version(address_), lambda *_: None, Stop()
+            )
+        assert least < sum(waited) < most
+
+
+@pytest.mark.parametrize("drives", [False, True])
+@pytest.mark.parametrize("dated", [False, True])
+def test_a_server_is_asked_again_when_it_said(
+    fetching: Fetching, drive: Callable[[str], None], drives: bool, dated: bool
+) -> None:
+    asked = email.utils.formatdate(time.time() + 2.5, usegmt=True) if dated else "1"
+    name = "drive.zip" if drives else "x.zip"
+    url = fetching.server.add(name, BIG)
+    drive("")
+    busy = [Fault("status", 429, asked)] * (2 if drives else 1)  # gdown does not tell its status
+    fetching.server.fail(name, *busy)
+    started = time.monotonic()
+    assert fetching.get(version(DRIVE if drives else url)) == BIG
+    assert 0.9 < time.monotonic() - started < 5
 
 
 def test_it_goes_on_from_where_it_was_cut(fetching: Fetching) -> None:
@@ -176,7 +225,7 @@ def test_a_file_that_changed_meanwhile_is_not_glued_together(fetching: Fetching)
         fetching.server.add("x.zip", changed)
         assert fetching.get(version(url)) == changed
         (fetching.folder / "x.zip").unlink()
-        (fetching.folder / CHECKSUMS).unlink()
+        fetching.record.unlink()
 
 
 def test_pieces_of_two_files_are_found_by_the_checksum(fetching: Fetching) -> None:
@@ -323,9 +372,9 @@ def test_what_is_not_the_file_is_refused(
     ("fault", "message"),
     [
         (Fault("status", 404), "HTTP 404"),
-        (Fault("status", 500), "HTTP 500 .*5 times in a row"),
+        (Fault("status", 500), "HTTP 500 .*9 times in a row"),
         (Fault("redirect"), "a web page instead of the file"),
-        (Fault("cut after", 0), "5 times in a row"),
+        (Fault("cut after", 0), "5 times from the first byte on"),
         (Fault("stall", 5), "timed out"),
     ],
     ids=lambda value: str(value),
@@ -348,9 +397,25 @@ def test_no_address_is_told(fetching: Fetching) -> None:
     assert "-S sources.set.location=PATH" in told
 
 
-def test_every_missing_archive_is_told_at_once(fetching: Fetching) -> None:
-    told = fetching.refused(other=Archive("y.zip", None, ()))
-    assert "x.zip: could not" in told and "y.zip: could not" in told
+def test_every_missing_archive_is_told_in_one_sentence(fetching: Fetching) -> None:
+    gone = version(fetching.server.url + "/gone.zip")
+    more = {f"part_{n}": Archive(f"real.zip.0{n}", None, ()) for n in range(3)}
+    told = fetching.refused(gone, **more)
+    assert re.search(
+        r"^x.zip: could not be fetched \(http://\S+: HTTP 404 [\w ]+\);"
+        r" real.zip.00, real.zip.01, real.zip.02: could not be fetched \(no address is known\)\."
+        " By hand: find them at http://page, put each under its name into"
+        rf" {fetching.downloads}/set and run the same command again; or name",
+        told,
+    ), told
+
+
+def test_where_to_put_a_file_is_told_as_an_absolute_path(
+    fetching: Fetching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(fetching.root)
+    monkeypatch.delenv("PIPELINE_DOWNLOADS")
+    assert f"put it at {fetching.downloads / 'set' / 'x.zip'} and run" in fetching.refused()
 
 
 def test_a_disk_too_small_is_told_before_anything_is_fetched(fetching: Fetching) -> None:
@@ -363,16 +428,46 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(fetching: Fetching)
 # What a first download was is what a later one must be
 
 
-def test_the_first_checksum_is_kept_and_enforced(fetching: Fetching) -> None:
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_the_first_checksum_is_kept_and_enforced(
+    fetching: Fetching, elsewhere: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also on another machine, which has of data/raw nothing and of git the record."""
     url = fetching.server.add("x.zip", BIG)
     assert fetching.get(version(url)) == BIG
+    assert fetching.record.read_text() == f"{sha256(BIG)}  x.zip\n"
+    told = f"set: {fetching.record} notes what x.zip was: keep it in git"
+    assert told in capfd.readouterr().err
+    assert fetching.get(version(url)) == BIG
+    assert told not in capfd.readouterr().err
     (fetching.folder / "x.zip").unlink()
+    if elsewhere:
+        shutil.rmtree(fetching.folder)
     fetching.server.add("x.zip", OTHER)
     told = fetching.refused(version(url))
     assert sha256(BIG) in told and sha256(OTHER) in told
-    assert "the checksum of its first download" in told
-    (fetching.folder / CHECKSUMS).unlink()
+    assert "the checksum of its first download, noted in data/checksums; if the new file" in told
+    fetching.record.write_text("")
     assert fetching.get(version(url)) == OTHER
+
+
+@pytest.mark.parametrize("kind", ["archive", "folder"])
+def test_a_copy_of_the_users_does_not_change_the_first_checksum(
+    fetching: Fetching, kind: str
+) -> None:
+    """Not by being there, not by its own checksum under the same name."""
+    url = fetching.server.add("x.zip", BIG)
+    assert fetching.get(version(url)) == BIG
+    mine = fetching.root / "mine" / "x.zip"
+    mine.parent.mkdir()
+    mine.write_bytes(OTHER)
+    for name in ("x.zip", "y.zip"):
+        mine = mine.rename(mine.with_name(name))
+        location = str(mine if kind == "archive" else mine.parent)
+        download(fetching.settings(version(url), location=location), fetching.folder)
+        assert (fetching.folder / name).read_bytes() == OTHER
+        assert fetching.get(version(url)) == BIG
+    assert fetching.record.read_text() == f"{sha256(BIG)}  x.zip\n"
 
 
 def test_a_file_that_was_damaged_later_is_fetched_anew(fetching: Fetching) -> None:
@@ -382,14 +477,71 @@ def test_a_file_that_was_damaged_later_is_fetched_anew(fetching: Fetching) -> No
         content = bytearray(BIG)
         content[1_000_000] ^= 1
         (fetching.folder / "x.zip").write_bytes(content)
-        assert fetching.get(version(url, **known)) == BIG
+        download(fetching.settings(version(url, **known)), fetching.folder)
+        assert (fetching.folder / "x.zip").read_bytes() == BIG
+        (fetching.downloads / "set" / "x.zip.replaced").unlink()
 
 
-def test_what_no_longer_belongs_there_is_removed(fetching: Fetching) -> None:
+def test_what_was_fetched_and_no_longer_belongs_there_is_removed(fetching: Fetching) -> None:
     url = fetching.server.add("x.zip", SMALL)
-    fetching.folder.mkdir(parents=True)
-    (fetching.folder / "old.zip").write_bytes(BIG)
+    old = {"old": Archive("old.zip", None, (version(fetching.server.add("old.zip", BIG)),))}
+    download(fetching.settings(version(url), **old), fetching.folder)
+    assert (fetching.folder / "old.zip").exists()
     assert fetching.get(version(url)) == SMALL
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_nobody_fetched_is_kept(
+    fetching: Fetching, fails: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whether or not the fetch succeeds; read-only and under a second name, as in DVC's cache."""
+    fetching.folder.mkdir(parents=True)
+    for name, content in {"mine.zip": OTHER, "note.txt": b"mine"}.items():
+        (fetching.folder / name).write_bytes(content)
+        (fetching.folder / name).chmod(0o444)
+    (fetching.root / "cache").hardlink_to(fetching.folder / "mine.zip")
+    kept = fetching.downloads / "set"
+    kept.mkdir(parents=True)
+    (kept / "mine.zip").write_bytes(BIG)
+    if fails:
+        fetching.refused()
+    else:
+        download(fetching.settings(version(fetching.server.add("x.zip", SMALL))), fetching.folder)
+        assert {path.name for path in fetching.folder.iterdir()} == {"x.zip", CHECKSUMS}
+    found = {path.name: path.read_bytes() for path in kept.iterdir()}
+    assert found == {"mine.zip": BIG, "mine.zip.2": OTHER, "note.txt": b"mine"}
+    assert (fetching.root / "cache").read_bytes() == OTHER
+    assert f"mine.zip is none of its archives: now {kept / 'mine.zip.2'}" in capfd.readouterr().err
+
+
+def test_a_link_of_the_users_still_leads_to_its_file(fetching: Fetching) -> None:
+    fetching.folder.mkdir(parents=True)
+    (fetching.folder.parent / "far.zip").write_bytes(BIG)
+    (fetching.folder / "mine.zip").symlink_to("../far.zip")
+    download(fetching.settings(version(fetching.server.add("x.zip", SMALL))), fetching.folder)
+    assert (fetching.downloads / "set" / "mine.zip").read_bytes() == BIG
+
+
+def test_a_wrong_file_under_the_right_name_is_kept(
+    fetching: Fetching, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also where nothing takes its place; there it is not taken for one put there by hand."""
+    fetching.folder.mkdir(parents=True)
+    (fetching.folder / "x.zip").write_bytes(OTHER)
+    kept = fetching.downloads / "set" / "x.zip.replaced"
+    fetching.refused(version(fetching.server.url + "/gone.zip", of=BIG))
+    assert kept.read_bytes() == OTHER
+    assert f"now {kept}; fetching it anew" in capfd.readouterr().err
+    download(fetching.settings(version(fetching.server.add("x.zip", BIG), of=BIG)), fetching.folder)
+    assert (fetching.folder / "x.zip").read_bytes() == BIG and kept.read_bytes() == OTHER
+
+
+def test_a_file_under_the_name_of_its_address_is_found(fetching: Fetching) -> None:
+    """First of all where it lies in the folder of the archives itself."""
+    fetching.folder.mkdir(parents=True)
+    (fetching.folder / "SIDD_Medium.zip").write_bytes(BIG)
+    download(fetching.settings(version("http://127.0.0.1:9/SIDD_Medium.zip?a=b")), fetching.folder)
+    assert (fetching.folder / "x.zip").read_bytes() == BIG
 
 
 def test_the_first_checksum_is_kept_though_another_archive_fails(fetching: Fetching) -> None:
@@ -512,6 +664,27 @@ def test_a_file_put_there_by_hand_is_taken(
     assert not fetching.server.requests
 
 
+@pytest.mark.parametrize("place", ["shared/set", "shared"])
+def test_a_file_is_found_under_the_name_of_its_address(
+    fetching: Fetching, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several sets' ``train.zip`` only the one that it is; what is left gets in nobody's way."""
+    monkeypatch.setenv("PIPELINE_ARCHIVES", str(fetching.root / "shared"))
+    given = fetching.root / place / "train%20a.zip"
+    given.parent.mkdir(parents=True)
+    given = given.with_name("train a.zip")
+    url = fetching.server.add("train%20a.zip", BIG)
+    for wrong in (OTHER, SMALL):
+        given.write_bytes(wrong)
+        assert fetching.get(version(url, of=BIG)) == BIG
+        assert len(fetching.server.requests) == 1 and given.read_bytes() == wrong
+        (fetching.folder / "x.zip").unlink()
+        fetching.server.requests.clear()
+    given.write_bytes(BIG)
+    assert fetching.get(version(url, of=BIG)) == BIG
+    assert not fetching.server.requests
+
+
 def test_a_wrong_file_put_there_by_hand_is_told(fetching: Fetching) -> None:
     given = fetching.downloads / "x.zip"
     given.parent.mkdir(parents=True)
@@ -627,7 +800,48 @@ def test_a_local_folder_stands_for_all(fetching: Fetching) -> None:
     names = {path.name for path in fetching.folder.iterdir()}
     assert names == {"a.zip", "folder.zip", CHECKSUMS}
     with zipfile.ZipFile(fetching.folder / "folder.zip") as packed:
-        assert packed.namelist() == ["deep/er/1.png", "list.txt"]
+        assert packed.namelist() == ["mine/deep/er/1.png", "mine/list.txt"]
+
+
+def test_a_disk_too_small_for_a_loose_folder_is_told_before_packing(
+    fetching: Fetching, small_disk: Path
+) -> None:
+    mine = fetching.root / "mine"
+    mine.mkdir()
+    with (mine / "1.png").open("wb") as file:
+        file.truncate(2**40)  # no block of it is on the disk
+    with pytest.raises(UserError, match=r"MiB free, 1,048,576 MiB needed"):
+        download(fetching.settings(location=str(mine)), small_disk / "set")
+    assert not list((small_disk / "set").iterdir())
+
+
+@pytest.mark.parametrize("where", ["itself", "a link", "within", "above"])
+def test_a_location_that_is_the_folder_of_the_archives_is_refused(
+    fetching: Fetching, where: str
+) -> None:
+    url = fetching.server.add("x.zip", SMALL)
+    fetching.get(version(url))
+    (fetching.root / "link").symlink_to(fetching.folder)
+    location = {"itself": fetching.folder, "a link": fetching.root / "link",
+                "within": fetching.folder / "x.zip", "above": fetching.root}[where]  # fmt: skip
+    with pytest.raises(UserError, match=r"sources.set.location: .* into which archives are copied"):
+        download(fetching.settings(version(url), location=str(location)), fetching.folder)
+    assert fetching.content() == SMALL
+
+
+@pytest.mark.parametrize("kind", ["archive", "folder"])
+def test_a_copy_takes_the_place_of_no_file_of_the_users(fetching: Fetching, kind: str) -> None:
+    mine = fetching.root / "mine"
+    mine.mkdir()
+    (mine / "y.zip").write_bytes(BIG)
+    fetching.folder.mkdir(parents=True)
+    (fetching.folder / "y.zip").write_bytes(OTHER)
+    location = str(mine / "y.zip" if kind == "archive" else mine)
+    for _ in range(2):
+        download(fetching.settings(location=location), fetching.folder)
+        assert (fetching.folder / "y.zip").read_bytes() == BIG
+        assert (fetching.downloads / "set" / "y.zip.replaced").read_bytes() == OTHER
+        assert fetching.left() == ["y.zip.replaced"]
 
 
 @pytest.mark.parametrize("what", ["nothing", "empty folder", "damaged"])
@@ -696,24 +910,49 @@ def test_google_drive_goes_on(fetching: Fetching, drive: Callable[[str], None]) 
 
 
 def test_google_drive_without_ranges_begins_anew(
-    fetching: Fetching, drive: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    fetching: Fetching, drive: Callable[[str], None]
 ) -> None:
-    monkeypatch.setattr(address, "ATTEMPTS", 1)
     fetching.server.add("drive.zip", BIG)
     drive("")
     fetching.server.fail("drive.zip", Fault("cut", 1_500_000))
-    fetching.refused(version(DRIVE))
-    assert fetching.left(), "what was fetched waits for the next run"
     fetching.server.always["/drive.zip"] = Fault("no range")
     assert fetching.get(version(DRIVE)) == BIG
 
 
-def test_what_google_drive_has_begun_is_removed_when_another_address_has_given_it(
-    fetching: Fetching, drive: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("page", ["", CONFIRM])
+def test_google_drive_may_be_cut_as_often_as_it_goes_on(
+    fetching: Fetching, drive: Callable[[str], None], page: str
 ) -> None:
-    monkeypatch.setattr(address, "ATTEMPTS", 1)
+    """Busy in between, which costs nothing of what is there."""
+    fetching.server.add("drive.zip", BIG)
+    drive(page)
+    piece = sys.modules["gdown.download"].CHUNK_SIZE
+    fetching.server.fail("drive.zip", Fault("cut", piece + 10))
+    for number in range(2, 6):  # gdown asks for the file, then for its rest
+        fetching.server.fail("drive.zip", *[Fault("status", 503), Fault("status", 429)] * 2)
+        fetching.server.fail("drive.zip", Fault("none"), Fault("cut", piece * number + 10))
+    assert fetching.get(version(DRIVE)) == BIG
+    assert sum(wanted is not None for wanted in fetching.ranges()) >= 5, "cut 5, busy 8 times"
+
+
+@pytest.mark.parametrize("fault", [Fault("cut, no range", 1_000_000), Fault("status", 503)])
+def test_google_drive_is_given_up_where_it_does_not_go_on(
+    fetching: Fetching, drive: Callable[[str], None], fault: Fault
+) -> None:
+    fetching.server.add("drive.zip", BIG)
+    drive("")
+    fetching.server.always["/drive.zip"] = fault
+    told = fetching.refused(version(DRIVE))
+    assert re.search(r"\d times (in a row|from the first byte on)", told), told
+    assert len(fetching.server.requests) < 60
+
+
+def test_what_google_drive_has_begun_is_removed_when_another_address_has_given_it(
+    fetching: Fetching, drive: Callable[[str], None]
+) -> None:
     fetching.server.add("drive.zip", OTHER)
-    fetching.server.always["/drive.zip"] = Fault("cut after", 1_000_000)
+    fetching.server.fail("drive.zip", Fault("cut", 1_000_000))
+    fetching.server.always["/drive.zip"] = Fault("status", 503)
     drive("")
     good = fetching.server.add("good.zip", BIG)
     assert fetching.get(version(DRIVE), version(good, of=BIG)) == BIG

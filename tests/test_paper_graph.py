@@ -138,6 +138,8 @@ def test_the_lock_holds_what_was_fetched(workspace: Workspace) -> None:
     for source, miniature in miniatures().items():
         names = {path.name for path in (raw / source).iterdir()}
         assert len(names) == len(miniature.archives) + 1 and "checksums.txt" in names
+    seen = workspace.succeed("git", "status", "--porcelain", "--untracked-files=all", "data")
+    assert set(seen.split()) == {"??", *(f"data/checksums/{name}.txt" for name in miniatures())}
     assert {f"data/raw/{source}" for source in miniatures()} <= set(workspace.hashes())
     assert stages_run(workspace.succeed("dvc", "repro")) == set()
 

@@ -32,7 +32,7 @@ from pipeline.config import check
 from pipeline.config.data import Crop, Crops, FetchedSource
 from pipeline.errors import UserError
 from pipeline.prepare import prepare
-from pipeline.sources import source_module
+from pipeline.sources import download, source_module
 from pipeline.sources.pairs import chosen, limited
 from pipeline.sources.photographs import Photograph
 from pipeline.store import ImageStore
@@ -349,6 +349,88 @@ def test_real_internet(raw: Raw) -> None:
     assert store.ids == ["rain-1", "rain-2"] and not store.has("clean", 0)
 
 
+# Unpacked already, in the user's own folder
+
+
+UNPACKED = {
+    "sidd": ({"a.zip": mini.sidd_medium("SIDD_Medium_Srgb/Data/")}, "SIDD_Medium_Srgb/Data"),
+    "sidd small": ({"a.zip": mini.sidd_small()}, "SIDD_Small_sRGB_Only"),
+    "spa kaggle": ({"a.zip": mini.spa_kaggle()}, "spa"),
+    "spa test": ({"a.zip": mini.spa_test()}, "real_test_1000"),
+    "spa train": ({"a.zip": mini.spa_train()}, ""),
+    "realblur": ({"a.tar.gz": mini.as_tar_gz(mini.realblur())}, ""),
+    "realblur flat": ({"a.zip": mini.realblur_flat()}, "test/RealBlur_J"),
+    "dfwb": ({"a.zip": mini.as_zip(mini.images(mini.DFWB["DIV2K.zip"]))}, "DIV2K"),
+    "rain13k": ({"a.zip": mini.rain13k()}, "train/Rain13K"),
+    "gopro": ({"a.zip": mini.gopro_official()}, "train"),
+    "gopro restormer": ({"a.zip": mini.gopro_restormer()}, "train"),
+    "coco": ({"a.zip": mini.as_zip(mini.images(["train2017/000000000009.jpg"]))}, "train2017"),
+    "polyu": (
+        {"a.zip": mini.as_zip(mini.images(f"CroppedImages/C_{r}.JPG" for r in ("real", "mean")))},
+        "CroppedImages",
+    ),
+    "cc15": ({"a.zip": mini.as_zip(mini.images(f"p/5_{r}.png" for r in ("real", "mean")))}, "p"),
+    "dnd": ({"a.zip": mini.dnd()}, "dnd_2017"),
+    "real_internet": ({"a.zip": mini.as_zip(mini.images(["r/1.jpg"]))}, "r"),
+}
+"""Archives of each kind, and the folder of what they unpack to that one would name."""
+
+
+def unpacked(name: str, folder: Path) -> None:
+    for file, content in UNPACKED[name][0].items():
+        (folder.parent / file).write_bytes(content)
+        shutil.unpack_archive(folder.parent / file, folder)
+
+
+def test_every_kind_has_an_unpacked_layout() -> None:
+    assert {name.split()[0] for name in UNPACKED} == set(KINDS)
+
+
+@pytest.mark.parametrize("name", UNPACKED)
+def test_an_unpacked_folder_in_either_spelling(raw: Raw, tmp_path: Path, name: str) -> None:
+    """The folder that holds the known one, or that one itself."""
+    kind, inner = name.split()[0], UNPACKED[name][1]
+    unpacked(name, tmp_path / "mine")
+    found = []
+    for location in (tmp_path / "mine", tmp_path / "mine" / inner):
+        download(raw.settings(kind, location=str(location)), raw.folder)
+        stores = raw.prepare(kind)
+        found.append({split: store.ids for split, store in stores.items() if store.ids})
+    assert found[0] == found[1] and found[0]
+
+
+def test_a_folder_in_the_working_directory(
+    raw: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked("rain13k", tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine" / "train" / "Rain13K")
+    for location in (".", "input/.."):
+        download(raw.settings("rain13k", location=location), raw.folder)
+        assert len(raw.prepare("rain13k")["synthetic"]) == 3
+
+
+@pytest.mark.parametrize("name", ["rain13k", "realblur", "gopro"])
+def test_an_archive_beside_what_was_unpacked_of_it_is_told(
+    raw: Raw, tmp_path: Path, name: str
+) -> None:
+    kind, inner = name.split()[0], UNPACKED[name][1]
+    unpacked(name, tmp_path / "mine")
+    (file,) = UNPACKED[name][0]
+    for folder in (tmp_path / "mine", tmp_path / "mine" / inner):
+        shutil.copy(tmp_path / file, folder)
+        with pytest.raises(UserError, match=rf"{file}: its \S+ is there unpacked too, as .*/mine"):
+            download(raw.settings(kind, location=str(folder)), raw.folder)
+        (folder / file).unlink()
+
+
+def test_an_unknown_layout_is_told_with_the_known_one(raw: Raw) -> None:
+    raw.put({"train.zip": mini.as_zip(mini.images(["other/input/1.png"]))})
+    assert raw.refused("rain13k") == (
+        f"set: {raw.folder} (train.zip) holds no image of Rain13K (found: nothing of a known"
+        " layout). Expected: train/Rain13K/{input,target}/N.{png,jpg}."
+    )
+
+
 # The settings of pipeline/conf
 
 
@@ -562,9 +644,9 @@ def test_a_truth_of_another_size_is_told_to_who_needs_it(raw: Raw) -> None:
 
 def test_photographs_without_truth_are_no_pairs(settings: Callable[..., FetchedSource]) -> None:
     alone = Photograph("x/1", "real", "x", "SIDD", None, None)
-    assert chosen(settings("sidd", truth_for=None), "sidd", [alone]) == [alone]
+    assert chosen(settings("sidd", truth_for=None), Path("sidd"), [alone]) == [alone]
     with pytest.raises(UserError, match=r"'x/1' has no clean partner, which target_supervised"):
-        chosen(settings("sidd", truth_for=BOUND), "sidd", [alone])
+        chosen(settings("sidd", truth_for=BOUND), Path("sidd"), [alone])
 
 
 def test_memory_hardly_grows_with_the_number_of_images(raw: Raw) -> None:
@@ -649,7 +731,7 @@ def changed(archive: bytes, **changes: bytes | None) -> bytes:
         ),
         ("rain13k", {"a.zip": changed(mini.rain13k(), target_1=b"")}, "target/1.jpg: not an image"),
         ("rain13k", {"a.zip": mini.rain13k(), "b.zip": mini.rain13k(1)}, "both degraded images"),
-        ("gopro", {"a.zip": mini.rain13k()}, "hold no image of GoPro train .*nothing of a known"),
+        ("gopro", {"a.zip": mini.rain13k()}, "holds no image of GoPro train .*nothing of a known"),
         ("gopro", {"a.zip": b"PK"}, "a.zip: damaged"),
         ("realblur", {"a.tar": mini.as_tar(mini.realblur())[:-40_000]}, "a.tar: damaged"),
         ("realblur", {"a.tar.gz": mini.as_tar_gz(mini.realblur())[:-99]}, "a.tar.gz: damaged"),
@@ -672,7 +754,7 @@ def changed(archive: bytes, **changes: bytes | None) -> bytes:
             "found the parts 00 to 01 of r.zip, of which the last is missing",
         ),
         ("real_internet", {"a.zip": mini.as_zip(mini.images(["a/1.png", "b/1.png"]))}, "are both"),
-        ("coco", {}, "hold no image"),
+        ("coco", {}, "holds no image"),
     ],
 )
 def test_what_is_wrong_is_told(raw: Raw, kind: str, files: dict[str, bytes], message: str) -> None:

@@ -26,7 +26,7 @@ takes the identity term L_idt (Zhu et al., section 5.2), and generators that onl
 L_feat reverses a gradient as DANN does, at the same place, where the paper inverts labels. The
 weights 1, 10 and 5 are those of Zhu et al., whose L_gan is a squared error and whose images span 2;
 here it is a cross-entropy, as in CyCADA's equation 2, and they were not chosen anew. The reversed
-gradient has 0.1, chosen as DANN's, and its rise. beta1 of Adam is 0.5 for all networks but the
+gradient has DANN's weight, 0.01, and its rise. beta1 of Adam is 0.5 for all networks but the
 restorer, as in the code of Zhu et al.
 """
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FolderSource
 from pipeline.errors import UserError
+from pipeline.files import require_space
 from pipeline.image_files import ENDINGS, UNREAD_ENDINGS
 from pipeline.progress import Progress
 from pipeline.sources.archives import open_archive, write_archive
@@ -41,6 +42,7 @@ def download(settings: FolderSource, folder: Path) -> None:
             images = _images(root / chosen, progress)
             files |= {f"{name}/{key}{path.suffix}": path for key, path in images.items()}
         _require_readable(files, folder.name, settings.skip_unreadable, progress)
+    require_space(folder, sum(path.stat().st_size for path in files.values()))
     write_archive(
         folder / ARCHIVE,
         [(name, lambda path=path: path.read_bytes()) for name, path in files.items()],  # type: ignore[misc]

@@ -3,9 +3,12 @@
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pipeline.config.data import SPLITS, Crop, FetchedSource, Split
 from pipeline.errors import UserError
+from pipeline.sources import source_module
+from pipeline.sources.archives import CHECKSUMS
 from pipeline.sources.photographs import ImageFile, Photograph, Picture
 from pipeline.tiling import starts
 
@@ -66,21 +69,27 @@ def paired(found: Iterable[Found], required: tuple[str, ...]) -> list[Photograph
     return sorted(listed, key=lambda photograph: (photograph.split, photograph.id))
 
 
-def chosen(settings: FetchedSource, name: str, listed: list[Photograph]) -> list[Photograph]:
+def chosen(settings: FetchedSource, folder: Path, listed: list[Photograph]) -> list[Photograph]:
     """Return the photographs of the data sets that the settings ask for, all of them checked.
 
-    Real ones keep their truth only where the settings say for whom.
+    Real ones keep their truth only where the settings say for whom. ``folder``, named after the
+    source, is where their archives lie.
 
     Raises:
         UserError: there are more or fewer than published, a scene is in two splits, or a truth that
             is asked for is missing.
     """
+    name = folder.name
     kept = [photograph for photograph in listed if photograph.data_set in settings.data_sets]
     if not kept:
         present = sorted({photograph.data_set for photograph in listed})
+        archives = sorted(path.name for path in folder.iterdir() if path.name != CHECKSUMS)
+        layout = (source_module(settings.kind).__doc__ or "").partition("\n\n")[2]
+        known = " ".join(layout.replace("``", "").split()).removeprefix("Layout: ")
         raise UserError(
-            f"{name}: its archives hold no image of {', '.join(settings.data_sets)}"
-            f" (found: {', '.join(present) or 'nothing of a known layout'})"
+            f"{name}: {folder} ({', '.join(archives) or 'empty'}) holds no image of"
+            f" {', '.join(settings.data_sets)}"
+            f" (found: {', '.join(present) or 'nothing of a known layout'}). Expected: {known}"
         )
     _require_split_scenes(name, kept)
     for split, expected in (settings.expected_images or {}).items():

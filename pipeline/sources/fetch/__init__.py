@@ -5,10 +5,9 @@ An archive is looked for in this order: where it already lies, in the user's own
 What is half fetched waits in ``$PIPELINE_DOWNLOADS`` (``downloads/``), outside of DVC's outputs.
 """
 
-import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from pipeline.sources.fetch.check import Wrong, require_right
 from pipeline.sources.fetch.checksums import Checksums
 from pipeline.sources.fetch.local import copy, take_file, take_folder
 from pipeline.sources.fetch.partial import fetched_bytes, forget
+from pipeline.sources.fetch.places import clear, downloads, lying
 
 FETCHED = "pipeline/sources/fetch"
 """Value of ``location`` that stands for the addresses."""
@@ -31,37 +31,71 @@ AT_ONCE = 3
 """Archives fetched at the same time."""
 
 
+class _Missing(Exception):
+    """An archive is nowhere to be had; why each of its addresses did not give it."""
+
+    def __init__(self, name: str, reasons: list[str]) -> None:
+        super().__init__(name)
+        self.name, self.reasons = name, reasons
+
+
 def download(settings: FetchedSource, folder: Path) -> None:
     """Leave the archives, and a list of their checksums, in a folder.
+
+    What else lies there is moved to the downloads folder, unless it was fetched or copied before.
 
     Raises:
         UserError: an archive is nowhere to be had, or is not what it should be; says where a
             person finds it and where to put it. Or a folder lies among the archives.
     """
-    print(f"{folder.name}: licence {settings.licence}; see {settings.page}", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
     require_no_folder(folder)
-    local = None if settings.location == FETCHED else Path(settings.location)
-    if local is not None and not local.exists():
+    checksums = Checksums(folder)
+    wanted = list(settings.archives.values())
+    if settings.location == FETCHED:
+        taken: set[str] = set()
+        if not all(checksums.is_here(a.file) and (folder / a.file).exists() for a in wanted):
+            _tell_licence(settings, folder.name)
+    else:
+        local = _local(settings.location, folder)
+        _tell_licence(settings, folder.name)
+        take = take_folder if local.is_dir() else take_file
+        taken = take(local, settings, folder, checksums)
+        wanted = [] if local.is_dir() else [a for a in wanted[1:] if a.file not in taken]
+    names = taken | {archive.file for archive in wanted}
+    for path in sorted(folder.iterdir()):
+        if path.name not in names | {CHECKSUMS} and (kept := clear(path, checksums)):
+            print(
+                f"{folder.name}: {path.name} is none of its archives: now {kept}", file=sys.stderr
+            )
+    if wanted:
+        _fetch_all(wanted, folder, settings.page, checksums)
+    checksums.keep(names)
+    if checksums.new:
+        new = ", ".join(sorted(checksums.new))
+        print(f"{folder.name}: {checksums.record} notes what {new} was: keep it in git",
+              file=sys.stderr)  # fmt: skip
+
+
+def _tell_licence(settings: FetchedSource, source: str) -> None:
+    print(f"{source}: licence {settings.licence}; see {settings.page}", file=sys.stderr)
+
+
+def _local(location: str, folder: Path) -> Path:
+    """Return the user's own copy, which must not be what it is copied to."""
+    local, setting = Path(location), f"sources.{folder.name}.location"
+    if not local.exists():
         raise UserError(
-            f"sources.{folder.name}.location: {local} does not exist; expected an archive, a"
+            f"{setting}: {local} does not exist; expected an archive, a"
             f" folder, or {FETCHED} to fetch the data set"
         )
-    checksums = Checksums(folder)
-    if local is not None and local.is_dir():
-        checksums.keep(take_folder(local, settings, folder, checksums))
-        return
-    wanted = list(settings.archives.values())
-    names = {archive.file for archive in wanted}
-    if local is not None:
-        taken = take_file(local, settings, folder, checksums)
-        names = {archive.file for archive in wanted[1:]} | taken
-        wanted = [archive for archive in wanted[1:] if archive.file not in taken]
-    for path in folder.iterdir():
-        if path.name not in names | {CHECKSUMS}:
-            path.unlink()
-    _fetch_all(wanted, folder, settings.page, checksums)
-    checksums.keep(names)
+    real, target = local.resolve(), folder.resolve()
+    if real.is_relative_to(target) or target.is_relative_to(real):
+        raise UserError(
+            f"{setting}: {local} is, lies in or holds {folder}, into which archives are copied;"
+            f" what lies there already needs no location: set it to {FETCHED}, or move your copy"
+        )
+    return local
 
 
 def _fetch_all(wanted: list[Archive], folder: Path, page: str, checksums: Checksums) -> None:
@@ -70,7 +104,7 @@ def _fetch_all(wanted: list[Archive], folder: Path, page: str, checksums: Checks
         _require_room(wanted, folder, progress)
         try:
             running = [
-                pool.submit(_fetch, archive, folder, page, checksums, progress, stop)
+                pool.submit(_fetch, archive, folder, checksums, progress, stop)
                 for archive in wanted
             ]
             errors = [error for future in running if (error := future.exception())]
@@ -79,10 +113,13 @@ def _fetch_all(wanted: list[Archive], folder: Path, page: str, checksums: Checks
             pool.shutdown(cancel_futures=True)
             raise
     for error in errors:
-        if not isinstance(error, UserError):
+        if not isinstance(error, UserError | _Missing):
             raise error
-    if errors:
-        raise UserError("; ".join(str(error) for error in errors))
+    told = [str(error) for error in errors if isinstance(error, UserError)]
+    if missing := [error for error in errors if isinstance(error, _Missing)]:
+        told.append(_by_hand(folder.name, missing, page))
+    if told:
+        raise UserError("; ".join(told))
 
 
 def _require_room(wanted: list[Archive], folder: Path, progress: Progress) -> None:
@@ -95,7 +132,7 @@ def _require_room(wanted: list[Archive], folder: Path, progress: Progress) -> No
     for archive in wanted:
         if (folder / archive.file).exists():
             continue
-        place = next(filter(Path.is_file, _places(folder.name, archive.file)), None)
+        place = next(lying(folder.name, archive), None)
         size = archive.about_bytes
         if place is not None:
             copied += place.stat().st_size
@@ -109,9 +146,9 @@ def _require_room(wanted: list[Archive], folder: Path, progress: Progress) -> No
             f"still to come: {decimal(fetched + copied)}, and of unknown size {', '.join(unknown)}"
         )
     if whole:
-        _downloads().mkdir(parents=True, exist_ok=True)
-    if whole and _downloads().stat().st_dev != folder.stat().st_dev:
-        require_space(_downloads(), fetched)
+        downloads().mkdir(parents=True, exist_ok=True)
+    if whole and downloads().stat().st_dev != folder.stat().st_dev:
+        require_space(downloads(), fetched)
         require_space(folder, whole + copied)
     else:
         require_space(folder, fetched + copied)
@@ -120,27 +157,36 @@ def _require_room(wanted: list[Archive], folder: Path, progress: Progress) -> No
 def _fetch(
     archive: Archive,
     folder: Path,
-    page: str,
     checksums: Checksums,
     progress: Progress,
     stop: threading.Event,
 ) -> None:
-    """Put an archive into its place, and its SHA-256 into the list."""
+    """Put an archive into its place, and its SHA-256 into the list.
+
+    Raises:
+        _Missing: it is nowhere to be had.
+        Wrong: what was put there by hand is another file.
+    """
     target, name = folder / archive.file, archive.file
-    recorded = checksums.get(name)
+    recorded = checksums.first(name)
     if target.exists():
         try:
-            checksums.note(name, require_right(target, archive.versions, recorded))
+            checksums.note_fetched(name, require_right(target, archive.versions, recorded))
             return
         except Wrong as wrong:
-            progress.say(f"{wrong}; fetching it anew")
-            target.unlink()
-    for place in _places(folder.name, name):
-        if place.is_file():
+            kept = clear(target, checksums, ".replaced")
+            progress.say(f"{wrong}; {f'now {kept}; ' if kept else ''}fetching it anew")
+    for place in lying(folder.name, archive):
+        try:
             checksum = require_right(place, archive.versions, recorded)
-            copy(place, target)
-            checksums.note(name, checksum)
-            return
+        except Wrong as wrong:
+            if place.name == name:
+                raise
+            progress.say(f"{wrong}; left where it is")
+            continue
+        copy(place, target)
+        checksums.note_fetched(name, checksum)
+        return
     task = progress.add(name, None)
     reached: int | None = None
 
@@ -161,10 +207,10 @@ def _fetch(
                 progress.say(f"{name}: {url}: {error}")
                 continue
             _move(partial, target)
-            checksums.note(name, checksum)
+            checksums.note_fetched(name, checksum)
             forget(partial)
             return
-    raise UserError(_by_hand(folder.name, name, page, reasons))
+    raise _Missing(name, reasons)
 
 
 def _fetch_from(
@@ -187,28 +233,24 @@ def _fetch_from(
     raise AssertionError("the second attempt returns or raises")
 
 
-def _by_hand(source: str, name: str, page: str, reasons: list[str]) -> str:
-    tried = "; ".join(reasons) if reasons else "no address is known"
+def _by_hand(source: str, missing: Sequence[_Missing], page: str) -> str:
+    why = {m.name: "; ".join(m.reasons) for m in missing if m.reasons}
+    if unknown := ", ".join(m.name for m in missing if not m.reasons):
+        why[unknown] = "no address is known"
+    told = "; ".join(f"{name}: could not be fetched ({reason})" for name, reason in why.items())
+    folder = downloads() / source
+    if len(missing) == 1:
+        what, where = "it", f"it at {folder / missing[0].name}"
+    else:
+        what, where = "them", f"each under its name into {folder}"
     return (
-        f"{name}: could not be fetched ({tried}). By hand: find it at {page}, put it at"
-        f" {_downloads() / source / name} and run the same command again; or name your own copy"
-        f" with -S sources.{source}.location=PATH"
+        f"{told}. By hand: find {what} at {page}, put {where} and run the same command"
+        f" again; or name your own copy with -S sources.{source}.location=PATH"
     )
 
 
-def _downloads() -> Path:
-    return Path(os.environ.get("PIPELINE_DOWNLOADS") or "downloads")
-
-
-def _places(source: str, name: str) -> Iterator[Path]:
-    shared = os.environ.get("PIPELINE_ARCHIVES")
-    for place in ([Path(shared)] if shared else []) + [_downloads()]:
-        yield place / source / name
-        yield place / name
-
-
 def _partial(source: str, name: str) -> Path:
-    return _downloads() / source / f"{name}.partial"
+    return downloads() / source / f"{name}.partial"
 
 
 def _move(partial: Path, target: Path) -> None:

@@ -57,7 +57,8 @@ def require_right(path: Path, versions: Sequence[Version], recorded: str | None)
     hint = ""
     if recorded and recorded != sha256 and not any(v.sha256 or v.md5 for v in versions):
         hint = (
-            " (the checksum of its first download; if the new file is right, delete checksums.txt)"
+            " (the checksum of its first download, noted in data/checksums; if the new file is"
+            " right, delete its line there)"
         )
     raise Wrong(
         f"{path}: expected {' or '.join(expected)}{hint}; found {size} bytes, sha256 {sha256}"

@@ -2,8 +2,10 @@
 
 import shutil
 import sys
+import tarfile
+import zipfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.config.data import FetchedSource, Version
 from pipeline.errors import UserError
@@ -12,10 +14,10 @@ from pipeline.image_files import ENDINGS
 from pipeline.sources.archives import LOOSE, write_archive
 from pipeline.sources.fetch.check import Wrong, require_right
 from pipeline.sources.fetch.checksums import Checksums
-from pipeline.sources.parts import PART, parts_of, require_all_parts
+from pipeline.sources.fetch.places import clear, is_archive, names_of
+from pipeline.sources.parts import parts_of, require_all_parts
 
 PACKED_FOLDER = "folder.zip"
-ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".rar")
 
 
 def take_file(local: Path, settings: FetchedSource, folder: Path, checksums: Checksums) -> set[str]:
@@ -33,8 +35,9 @@ def take_file(local: Path, settings: FetchedSource, folder: Path, checksums: Che
     versions = first.versions if parts == [local] else ()
     for part in parts:
         checksum = _held(part, versions, key, folder.name)
+        _make_way(folder / part.name, checksums)
         copy(part, folder / part.name)
-        checksums.note(part.name, checksum)
+        checksums.note_copied(part.name, checksum)
     return {part.name for part in parts}
 
 
@@ -43,43 +46,86 @@ def take_folder(
 ) -> set[str]:
     """Take over a folder: its archives as they are, everything else packed into one.
 
+    Packed names begin with that of the folder: it may be one that a layout knows (``train``).
+
     Returns the names of all files.
 
     Raises:
         UserError: an archive has the name of a published one and is another, or two have one
-            name; there is neither an archive nor an image.
+            name; there is neither an archive nor an image, or the images of an archive are there
+            unpacked too.
     """
+    if local.name in ("", ".."):
+        local = local.resolve()
     archives: dict[str, Path] = {}
     loose: dict[str, Path] = {}
     for path in sorted(local.rglob("*")):
         if not path.is_file() or path.name.startswith("."):
             continue
-        if path.name.lower().endswith(ARCHIVE_ENDINGS) or PART.fullmatch(path.name):
+        if is_archive(path.name):
             if path.name in archives:
                 raise UserError(
                     f"{local}: found two archives named {path.name}; keep one of the two"
                 )
             archives[path.name] = path
         elif path.name.lower().endswith((*ENDINGS, *LOOSE)):
-            loose[path.relative_to(local).as_posix()] = path
+            loose[path.relative_to(local.parent).as_posix()] = path
     if not archives and not loose:
         raise UserError(f"{local}: found neither an archive nor an image")
     found = {name: _held_by_name(path, settings, folder.name) for name, path in archives.items()}
+    for path in archives.values():
+        _require_not_unpacked(path, loose)
     for path in loose.values():
         if (known := _known(path, settings)) is not None:
             _held(path, *known, folder.name)
-    for path in folder.iterdir():
-        path.unlink()
+    for name in (*archives, *([PACKED_FOLDER] if loose else [])):
+        _make_way(folder / name, checksums)
     for name, path in archives.items():
         require_all_parts(path)
         copy(path, folder / name)
+        checksums.note_copied(name, found[name])
     if loose:
+        require_space(folder, sum(path.stat().st_size for path in loose.values()))
         entries = [(name, path.read_bytes) for name, path in loose.items()]
         write_archive(folder / PACKED_FOLDER, entries)
         found[PACKED_FOLDER] = require_right(folder / PACKED_FOLDER, [], None)
-    for name, checksum in found.items():
-        checksums.note(name, checksum)
+        checksums.note_copied(PACKED_FOLDER, found[PACKED_FOLDER])
     return set(found)
+
+
+def _require_not_unpacked(path: Path, loose: dict[str, Path]) -> None:
+    """Refuse an archive beside its own content, by its first image: each would be there twice."""
+    image = _first_image(path)
+    if image is None:
+        return
+    for name, file in loose.items():
+        if f"/{name}".endswith(f"/{image}") or f"/{image}".endswith(f"/{name}"):
+            raise UserError(
+                f"{path}: its {image} is there unpacked too, as {file}; keep one of the two, the"
+                " archive or what was unpacked of it"
+            )
+
+
+def _first_image(path: Path) -> str | None:
+    """Return the name of one image of a zip or tar; None where it is not known before unpacking."""
+    if tarfile.is_tarfile(path):
+        with tarfile.open(path) as tar:
+            return next((name.removeprefix("./") for e in tar if _is_image(name := e.name)), None)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return next(filter(_is_image, archive.namelist()), None)
+    return None
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(ENDINGS) and "__MACOSX" not in name
+
+
+def _make_way(target: Path, checksums: Checksums) -> None:
+    """Keep a file of the user's that lies where a copy is to be; ours is replaced at the end."""
+    if (target.exists() or target.is_symlink()) and not checksums.is_ours(target):
+        kept = clear(target, checksums, ".replaced")
+        print(f"{target}: not copied there before: now {kept}", file=sys.stderr)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -100,8 +146,7 @@ def _held_by_name(path: Path, settings: FetchedSource, source: str) -> str:
 def _known(path: Path, settings: FetchedSource) -> tuple[Sequence[Version], str] | None:
     """Return what is known of a file of this name, here or at an address, and its key."""
     for key, archive in settings.archives.items():
-        urls = [url for version in archive.versions for url in version.urls]
-        if path.name in {archive.file, *(PurePosixPath(url).name for url in urls)}:
+        if path.name in names_of(archive):
             return archive.versions, key
     return None
 
