@@ -115,8 +115,8 @@ def _tuning(params: Params) -> list[str]:
         if name not in ours and any(key.endswith("weight") for key in vars(method))
     ]  # fmt: skip
     others = (
-        f" The weights of {', '.join(weighted)} come from their papers or the size of gradients and"
-        " were tuned on no scores: not with equal effort."
+        f" The weights of {', '.join(weighted)} come from their papers or the size of gradients;"
+        " at most two were tried: not with equal effort."
         if weighted
         else ""
     )
