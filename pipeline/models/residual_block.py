@@ -143,18 +143,18 @@ class NormalizedConvolution(Function):
             eps: of the normalization.
         """
         ctx.gain, ctx.resampling, ctx.groups, ctx.eps = gain, resampling, groups, eps
-        actives, means, rstds = [], [], []
+        active, means, rstds = _empty(features, resampling), [], []
         for place in _places(features):
             normalized, mean, rstd = group_norm(
                 features[place], _of(scale, place), _of(offset, place), groups, eps
             )
-            active = _drop(F.silu(normalized, inplace=True), kept, place, gain)
-            actives.append(resample(active, resampling))
+            _activate(normalized, kept, place, gain, resampling, active[place])
             means.append(mean)
             rstds.append(rstd)
-        ctx.save_for_backward(features, scale, offset, weight, kept, _join(means), _join(rstds))
-        active = _join(actives)
-        del actives
+        del normalized
+        ctx.save_for_backward(
+            features, scale, offset, weight, kept, torch.cat(means), torch.cat(rstds)
+        )
         return F.conv2d(active, weight.to(active.dtype), bias.to(active.dtype), padding=1)
 
     @staticmethod
@@ -163,32 +163,30 @@ class NormalizedConvolution(Function):
         """Return the gradients of the first five arguments."""
         features, scale, offset, weight, kept, mean, rstd = ctx.saved_tensors
         places = _places(features)
-        normalized, actives = [], []
+        active, normalized = _empty(features, ctx.resampling), []
         for place in places:
             values, _, _ = group_norm(
                 features[place], _of(scale, place), _of(offset, place), ctx.groups, ctx.eps
             )
-            active = _drop(F.silu(values), kept, place, ctx.gain)
+            _activate(values, kept, place, ctx.gain, ctx.resampling, active[place])
             normalized.append(values)
-            actives.append(resample(active, ctx.resampling))
-        active = _join(actives)
-        del actives
         to_active, to_weight, to_bias = torch.ops.aten.convolution_backward(
             gradient, active, weight.to(active.dtype), [len(weight)],
             [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, True],
         )  # fmt: skip
         del active
-        to_norm = []
+        to_features, to_affine = torch.empty_like(features), []
         for place in places:
             to_values = _resample_back(to_active[place], ctx.resampling)
             to_values = _drop(to_values, kept, place, ctx.gain)
             to_values = torch.ops.aten.silu_backward(to_values, normalized.pop(0))
-            to_norm.append(
+            to_affine.append(
                 group_norm_gradients(
-                    to_values, features[place], mean[place], rstd[place], _of(scale, place)
+                    to_values, features[place], mean[place], rstd[place], _of(scale, place),
+                    out=to_features[place],
                 )
-            )
-        to_features, to_scale, to_offset = map(_join, zip(*to_norm, strict=True))
+            )  # fmt: skip
+        to_scale, to_offset = map(torch.cat, zip(*to_affine, strict=True))
         if len(scale) == 1:  # shared by all samples
             to_scale, to_offset = (value.sum(0, keepdim=True) for value in (to_scale, to_offset))
         to_conv = (value.to(weight.dtype) for value in (to_weight, to_bias))
@@ -206,8 +204,33 @@ def _places(features: Tensor) -> list[slice]:
     return [slice(0, len(features))]
 
 
-def _join(parts: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _empty(features: Tensor, resampling: Resampling) -> Tensor:
+    """Return room for resampled features, in their memory order."""
+    batch, channels, height, width = features.shape
+    if resampling == "halve":
+        height, width = height // 2, width // 2
+    elif resampling == "double":
+        height, width = 2 * height, 2 * width
+    last = features.is_contiguous(memory_format=torch.channels_last)
+    return torch.empty(
+        (batch, channels, height, width), dtype=features.dtype, device=features.device,
+        memory_format=torch.channels_last if last else torch.contiguous_format,
+    )  # fmt: skip
+
+
+def _activate(
+    normalized: Tensor,
+    kept: Tensor | None,
+    place: slice,
+    gain: float,
+    resampling: Resampling,
+    out: Tensor,
+) -> None:
+    """Write resample(dropout(silu(normalized))) where the convolution reads it."""
+    if resampling is None:
+        _drop(torch.ops.aten.silu.out(normalized, out=out), kept, place, gain)
+    else:
+        out.copy_(resample(_drop(F.silu(normalized), kept, place, gain), resampling))
 
 
 def _of(affine: Tensor, place: slice) -> Tensor:
