@@ -510,7 +510,7 @@ def test_what_the_task_teaches_the_generator(name: str, share: float) -> None:
     nothing = [key for key in vars(BASELINES[name]) if key.endswith("_weight")]
     method = replace(BASELINES[name], **dict.fromkeys(nothing, 0.0))
     if name == "cycada":
-        method = replace(method, feature_weight=1.0)  # type: ignore[call-arg]
+        method = replace(method, feature_weight=1.0)
     adaptation = build_adaptation(TwoLayers(), method).eval()
     generator = adaptation.generator if name == "pixel_da" else adaptation.to_real
     nn.init.normal_(generator.last.weight, std=0.1)
