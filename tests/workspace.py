@@ -27,7 +27,8 @@ def make_origin(folder: Path) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     # what a run on another machine left in git must not decide what runs here
     (folder / "dvc.lock").unlink(missing_ok=True)
-    shutil.rmtree(folder / "reports", ignore_errors=True)
+    for left in ("reports", "data"):
+        shutil.rmtree(folder / left, ignore_errors=True)
     _git(folder, "init", "--quiet", "--initial-branch=main")
     _run_in(folder, ["python", "-m", "pipeline.compose", "preset=tiny"])
     _commit(folder, "the project with preset=tiny")
