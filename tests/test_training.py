@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -125,6 +126,52 @@ def test_every_baseline_goes_on_to_the_same_bytes(
             train(job(images, tmp_path / "stopped", method, start_from=pretrained))
     train(job(images, tmp_path / "stopped", method, start_from=pretrained))
     assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
+
+
+LOADED: dict[str, Any] = {"train": {"steps": 60, "workers": 2}, "last_step": 60}
+
+
+def start_with_loaders(images: Path, folder: Path, checkpoints: Path) -> subprocess.Popen[str]:
+    """Start a training with loader processes; return it when it has saved itself."""
+    given = {"images": str(images), "folder": str(folder), **LOADED}
+    started = subprocess.Popen(
+        [sys.executable, "-m", "tests.training_job", json.dumps(given)],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while not list(checkpoints.glob(f"*/{STATE_FILE}")):
+        assert started.poll() is None
+        time.sleep(0.01)
+    return started
+
+
+def test_a_signal_to_all_processes_lets_a_training_save(
+    images: Path, tmp_path: Path, checkpoints: Path
+) -> None:
+    """As Slurm sends it, to the loader processes too."""
+    started = start_with_loaders(images, tmp_path / "run", checkpoints)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        os.killpg(started.pid, number)
+    said = started.communicate(timeout=300)[1]
+    assert started.returncode == RETRY_STATUS, said
+    assert "stopped, saved at step" in said
+    again = run_training(images, tmp_path / "run", **LOADED)
+    assert again.returncode == 0 and "going on from step" in again.stderr, again.stderr
+    plain = replace(TRAIN, steps=60)
+    train(job(images, tmp_path / "unbroken", NOISE_SPACE, train=plain, last_step=60))
+    assert results(tmp_path / "run") == results(tmp_path / "unbroken")
+
+
+def test_loader_processes_end_with_a_killed_training(
+    images: Path, tmp_path: Path, checkpoints: Path
+) -> None:
+    started = start_with_loaders(images, tmp_path / "run", checkpoints)
+    loaders = psutil.Process(started.pid).children()
+    assert len(loaders) == 2
+    started.kill()
+    started.communicate(timeout=60)  # all that wrote to its output have ended
+    # a dead process that nobody has collected is there still
+    alive = [p for p in loaders if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not alive
 
 
 STOPS = 12
