@@ -26,6 +26,7 @@ from pipeline.adaptation import Progress
 from pipeline.checkpoints import FINISHED, Checkpoint, forget_finished
 from pipeline.config.learning import Train, TrainedMethod
 from pipeline.errors import UserError
+from pipeline.locks import this_process
 from pipeline.models.weights import load_tensors
 from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.training.log import ProgressDisplay, Stopwatch, TrainingLog
@@ -694,7 +695,7 @@ def test_an_update_to_weights_that_are_not_finite_is_never_saved(
 
 
 def test_two_processes_never_train_the_same(tmp_path: Path) -> None:
-    held = pytest.raises(UserError, match=f"process {os.getpid()} is training this already")
+    held = pytest.raises(UserError, match=f"process {os.getpid()} on .+ is training this already")
     with Checkpoint("name", tmp_path / "a"):
         with held:
             Checkpoint("name", tmp_path / "b")
@@ -724,7 +725,7 @@ def test_of_two_experiments_the_second_waits_for_the_first(
         ended = time.monotonic()
     other.join(timeout=20)
     assert began and began[0] > ended
-    told = f"process {os.getpid()} is training this already; waiting for it"
+    told = f"process {this_process()} is training this already; waiting for it"
     assert capsys.readouterr().out.count(told) == 1
 
 
@@ -748,18 +749,19 @@ def test_a_lock_that_was_deleted_holds_nothing(
 ) -> None:
     """The holder deletes the folder between another's opening of the lock and its taking it."""
     taken = fcntl.flock
-    files = []
+    calls = 0
 
-    def flock(file: Any, how: int) -> None:
-        taken(file, how)
-        files.append(file)
-        if len(files) == 1:
+    def flock(descriptor: int, how: int) -> None:
+        nonlocal calls
+        taken(descriptor, how)
+        calls += 1
+        if calls == 1:
             shutil.rmtree(checkpoints / "name")
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with Checkpoint("name", tmp_path / "a") as checkpoint:
-        assert (checkpoint.folder / "lock").read_text() == str(os.getpid())
-        assert files[0].closed and len(files) == 3
+        assert (checkpoint.folder / "lock").read_text() == this_process()
+        assert calls == 3
 
 
 def test_killed_before_dvc_has_the_result_nothing_is_trained_again(
