@@ -1,6 +1,7 @@
 """Synthetic pairs and real photographs as joint training batches."""
 
 import functools
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -194,9 +195,20 @@ def batches(crops: JointCrops, share: Share, first_step: int, last_step: int) ->
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCHED if workers else None,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_signals_to_parent,
     )
     for images in loader:
         yield crops.batch(images)
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ignore in a loader process what asks its training to save and stop, or to end.
+
+    Slurm and a terminal signal all processes, and a training whose loader dies cannot save. Loader
+    processes end with their parent.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @functools.lru_cache(maxsize=4)

@@ -5,7 +5,6 @@ stays until DVC has the result: if all is killed before, the result is written a
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import IO
 
 from pipeline.errors import UserError
 from pipeline.files import write_text
+from pipeline.locks import lock, this_process
 from pipeline.paths import STATE_FILE
 
 CHECKPOINTS_VARIABLE = "PIPELINE_CHECKPOINTS"
@@ -74,10 +74,10 @@ def checkpoints_folder() -> Path:
 def forget_finished() -> None:
     """Delete the checkpoints of all trainings whose results are in dvc.lock."""
     finished = list(checkpoints_folder().glob(f"*/{FINISHED}"))
-    lock = Path("dvc.lock")
-    if not finished or not lock.is_file():
+    kept = Path("dvc.lock")
+    if not finished or not kept.is_file():
         return
-    kept_by_dvc = lock.read_text(encoding="utf-8", errors="replace")
+    kept_by_dvc = kept.read_text(encoding="utf-8", errors="replace")
     for note in finished:
         # another stage was faster, or has waited for this training and takes it over
         with contextlib.suppress(FileNotFoundError, UserError):
@@ -90,13 +90,11 @@ def _hold(path: Path, what: Path, waits: bool = False) -> IO[str]:
     told = False
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a+")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = f"process {lock.read().strip() or 'unknown'} is training this already"
-            lock.close()
+        file = path.open("a+")
+        if not lock(file.fileno(), path):
+            file.seek(0)
+            holder = f"process {file.read().strip() or 'unknown'} is training this already"
+            file.close()
             if not waits:
                 raise UserError(f"{what}: {holder}; wait for it or stop it") from None
             if not told:
@@ -106,10 +104,10 @@ def _hold(path: Path, what: Path, waits: bool = False) -> IO[str]:
             continue
         with contextlib.suppress(FileNotFoundError):
             # else its last holder has deleted it meanwhile: nobody else would find it locked
-            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 break
-        lock.close()
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
+        file.close()
+    file.truncate(0)
+    file.write(this_process())
+    file.flush()
+    return file

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.config import PARAMS_FILE, check
 from pipeline.errors import UserError, mistakes_told
 from pipeline.files import replacing
+from pipeline.turns import require_nobody_runs
 
 CONF = Path(__file__).parent / "conf"
 
@@ -39,4 +40,5 @@ def compose(overrides: list[str], output: Path = PARAMS_FILE) -> None:
 
 if __name__ == "__main__":
     with mistakes_told():
+        require_nobody_runs()
         compose(sys.argv[1:])

@@ -1,11 +1,12 @@
 """GPUs of a machine, divided among the processes of a project that run side by side."""
 
-import fcntl
 import os
+import sys
 import time
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.locks import lock
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -39,30 +40,36 @@ def take_gpus(count: int, folder: Path, patience_s: float = 0) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience_s
-    while len(taken := _lock(names, wanted, folder)) < wanted:
-        for lock in taken.values():
-            os.close(lock)
+    told = False
+    while len(taken := _take(names, wanted, folder)) < wanted:
+        for descriptor in taken.values():
+            os.close(descriptor)
         if time.monotonic() >= deadline:
             raise UserError(
                 f"{wanted} GPUs wanted, {len(taken)} of {len(names)} free; start snakemake with"
                 f" --resources gpu={len(names)} or less"
             )
+        if not told:
+            print(
+                f"waiting for {wanted} of {len(names)} GPUs: {len(taken)} free now, others of this"
+                " project use the rest",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+        told = True
         time.sleep(1)
-    for lock in taken.values():
-        os.set_inheritable(lock, True)  # held by what this process becomes, until its end
+    for descriptor in taken.values():
+        os.set_inheritable(descriptor, True)  # held by what this process becomes, until its end
     os.environ[VISIBLE_VARIABLE] = ",".join(taken)
 
 
-def _lock(names: list[str], wanted: int, folder: Path) -> dict[str, int]:
+def _take(names: list[str], wanted: int, folder: Path) -> dict[str, int]:
     taken: dict[str, int] = {}
     for name in names:
         if len(taken) == wanted:
             break
-        lock = os.open(folder / name, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            continue
-        taken[name] = lock
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT)
+        if lock(descriptor, folder / name):
+            taken[name] = descriptor
+        else:
+            os.close(descriptor)
     return taken

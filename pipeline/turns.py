@@ -4,12 +4,16 @@
 work has just set, or has still to find.
 """
 
-import fcntl
-import os
 import sys
 import time
 from pathlib import Path
 from typing import IO
+
+from pipeline.errors import UserError
+from pipeline.locks import lock, this_process
+
+RUNNING = Path(".snakemake/dvc/running")
+"""The lock of the Snakemake that has the turn in a project."""
 
 _held: list[IO[str]] = []
 _others: list[str] = []
@@ -23,29 +27,43 @@ def take_turn(path: Path) -> Path | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     while not _held:
         file = path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            process, _, plan = file.read().partition(" ")
-            file.close()
-            if plan:
-                _others.append(process)
-                print(
-                    f"Snakemake runs here as process {process}: its plan is shown", file=sys.stderr
-                )
-                return Path(plan)
-            time.sleep(0.2)
-            continue
-        file.truncate(0)
-        _held.append(file)
+        if lock(file.fileno(), path):
+            file.truncate(0)
+            file.write(f"{this_process()}\n")
+            file.flush()
+            _held.append(file)
+            break
+        file.seek(0)
+        process, _, plan = file.read().partition("\n")
+        file.close()
+        if plan:
+            _others.append(process)
+            print(f"Snakemake runs here as process {process}: its plan is shown", file=sys.stderr)
+            return Path(plan)
+        time.sleep(0.2)
     return None
 
 
 def tell_plan(plan: Path) -> None:
     """Let others see the plan of this process, which has the turn."""
-    _held[0].write(f"{os.getpid()} {plan}")
+    _held[0].write(str(plan))
     _held[0].flush()
+
+
+def require_nobody_runs(path: Path = RUNNING) -> None:
+    """Raise UserError where a Snakemake has the turn: its jobs read the settings as they start."""
+    if not path.is_file():
+        return
+    with path.open("a+", encoding="utf-8") as file:
+        if lock(file.fileno(), path):
+            file.truncate(0)  # else one that begins just now is told the plan of one that has ended
+            return
+        file.seek(0)
+        process = file.readline().strip()
+    raise UserError(
+        f"Snakemake runs here as process {process}, and its jobs would take over other settings;"
+        " wait for it or stop it"
+    )
 
 
 def refusal() -> str | None:

@@ -11,15 +11,17 @@ import subprocess
 import sys
 
 from pipeline.compose import compose
+from pipeline.config import PARAMS_FILE
 from pipeline.errors import UserError, mistakes_told
+from pipeline.turns import require_nobody_runs
 
 
 def vary(name: str, overrides: list[str], options: list[str]) -> int:
     """Run one variation; return the exit status of the command that failed, or 0.
 
     Raises:
-        UserError: the name is taken or not allowed, an override is wrong, or Snakemake left
-            something to do.
+        UserError: the name is taken or not allowed, an override is wrong, Snakemake runs here
+            already or left something to do, or the settings changed meanwhile.
     """
     listed = subprocess.run(
         ["dvc", "exp", "list", "--name-only"], check=True, capture_output=True, text=True
@@ -30,13 +32,19 @@ def vary(name: str, overrides: list[str], options: list[str]) -> int:
         )
     if not name or name.startswith("-") or _status("git", "check-ref-format", f"refs/exps/{name}"):
         raise UserError(f"{name!r} cannot name an experiment: letters, digits, '-' and '_' can")
+    require_nobody_runs()
     compose(overrides)
-    return _status("snakemake", *options) or _save(name)
+    composed = PARAMS_FILE.read_bytes()
+    return _status("snakemake", *options) or _save(name, composed)
 
 
-def _save(name: str) -> int:
+def _save(name: str, composed: bytes) -> int:
     from dvc.repo import Repo
 
+    if PARAMS_FILE.read_bytes() != composed:  # and jobs may have read what stands there now
+        raise UserError(
+            f"{PARAMS_FILE} changed meanwhile, so {name!r} is not saved; run the same command again"
+        )
     # 'exp save' records whatever lies here as the stages' results, and Snakemake succeeds at less
     # than everything, too (-n, a target, --until)
     if Repo().status():

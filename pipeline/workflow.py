@@ -26,9 +26,10 @@ from pipeline.config import PARAMS_FILE
 from pipeline.errors import UserError, mistakes_told
 from pipeline.files import write_text
 from pipeline.gpus import gpus_of, take_gpus
+from pipeline.locks import lock, this_process
 from pipeline.mend_lock import mend
 from pipeline.stage import end_with_parent
-from pipeline.turns import take_turn, tell_plan
+from pipeline.turns import RUNNING, take_turn, tell_plan
 
 FOLDER = Path(".snakemake/dvc")
 """Marks that Snakemake looks at in place of the data, which DVC replaces as it likes."""
@@ -86,7 +87,7 @@ def plan() -> list[Stage]:
     """
     from dvc.repo import Repo
 
-    others = take_turn(FOLDER / "running")
+    others = take_turn(RUNNING)
     if others is not None:
         os.environ[GRAPH_VARIABLE] = str(others)
         return planned()
@@ -173,8 +174,26 @@ def is_computed(stage: Stage) -> bool:
 def compute(stage: Stage) -> int:
     """Run a stage's command as DVC would, but without it; return the command's exit status.
 
-    Signals are handed on, so that a training saves itself before the job ends.
+    A Snakemake that was killed leaves its jobs on other nodes at work. The same job of the next one
+    waits until they end, and has nothing to do where they finished.
     """
+    path = FOLDER / "computing" / stage.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        if not lock(file.fileno(), path):
+            file.seek(0)
+            print(f"{stage.name}: process {file.read()} is at it; waiting for it", flush=True)
+            lock(file.fileno(), path, waits=True)
+        if is_computed(stage):
+            return 0
+        file.truncate(0)
+        file.write(this_process())
+        file.flush()
+        return _execute(stage)
+
+
+def _execute(stage: Stage) -> int:
+    """Signals are handed on, so that a training saves itself before the job ends."""
     inputs = _inputs(stage)
     for out in map(Path, set(stage.outs) - set(stage.persisted)):
         if out.is_dir():

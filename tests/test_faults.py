@@ -124,8 +124,8 @@ GOES_ON = r"going on from step \d+"
 SAVED = r"stopped, saved at step (?s:.*)" + GOES_ON
 BUSY = "is busy, it is being blocked by"
 REFUSED = "changed while .* ran"
-PLANS = r"Snakemake runs here as process \d+: its plan is shown"
-WAITS = r"Snakemake runs here as process \d+: wait for it or stop it"
+PLANS = r"Snakemake runs here as process \d+ on \S+: its plan is shown"
+WAITS = r"Snakemake runs here as process \d+ on \S+: wait for it or stop it"
 UNLOCKED = f"--unlock(?s:.*){GOES_ON}"
 
 PUT_BACK = ("git", "checkout", "params.yaml", "pipeline", "dvc.yaml")

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from pipeline.gpus import gpus_of
@@ -44,7 +43,8 @@ def test_every_job_has_gpus_of_its_own(tmp_path: Path) -> None:
     third = take(1)
     assert seen(third) == "5"
     waiting = take(3, patience_s=60)
-    time.sleep(0.5)
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline().startswith("waiting for 3 of 3 GPUs: 1 free now")
     for process in (first, third):
         process.communicate()
     assert seen(waiting) == "4,5,7"

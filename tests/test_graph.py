@@ -22,8 +22,9 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
 
 # These carry values about but cannot change a result, so that editing them trains nothing anew.
 PLUMBING = ("pipeline/__init__.py", "pipeline/checkpoints.py", "pipeline/config",
-            "pipeline/errors.py", "pipeline/files.py", "pipeline/gpus.py", "pipeline/paths.py",
-            "pipeline/progress.py", "pipeline/stage.py", "pipeline/streaming.py")  # fmt: skip
+            "pipeline/errors.py", "pipeline/files.py", "pipeline/gpus.py", "pipeline/locks.py",
+            "pipeline/paths.py", "pipeline/progress.py", "pipeline/stage.py",
+            "pipeline/streaming.py")  # fmt: skip
 
 # Modules that a stage loads by the name that its settings give.
 LOADED_BY_NAME = {

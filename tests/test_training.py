@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -25,6 +26,7 @@ from pipeline.adaptation import Progress, build_adaptation
 from pipeline.checkpoints import FINISHED, Checkpoint, forget_finished
 from pipeline.config.learning import Train, TrainedMethod
 from pipeline.errors import UserError
+from pipeline.locks import this_process
 from pipeline.models.unet import UNet
 from pipeline.models.weights import load_tensors
 from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
@@ -126,6 +128,52 @@ def test_every_baseline_goes_on_to_the_same_bytes(
             train(job(images, tmp_path / "stopped", method, start_from=pretrained))
     train(job(images, tmp_path / "stopped", method, start_from=pretrained))
     assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
+
+
+LOADED: dict[str, Any] = {"train": {"steps": 60, "workers": 2}, "last_step": 60}
+
+
+def start_with_loaders(images: Path, folder: Path, checkpoints: Path) -> subprocess.Popen[str]:
+    """Start a training with loader processes; return it when it has saved itself."""
+    given = {"images": str(images), "folder": str(folder), **LOADED}
+    started = subprocess.Popen(
+        [sys.executable, "-m", "tests.training_job", json.dumps(given)],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while not list(checkpoints.glob(f"*/{STATE_FILE}")):
+        assert started.poll() is None
+        time.sleep(0.01)
+    return started
+
+
+def test_a_signal_to_all_processes_lets_a_training_save(
+    images: Path, tmp_path: Path, checkpoints: Path
+) -> None:
+    """As Slurm sends it, to the loader processes too."""
+    started = start_with_loaders(images, tmp_path / "run", checkpoints)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        os.killpg(started.pid, number)
+    said = started.communicate(timeout=300)[1]
+    assert started.returncode == RETRY_STATUS, said
+    assert "stopped, saved at step" in said
+    again = run_training(images, tmp_path / "run", **LOADED)
+    assert again.returncode == 0 and "going on from step" in again.stderr, again.stderr
+    plain = replace(TRAIN, steps=60)
+    train(job(images, tmp_path / "unbroken", NOISE_SPACE, train=plain, last_step=60))
+    assert results(tmp_path / "run") == results(tmp_path / "unbroken")
+
+
+def test_loader_processes_end_with_a_killed_training(
+    images: Path, tmp_path: Path, checkpoints: Path
+) -> None:
+    started = start_with_loaders(images, tmp_path / "run", checkpoints)
+    loaders = psutil.Process(started.pid).children()
+    assert len(loaders) == 2
+    started.kill()
+    started.communicate(timeout=60)  # all that wrote to its output have ended
+    # a dead process that nobody has collected is there still
+    alive = [p for p in loaders if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not alive
 
 
 STOPS = 12
@@ -649,7 +697,7 @@ def test_an_update_to_weights_that_are_not_finite_is_never_saved(
 
 
 def test_two_processes_never_train_the_same(tmp_path: Path) -> None:
-    held = pytest.raises(UserError, match=f"process {os.getpid()} is training this already")
+    held = pytest.raises(UserError, match=f"process {os.getpid()} on .+ is training this already")
     with Checkpoint("name", tmp_path / "a"):
         with held:
             Checkpoint("name", tmp_path / "b")
@@ -679,7 +727,7 @@ def test_of_two_experiments_the_second_waits_for_the_first(
         ended = time.monotonic()
     other.join(timeout=20)
     assert began and began[0] > ended
-    told = f"process {os.getpid()} is training this already; waiting for it"
+    told = f"process {this_process()} is training this already; waiting for it"
     assert capsys.readouterr().out.count(told) == 1
 
 
@@ -703,18 +751,19 @@ def test_a_lock_that_was_deleted_holds_nothing(
 ) -> None:
     """The holder deletes the folder between another's opening of the lock and its taking it."""
     taken = fcntl.flock
-    files = []
+    calls = 0
 
-    def flock(file: Any, how: int) -> None:
-        taken(file, how)
-        files.append(file)
-        if len(files) == 1:
+    def flock(descriptor: int, how: int) -> None:
+        nonlocal calls
+        taken(descriptor, how)
+        calls += 1
+        if calls == 1:
             shutil.rmtree(checkpoints / "name")
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with Checkpoint("name", tmp_path / "a") as checkpoint:
-        assert (checkpoint.folder / "lock").read_text() == str(os.getpid())
-        assert files[0].closed and len(files) == 3
+        assert (checkpoint.folder / "lock").read_text() == this_process()
+        assert calls == 3
 
 
 def test_killed_before_dvc_has_the_result_nothing_is_trained_again(

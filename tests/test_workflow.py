@@ -186,6 +186,37 @@ def test_what_a_stage_does_not_read_may_change(computed: Stage) -> None:
     assert is_computed(computed)
 
 
+@pytest.mark.parametrize(("killed", "times"), [(False, 1), (True, 2)])
+def test_of_two_jobs_of_a_stage_the_second_waits(stage: Stage, killed: bool, times: int) -> None:
+    """The first is one of a Snakemake that was killed; what it finishes is not made again."""
+    waits = "echo ran >> runs; until test -e go; do sleep 0.1; done; cp in/x out/y"
+    stage = replace(stage, cmd=waits)
+    Path("graph.json").write_text(json.dumps([asdict(stage)]))
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline.workflow", "compute", stage.name],
+            env=os.environ | {"PYTHONPATH": str(ROOT), GRAPH_VARIABLE: "graph.json"},
+            stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    first = start()
+    while not Path("runs").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    second = start()
+    assert second.stdout is not None
+    told = second.stdout.readline()
+    assert told.startswith(f"copy@x-0: process {first.pid} on ") and "waiting for it" in told
+    if killed:
+        os.killpg(first.pid, signal.SIGKILL)
+    Path("go").touch()
+    assert first.wait() == (-signal.SIGKILL if killed else 0)
+    assert second.wait() == 0
+    assert Path("runs").read_text() == "ran\n" * times
+    assert is_computed(stage)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_job_hands_signals_on_and_waits(stage: Stage, number: signal.Signals) -> None:
     script = (

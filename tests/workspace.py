@@ -127,7 +127,7 @@ class Workspace:
         found = []
         for state in (self.folder / ".checkpoints").glob("*/state.safetensors"):
             try:
-                number = (state.parent / "lock").read_text()
+                number = (state.parent / "lock").read_text().partition(" ")[0]
             except FileNotFoundError:  # finished just now
                 continue
             if number and processes().get(int(number)) == str(self.folder):

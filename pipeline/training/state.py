@@ -22,7 +22,8 @@ from pipeline.models.weights import load_strictly, load_tensors, save_tensors
 from pipeline.training.log import TrainingLog
 
 PLUMBING = ("pipeline.checkpoints", "pipeline.config", "pipeline.errors", "pipeline.files",
-            "pipeline.gpus", "pipeline.paths", "pipeline.progress", "pipeline.stage")  # fmt: skip
+            "pipeline.gpus", "pipeline.locks", "pipeline.paths", "pipeline.progress",
+            "pipeline.stage")  # fmt: skip
 """Modules that carry values about but cannot change a result."""
 
 LIBRARIES = ("deepinv", "diffusers", "numpy", "spandrel", "torch")
