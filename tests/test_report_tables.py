@@ -4,19 +4,23 @@ import csv
 import dataclasses
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.compose import CONF, compose
 from pipeline.config import Params, read_params
 from pipeline.config.methods import ApBsn, Neighbor2Neighbor, TargetSupervised
+from pipeline.images import Pixels
 from pipeline.paths import DEGRADED, SIMULATED, Run
 from pipeline.report import write_report
 from pipeline.report.collect import DataSet, TaskResults, collect, of_real_domain, real_domain
 from pipeline.report.differences import all_tests, difference_table, main_method_table
+from pipeline.report.drawing import pixels_to_webp
 from pipeline.report.examples import compared, examples
 from pipeline.report.failures import failure_examples, failures_table, harm_table
 from pipeline.report.headline import (
@@ -482,6 +486,12 @@ def test_versions_of_an_image(params: Params) -> None:
     ]  # fmt: skip
     assert (shown[0].left, shown[0].right) == (0, 2)
     assert shown[0].layers[1].alt == "attic_2, vanilla, PSNR 22.00 dB"
+
+
+def test_pictures_of_the_viewer_lose_nothing(pixels: Callable[..., Pixels]) -> None:
+    random = pixels(0, 40, 50)
+    with Image.open(io.BytesIO(pixels_to_webp(random))) as opened:
+        np.testing.assert_array_equal(np.asarray(opened), random)
 
 
 def with_bound(params: Params) -> Params:

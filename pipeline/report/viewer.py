@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.config import Params
 from pipeline.images import Pixels
 from pipeline.paths import DEGRADED
-from pipeline.report.drawing import pixels_to_png
+from pipeline.report.drawing import pixels_to_webp
 from pipeline.report.examples import CLEAN, Example, Examples, Panel, compared
 from pipeline.report.tables import restorer_label
 
@@ -22,7 +22,7 @@ class Layer:
 
     label: str
     score: str
-    png: bytes
+    webp: bytes
     alt: str
 
 
@@ -74,4 +74,4 @@ def _comparison(row: Example, labels: list[str]) -> Comparison:
 def _layer(image: str, panel: Panel) -> Layer:
     score = "" if panel.psnr is None else f"{panel.psnr:.2f} dB"
     alt = f"{image}, {panel.title}" + (f", PSNR {score}" if score else "")
-    return Layer(panel.title, score, pixels_to_png(panel.pixels), alt)
+    return Layer(panel.title, score, pixels_to_webp(panel.pixels), alt)
