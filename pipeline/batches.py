@@ -4,6 +4,7 @@ import functools
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,9 +50,11 @@ class Batch:
             device: where to.
             image_range: black and white there; [0, 1] is mapped onto it.
         """
-        move = {"device": device, "memory_format": torch.channels_last, "non_blocking": True}
         images = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        moved = {name: to_range(value.to(**move), image_range) for name, value in images.items()}
+        moved: dict[str, Any] = {}
+        for name, value in images.items():
+            there = value.to(device, memory_format=torch.channels_last, non_blocking=True)
+            moved[name] = to_range(there, image_range)
         black, white = image_range
         return Batch(**moved, span=white - black)
 
@@ -119,7 +122,8 @@ class JointCrops(Dataset[tuple[Tensor, ...]]):
         extra = {"unpaired": self.unpaired, "truth": self.truth}
         held = [name for name, store in extra.items() if store is not None]
         names = ["synthetic", "clean", "real", *held]
-        return Batch(**dict(zip(names, images, strict=True)))
+        named: dict[str, Any] = dict(zip(names, images, strict=True))
+        return Batch(**named)
 
     def _index(self, name: str, images: int, sample: int) -> int:
         epoch, place = divmod(sample, images)
