@@ -19,8 +19,8 @@ restorer's bottleneck, where a place stands for the largest part of the image; w
 carry past it is not aligned. The classifier judges each place, since a degradation is everywhere
 and scenes differ anyway; its own gradient is never weakened by lambda, as in the paper. The default
 weight is 0.01 where the paper's is 1: at the demo's pretrained restorer the gradient of L_d by the
-encoder's weights is nine times that of L_res (``benchmarks/README.md``, forces), so that the default
-pulls a tenth as hard at the full reversal. As hard a pull, 0.1, restores worse there
+encoder's weights is nine times that of L_res (``benchmarks/README.md``, forces), so that the
+default pulls a tenth as hard at the full reversal. As hard a pull, 0.1, restores worse there
 (``reports/experiments.md``, trial 11). The classifier's Adam has the restorer's betas: beta1 0.9 is
 the momentum that the paper trains with.
 """

@@ -25,8 +25,8 @@ costs L_difference nothing, and L_similarity alone keeps the domain out of a sha
 authors' code switches all three losses on after some steps; here the restorer comes pretrained, and
 the reversal rises. The default weights 0.1, 0.05 and 0.01 are not taken from a classification loss
 near 1: at the demo's pretrained restorer the three losses pull at the encoder's weights 0.03, 0.6
-and 0.08 times as hard as L_res (``benchmarks/README.md``, forces). With 3, 0.1 and 0.1, each as hard
-as L_res, it restores worse there (``reports/experiments.md``, trial 11).
+and 0.08 times as hard as L_res (``benchmarks/README.md``, forces). With 3, 0.1 and 0.1, each as
+hard as L_res, it restores worse there (``reports/experiments.md``, trial 11).
 """
 
 from typing import Any
