@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class Batch:
     real: Tensor
     unpaired: Tensor | None = None
     truth: Tensor | None = None
-    span: float = 1.0
+    span: float = field(default=1.0, kw_only=True)
 
     def to(self, device: torch.device, image_range: tuple[float, float]) -> "Batch":
         """Return the batch on a device, in the memory order that convolutions like best.
@@ -48,9 +49,11 @@ class Batch:
             device: where to.
             image_range: black and white there; [0, 1] is mapped onto it.
         """
-        move = {"device": device, "memory_format": torch.channels_last, "non_blocking": True}
         images = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        moved = {name: to_range(value.to(**move), image_range) for name, value in images.items()}
+        moved: dict[str, Any] = {}
+        for name, value in images.items():
+            there = value.to(device, memory_format=torch.channels_last, non_blocking=True)
+            moved[name] = to_range(there, image_range)
         black, white = image_range
         return Batch(**moved, span=white - black)
 
@@ -118,7 +121,8 @@ class JointCrops(Dataset[tuple[Tensor, ...]]):
         extra = {"unpaired": self.unpaired, "truth": self.truth}
         held = [name for name, store in extra.items() if store is not None]
         names = ["synthetic", "clean", "real", *held]
-        return Batch(**dict(zip(names, images, strict=True)))
+        named: dict[str, Any] = dict(zip(names, images, strict=True))
+        return Batch(**named)
 
     def _index(self, name: str, images: int, sample: int) -> int:
         epoch, place = divmod(sample, images)
