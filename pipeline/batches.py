@@ -3,7 +3,7 @@
 import functools
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class Batch:
     real: Tensor
     unpaired: Tensor | None = None
     truth: Tensor | None = None
-    span: float = 1.0
+    span: float = field(default=1.0, kw_only=True)
 
     def to(self, device: torch.device, image_range: tuple[float, float]) -> "Batch":
         """Return the batch on a device, in the memory order that convolutions like best.
