@@ -165,10 +165,11 @@ class Resources:
     """What a training asks a scheduler for; changes no result.
 
     ``threads`` are processors: of every process of a node its threads and those that read crops.
-    ``gpu`` is 0 or ``train.devices``; an evaluation then takes one.
+    ``gpu`` is 0 or ``train.devices``; an evaluation then takes one, for its own runtime.
     """
 
     threads: Annotated[int, Setting(low=1, high=4096)]
     gpu: Annotated[int, Setting(low=0, high=64)]
     mem_mb: Annotated[int, Setting(low=1)]
     runtime: Annotated[int, Setting(low=1, unit="minutes")]
+    evaluation_runtime: Annotated[int, Setting(low=1, unit="minutes")]

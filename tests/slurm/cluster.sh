@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # A real Slurm on this machine alone, for tests: Debian's packages, eight false GPUs, no database.
+# Jobs of its partition 'urgent' take the place of those of 'gpu', which Slurm then starts again.
 #
 #   tests/slurm/cluster.sh install           Debian's packages, unless there is a Slurm already
 #   tests/slurm/cluster.sh start FOLDER      prints nothing; 'sinfo' works when it returns
@@ -7,10 +8,15 @@
 #
 # Everything lies in FOLDER, but for a link /etc/slurm/slurm.conf: Snakemake's plugin strips
 # SLURM_CONF from a job's environment. Where that file exists already, or a Slurm runs, nothing is
-# touched. What is missing is told in one line and by status 2.
+# touched. Where there can be none the reason is told in one line and by status 2; status 1 is an
+# error.
 set -euo pipefail
 
 LINK=/etc/slurm/slurm.conf
+POLICY=/usr/sbin/policy-rc.d
+PROGRAMS="slurmctld slurmd munged sbatch"
+PACKAGES="munge slurmctld slurmd slurm-client"
+PATIENCE_S=300  # for each call of apt-get
 
 refuse() {
     echo "error: $1" >&2
@@ -18,18 +24,26 @@ refuse() {
 }
 
 install() {
-    if command -v slurmctld > /dev/null; then return; fi
+    if installed; then return; fi
     [ "$(id -u)" = 0 ] || refuse "installing Slurm needs root"
-    command -v apt-get > /dev/null || refuse "no apt-get: install slurmctld, slurmd and munged"
+    command -v apt-get > /dev/null || refuse "no apt-get: install ${PROGRAMS// /, }"
+    apt update || refuse "apt-get update failed"
     # the packages must not start services of their own
-    local policy=/usr/sbin/policy-rc.d made=
-    if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' > "$policy"
-        chmod +x "$policy"
-        made=yes
+    if [ ! -e "$POLICY" ]; then
+        trap 'rm -f "$POLICY"' EXIT
+        printf '#!/bin/sh\nexit 101\n' > "$POLICY"
+        chmod +x "$POLICY"
     fi
-    apt-get install --yes --quiet --no-install-recommends munge slurmctld slurmd slurm-client
-    if [ "$made" ]; then rm "$policy"; fi
+    # shellcheck disable=SC2086  (several words)
+    apt install --yes --no-install-recommends $PACKAGES || refuse "apt-get install failed"
+}
+
+installed() {
+    for program in $PROGRAMS; do command -v "$program" > /dev/null || return 1; done
+}
+
+apt() {
+    DEBIAN_FRONTEND=noninteractive timeout "$PATIENCE_S" apt-get --quiet --quiet "$@" < /dev/null
 }
 
 configure() {
@@ -52,7 +66,7 @@ SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$folder/run/munge.sock
+AuthInfo=socket=$folder/run/munge.sock,cred_expire=10
 SlurmctldPort=16817
 SlurmdPort=16818
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
@@ -70,21 +84,22 @@ SelectTypeParameters=CR_CPU_Memory
 SlurmdParameters=config_overrides
 JobAcctGatherType=jobacct_gather/linux
 ReturnToService=2
-JobRequeue=0
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 MinJobAge=3600
 KillWait=5
 GresTypes=gpu
 NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=$memory Gres=gpu:fake:8
-PartitionName=gpu Nodes=$host Default=YES DefMemPerCPU=200 MaxTime=INFINITE State=UP
+PartitionName=DEFAULT Nodes=$host DefMemPerCPU=200 MaxTime=INFINITE State=UP
+PartitionName=gpu Default=YES
+PartitionName=urgent PriorityTier=2
 EOF
 }
 
 start() {
-    local folder running
+    local folder
     folder=$(realpath -m "$1")
-    for program in slurmctld slurmd munged; do
-        command -v "$program" > /dev/null || refuse "no $program: 'make test-slurm' installs it"
-    done
+    installed || refuse "one of $PROGRAMS is missing: 'make test-slurm' installs them"
     [ "$(id -u)" = 0 ] || refuse "a Slurm for tests needs root, as its jobs change users"
     if [ -e "$LINK" ] || [ -L "$LINK" ]; then
         refuse "$LINK exists: this machine has a Slurm, or a test's was not stopped"
@@ -95,7 +110,9 @@ start() {
     configure "$folder"
     mkdir -p "$(dirname "$LINK")"
     ln -s "$folder/slurm.conf" "$LINK"
-    trap 'stop "$folder"' EXIT  # unless it works
+    # unless it works; expanded now, as a function's variables are gone when it ends
+    # shellcheck disable=SC2064
+    trap "stop ${folder@Q}" EXIT
     munged --force --key-file="$folder/munge.key" --socket="$folder/run/munge.sock" \
         --pid-file="$folder/run/munged.pid" --log-file="$folder/log/munged.log" \
         --seed-file="$folder/run/munged.seed"
@@ -104,12 +121,13 @@ start() {
     for _ in $(seq 100); do
         if sinfo --noheader --format=%T 2> "$folder/log/sinfo.log" | grep -q '^idle$'; then
             trap - EXIT
-            return
+            return 0
         fi
         sleep 0.1
     done
     for log in "$folder"/log/*.log; do tail -n 20 "$log" >&2; done
-    refuse "Slurm did not start within ten seconds"
+    echo "error: Slurm did not start within ten seconds" >&2
+    exit 1
 }
 
 stop() {
@@ -134,7 +152,7 @@ stop() {
 end() {
     kill "$1" 2> /dev/null || return 0
     for _ in $(seq 50); do
-        if ! lives "$1"; then return; fi
+        if ! lives "$1"; then return 0; fi  # in a trap a bare one repeats what set it off
         sleep 0.1
     done
     kill -KILL "$1" || true
@@ -147,5 +165,5 @@ lives() {  # a zombie does not
 case ${1:-} in
     install) install ;;
     start | stop) "$1" "$2" ;;
-    *) sed -n '2,10p' "$0"; exit 2 ;;
+    *) sed -n '2,11p' "$0"; exit 2 ;;
 esac

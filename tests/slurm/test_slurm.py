@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workspace import Workspace, clone, copy, stages_run
+from tests.workspace import Workspace, clone, command_of, copy, processes, stages_run
 
 pytestmark = [
     pytest.mark.slurm,
@@ -20,6 +20,9 @@ pytestmark = [
 ]
 
 CLUSTER = Path(__file__).parent / "cluster.sh"
+CANNOT_BE = 2
+"""Its status where programs are missing, or root's rights, or another Slurm is there."""
+LINK = Path("/etc/slurm/slurm.conf")
 SNAKEMAKE = (
     "snakemake", "--workflow-profile", "profiles/slurm", "--latency-wait", "5",
     "--slurm-init-seconds-before-status-checks", "3", "--slurm-keep-successful-logs",
@@ -33,8 +36,9 @@ GOES_ON = r"going on from step"
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("slurm")
     started = subprocess.run([CLUSTER, "start", folder], capture_output=True, text=True)
-    if started.returncode:
+    if started.returncode == CANNOT_BE:
         pytest.skip(f"no Slurm: {started.stderr[-500:]}")
+    assert started.returncode == 0, started.stderr[-5000:]
     try:
         yield
     finally:
@@ -43,8 +47,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def on_a_gpu(workspace: Workspace, *overrides: str) -> Workspace:
     """Have its trainings ask for a GPU and little memory, which changes no result."""
-    workspace.succeed("python", "-m", "pipeline.compose", "resources.gpu=1",
-                      "resources.mem_mb=1500", *overrides)  # fmt: skip
+    return composed(workspace, "resources.gpu=1", "resources.mem_mb=1500", *overrides)
+
+
+def composed(workspace: Workspace, *overrides: str) -> Workspace:
+    workspace.succeed("python", "-m", "pipeline.compose", *overrides)
     return workspace
 
 
@@ -76,6 +83,26 @@ def results(workspace: Workspace) -> dict[str, str]:
     hashes = workspace.hashes()
     return {path: md5 for path, md5 in hashes.items()
             if path.startswith("reports/metrics/") or not path.startswith("reports/")}  # fmt: skip
+
+
+def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    # in front of all that use the cluster: there can be one at a time
+    broken = tmp_path / "bin" / "slurmd"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    folder = tmp_path / "slurm"
+    path = f"{broken.parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [CLUSTER, "start", folder], env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )
+    if done.returncode == CANNOT_BE:
+        pytest.skip(f"no Slurm: {done.stderr[-500:]}")
+    assert done.returncode == 1
+    assert not LINK.is_symlink()
+    assert [
+        command_of(process) for process in processes() if str(folder) in command_of(process)
+    ] == []
 
 
 def test_the_whole_graph_through_a_failure_and_a_lost_node(
@@ -126,7 +153,8 @@ class Scene:
     job: str
 
 
-def preempt(scene: Scene) -> None:
+def warn_of_preemption(scene: Scene) -> None:
+    """As where a partition has a GraceTime: it saves itself before Slurm ends it."""
     slurm("scancel", "--signal=TERM", scene.job)
 
 
@@ -166,7 +194,7 @@ def wait_until(ready: Callable[[], bool], seconds: float) -> None:
 
 FAULTS = {
     # by method, as their trainings run side by side: what happens, what their jobs then tell
-    "vanilla": (preempt, rf"{SAVED}(?s:.*){GOES_ON}"),
+    "vanilla": (warn_of_preemption, rf"{SAVED}(?s:.*){GOES_ON}"),
     "noise_space": (time_is_nearly_up, rf"{SAVED}(?s:.*){GOES_ON}"),
     "steps_low": (run_into_timeout, GOES_ON),
     "steps_high": (cancel, rf"{SAVED}(?s:.*){GOES_ON}"),
@@ -183,7 +211,7 @@ def model(workspace: Workspace, method: str) -> str:
 def plain(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The same trainings by DVC alone."""
     workspace = copy(finished, tmp_path_factory.mktemp("plain") / "work")
-    workspace.succeed("python", "-m", "pipeline.compose", METHODS)
+    composed(workspace, METHODS)
     workspace.succeed("dvc", "repro", "train")
     return workspace
 
@@ -218,7 +246,7 @@ def targets(methods: Iterable[str]) -> list[str]:
     return [f"commit__train__denoise__{method}__0" for method in methods]
 
 
-def test_trainings_preempted_timed_out_cancelled_and_killed(
+def test_trainings_warned_timed_out_cancelled_and_killed(
     cluster: None, pretrained: Workspace, plain: Workspace, tmp_path: Path
 ) -> None:
     workspace = on_a_gpu(copy(pretrained, tmp_path / "work"), METHODS)
@@ -229,6 +257,40 @@ def test_trainings_preempted_timed_out_cancelled_and_killed(
         assert re.search(said, told(workspace, f"train__denoise__{method}__0")), method
         assert model(workspace, method) == model(plain, method), method
     assert "train@" not in workspace.succeed("dvc", "status")
+
+
+def test_a_preempted_training_on_two_gpus_of_a_node_is_started_again_by_slurm(
+    cluster: None, pretrained: Workspace, tmp_path: Path
+) -> None:
+    plain = composed(copy(pretrained, tmp_path / "plain"), "train.devices=2", "resources.gpu=2",
+                     "resources.mem_mb=3000")  # fmt: skip
+    plain.succeed("dvc", "repro", "pretrain")
+    workspace = copy(plain, tmp_path / "work")
+    plain.succeed("dvc", "repro", "train@denoise-vanilla-0")
+    asked = {}
+
+    def preempt(snakemake: int) -> bool:
+        training = workspace.saved_training()
+        if training is None:
+            return False
+        os.kill(training, signal.SIGSTOP)  # until Slurm's SIGCONT, which comes with its SIGTERM
+        job = next(job for job, rule in jobs("RUNNING").items() if "train__denoise" in rule)
+        asked.update(told_by_slurm(job))
+        slurm("sbatch", "--partition=urgent", "--gpus=7", "--output=/dev/null", "--wrap=true")
+        wait_until(lambda: told_by_slurm(job)["Restarts"] == "1", 60)
+        return True
+
+    done = workspace.meddle(preempt, *SNAKEMAKE, *targets(["vanilla"]))
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (asked["NumNodes"], asked["TresPerJob"]) == ("1", "gres:gpu:2")
+    assert len(SUBMITTED.findall(done.stdout)) == 1, "Snakemake has only waited"
+    assert re.search(GOES_ON, told(workspace, "train__denoise__vanilla__0"))
+    assert model(workspace, "vanilla") == model(plain, "vanilla")
+
+
+def told_by_slurm(job: str) -> dict[str, str]:
+    words = slurm("scontrol", "--oneliner", "show", "job", job).split()
+    return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def test_snakemake_killed_while_one_job_goes_on_and_one_is_cancelled(
