@@ -269,9 +269,13 @@ def test_own_photographs_by_overrides_alone(again: Workspace, tmp_path: Path) ->
     again.succeed(*own)
     assert json.loads((again.folder / "reports" / "summary.json").read_text()) == []
 
-    # a new photograph is noticed; one smaller than the patch is named, without a traceback
+    # a new photograph is noticed; one smaller than the patch is left out, or else named
     Image.new("RGB", (31, 48)).save(tmp_path / "snapshots" / "rain" / "small.png")
     done = again.run(*own)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    assert re.search(r"left out 1 of \d images with a side below 32 pixels", printed), printed
+    done = again.run(*own, "-S", "sources.folder.min_side=null")
     printed = done.stdout + done.stderr
     assert done.returncode != 0
     assert "'small' is 31x48, smaller than the training patch of 32" in printed
