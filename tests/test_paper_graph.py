@@ -130,7 +130,9 @@ def test_the_bound_learns_from_the_pairs_of_real_archives(workspace: Workspace) 
     shown = mini.pixels(f"spa/train/norain/{derain.ids[0]}.png")
     assert np.array_equal(derain.image("clean", 0), shown)
     page = (workspace.folder / "reports" / "report.md").read_text()
-    assert "target_supervised: trained on the truth of the real photographs" in page
+    for source in ("sidd", "spa", "realblur"):
+        assert f"target_supervised: trained on the truth of {source}, which no other" in page
+    assert page.count("An upper bound, no competitor") == len(TASKS)
 
 
 def test_the_lock_holds_what_was_fetched(workspace: Workspace) -> None:
