@@ -653,7 +653,7 @@ def test_memory_hardly_grows_with_the_number_of_images(raw: Raw) -> None:
     """Beyond the 512 that may wait 1.5 kB a pair were seen, 4.4 kB with all of them waiting."""
     content = mini.image("x.png", 8, 8)
     peaks = []
-    for pairs in (600, 1200):
+    for pairs in (1200, 600, 1200):  # at first Python's table of interned strings may grow too
         folders = [f"real_world{truth}/000/000-1" for truth in ("", "_gt")]
         names = [f"{folder}/{number}.png" for number in range(pairs) for folder in folders]
         raw.put({"real_world.zip": mini.as_zip(dict.fromkeys(names, content))})
@@ -661,7 +661,7 @@ def test_memory_hardly_grows_with_the_number_of_images(raw: Raw) -> None:
         raw.prepare("spa", data_sets=("SPA train",))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 2500 * 600
+    assert peaks[2] - peaks[1] < 2500 * 600
 
 
 # What can be wrong with them
