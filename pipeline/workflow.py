@@ -193,7 +193,7 @@ def compute(stage: Stage) -> int:
 
 
 def _execute(stage: Stage) -> int:
-    """Signals are handed on, so that a training saves itself before the job ends."""
+    """Run it; signals are handed on, so that a training saves itself before the job ends."""
     inputs = _inputs(stage)
     for out in map(Path, set(stage.outs) - set(stage.persisted)):
         if out.is_dir():
