@@ -7,7 +7,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 READY := $(VENV)/.ready
-# a module's tests stay together, as they share what its fixtures made; four processes need 8 GB
+# a module's tests stay together, as they share what its fixtures made
 SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist loadfile
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
