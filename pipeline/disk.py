@@ -75,7 +75,17 @@ def disks(params: Params) -> dict[str, Disk]:
     }
 
 
-def task_bytes(task: Task, found: dict[str, Disk]) -> float:
+def drawn_bytes(task: Task, params: Params, found: dict[str, Disk]) -> float:
+    """Return what the degraded pairs take that a task makes of clean images, and stores."""
+    source = params.sources[task.sources.synthetic]
+    if not isinstance(source, FetchedSource) or task.synthetic.draw == "anew":
+        return 0
+    if any(group.pairs for group in (source.typical_images or {}).get("synthetic", ())):
+        return 0
+    return 2 * task.synthetic.copies * found[task.sources.synthetic].packed["synthetic"]
+
+
+def task_bytes(task: Task, params: Params, found: dict[str, Disk]) -> float:
     """Return what the images of a task take that are those of its sources, unchanged."""
     sources = task.sources
     used: set[tuple[str, Split]] = {
@@ -85,6 +95,8 @@ def task_bytes(task: Task, found: dict[str, Disk]) -> float:
         (sources.test, "test"),
         *((name, "test") for name in sources.unseen),
     }
+    if drawn_bytes(task, params, found) and sources.unpaired == sources.synthetic:
+        used.remove((sources.synthetic, "synthetic"))
     return sum(found[name].packed[split] for name, split in used if name in found)
 
 
@@ -95,10 +107,12 @@ def summary(params: Params) -> list[str]:
         return []
     archives = sum(disk.archives for disk in found.values())
     packed = sum(sum(disk.packed.values()) for disk in found.values())
-    tasks = sum(task_bytes(task, found) for task in params.tasks.values())
-    linked, copied = archives + packed, 2 * archives + 2 * packed + tasks
+    tasks = sum(task_bytes(task, params, found) for task in params.tasks.values())
+    drawn = sum(drawn_bytes(task, params, found) for task in params.tasks.values())
+    linked, copied = archives + packed + drawn, 2 * (archives + packed + drawn) + tasks
+    stored = f", drawn on them and stored {drawn / GB:.0f} GB" if drawn else ""
     lines = [
-        f"Disk: archives {archives / GB:.0f} GB, packed {packed / GB:.0f} GB; in all"
+        f"Disk: archives {archives / GB:.0f} GB, packed {packed / GB:.0f} GB{stored}; in all"
         f" {linked / GB:.0f} GB where DVC links to its cache, {copied / GB:.0f} GB where it copies."
     ]
     unknown = [f"{name} ({', '.join(d.unknown)})" for name, d in found.items() if d.unknown]

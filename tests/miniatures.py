@@ -93,22 +93,25 @@ def sidd_medium(prefix: str = "train/", size: tuple[int, int] = (40, 48)) -> byt
     return as_zip(images(names, *size))
 
 
-def sidd_small() -> bytes:
-    """Return SIDD-Small."""
-    return as_zip(
-        images(
-            f"SIDD_Small_sRGB_Only/Data/{scene}/{role}_SRGB_010.PNG"
-            for scene in SCENES
-            for role in ("GT", "NOISY")
-        )
-    )
+def sidd_small(size: tuple[int, int] = (40, 48)) -> bytes:
+    """Return SIDD-Small: one pair of each scene instance, whose number stands in its folder only."""
+    names = [
+        f"SIDD_Small_sRGB_Only/Data/{scene}/{role}_SRGB_010.PNG"
+        for scene in SCENES
+        for role in ("GT", "NOISY")
+    ]
+    return as_zip(images(names, *size))
+
+
+HEADER_TEXT = 116
+"""Bytes of a MATLAB file's header that are for people."""
 
 
 def mat(variable: str, values: Any) -> bytes:
-    """Return a MATLAB file of version 5."""
+    """Return a MATLAB file of version 5, its header without the time."""
     file = io.BytesIO()
     savemat(file, {variable: values}, do_compression=True)
-    return file.getvalue()
+    return b"MATLAB 5.0 MAT-file".ljust(HEADER_TEXT) + file.getvalue()[HEADER_TEXT:]
 
 
 def blocks(role: str, scenes: int = 2, per_scene: int = 3, side: int = 40) -> Pixels:

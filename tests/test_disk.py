@@ -101,6 +101,21 @@ def test_a_task_of_one_source_counts_its_images_once(composed: Callable[..., Par
     assert f" {(2 * archives + 3 * packed) / 1e9:.0f} GB where it copies" in summary(params)[0]
 
 
+def test_pairs_that_a_task_makes_and_stores(composed: Callable[..., Params]) -> None:
+    """A degraded and a clean image of each copy; what is drawn as it is read takes nothing."""
+    chosen = ["preset=paper", "tasks=[modelled_derain]", "sources=[dfwb,spa]"]
+    for copies in (1, 3):
+        params = composed(*chosen, f"tasks.derain.synthetic.copies={copies}")
+        found = disks(params)
+        archives = sum(disk.archives for disk in found.values())
+        clean, spa = found["dfwb"].packed["synthetic"], sum(found["spa"].packed.values())
+        pairs = 2 * copies * clean
+        linked = archives + clean + spa + pairs
+        assert f"drawn on them and stored {pairs / 1e9:.0f} GB; in all" in summary(params)[0]
+        assert f" {linked / 1e9:.0f} GB where DVC links" in summary(params)[0]
+        assert f" {(2 * linked + spa) / 1e9:.0f} GB where it copies" in summary(params)[0]
+
+
 def test_the_command(composed: Callable[..., Params]) -> None:
     command = [sys.executable, "-m", "pipeline.disk"]
     done = subprocess.run([*command, "preset=paper"], cwd=ROOT, capture_output=True, text=True)
@@ -114,14 +129,17 @@ def test_the_command(composed: Callable[..., Params]) -> None:
 
 
 def test_documents_say_what_the_command_says(composed: Callable[..., Params]) -> None:
-    """Of every preset that fetches, of the smaller SPA-Data, and of every source."""
+    """Of every preset that fetches, of smaller and other choices, and of every source."""
     text = " ".join((ROOT / "docs" / "paper.md").read_text().split())
     for overrides in (
         ["preset=paper", "+experiment=baselines"],
+        ["preset=one_gpu", "tasks=[paper_denoise]", "sources=[dfwb,sidd_small]"],
+        ["preset=one_gpu", "tasks=[modelled_derain,modelled_deblur]",
+         "sources=[dfwb,spa,realblur]"],
         ["preset=paper", "sources.spa.max_images=50000"],
         ["preset=paper"],
-    ):
-        archives, _, linked, copied = re.findall(r"(\d+) GB", summary(composed(*overrides))[0])
+    ):  # fmt: skip
+        archives, *_, linked, copied = re.findall(r"(\d+) GB", summary(composed(*overrides))[0])
         assert f"{linked} GB" in text and f"{copied} GB" in text, overrides
     assert f"archives {archives}" in text
     cluster = (ROOT / "docs" / "cluster.md").read_text()
@@ -136,3 +154,6 @@ def test_documents_say_what_the_command_says(composed: Callable[..., Params]) ->
         cells = [size if float(size) else "" for size in sizes]
         (row,) = re.findall(rf"^\| `{name}` \|.*$", table, re.MULTILINE)
         assert [cell.strip() for cell in row.strip("|").split("|")[-2:]] == cells, name
+    small = disk_of(source(composed("sources=[skimage,sidd_small]"), "sidd"))
+    sizes = [f"{size / 1e9:.1f} GB" for size in (small.archives, sum(small.packed.values()))]
+    assert f"(160, archives {sizes[0]}, packed {sizes[1]})" in " ".join(table.split())

@@ -50,6 +50,12 @@ FACTS: dict[str, dict[str, list[tuple[list[str], Known]]]] = {
             ([SIDD + "SIDD_Blocks/ValidationGtBlocksSrgb.mat"], (232_055_617, None, None))
         ],
     },
+    "sidd_small": {
+        "train": [
+            ([SIDD + "SIDD_Small_sRGB_Only.zip"],
+             (6_615_978_508, None, "796971867583bf14677dcae510e52538")),
+        ],
+    },
     "rain13k": {
         "train": [
             (
@@ -134,6 +140,8 @@ FACTS["gopro_test"] = FACTS["gopro"] | {
     ]
 }  # fmt: skip
 
+FACTS["sidd_small"]["validation"] = FACTS["sidd"]["validation"]
+
 ABOUT_GB = {
     "realblur": {"all": 12.2},
     "spa": {"all": 44.5},
@@ -143,6 +151,7 @@ ABOUT_GB = {
 }
 COUNTS = {
     "sidd": {"real": 320, "test": 40 * 32},
+    "sidd_small": {"real": 160, "test": 40 * 32},
     "spa": {"real": 638_492, "test": 1000},
     "realblur": {"real": 3758, "test": 980},
     "dfwb": {"synthetic": 800 + 2650 + 4744 + 400},

@@ -169,6 +169,37 @@ def test_a_local_folder_in_place_of_the_addresses(workspace: Workspace, tmp_path
         assert workspace.hashes()["data/prepared/sidd"] != before, "back at the first crop size"
 
 
+def test_the_smaller_sidd_in_place_of_the_larger(workspace: Workspace, server: FileServer) -> None:
+    small = served(server, "sidd", "train", "SIDD_Small_sRGB_Only.zip", mini.sidd_small((64, 80)))
+    chosen = [o for o in overrides(server) if not o.startswith("sources.sidd.archives.train")]
+    chosen += ["sources=[dfwb,sidd_small,rain13k,spa,gopro,realblur]", *small]
+    chosen += [f"sources.sidd.expected_images={{real:{len(mini.SCENES)},test:6}}"]
+    workspace.succeed("python", "-m", "pipeline.compose", *chosen)
+    workspace.succeed("dvc", "repro", "prepare@sidd")
+    real = ImageStore(workspace.folder / "data" / "prepared" / "sidd" / "real.h5")
+    assert set(real.scenes) == set(mini.SCENES)
+
+
+def test_rain_and_blur_made_of_clean_photographs(workspace: Workspace, server: FileServer) -> None:
+    """DFWB with the demo's models in place of Rain13K and GoPro; the real photographs stay."""
+    left_out = ("sources.rain13k", "sources.gopro", "sources.sidd")
+    chosen = [o for o in overrides(server) if not o.startswith(left_out)]
+    chosen += ["sources=[dfwb,spa,realblur]", "tasks=[modelled_derain,modelled_deblur]"]
+    workspace.succeed("python", "-m", "pipeline.compose", *chosen)
+    workspace.succeed("dvc", "repro", "synthesize")
+    clean = ImageStore(workspace.folder / "data" / "prepared" / "dfwb" / "synthetic.h5")
+    for task, source in {"derain": "spa", "deblur": "realblur"}.items():
+        folder = workspace.folder / "data" / "tasks" / task
+        made = ImageStore(folder / "synthetic.h5")
+        assert made.ids == clean.ids and len(made) > 0
+        for index in range(len(made)):
+            assert np.array_equal(made.image("clean", index), clean.image("clean", index))
+            assert not np.array_equal(made.image("degraded", index), made.image("clean", index))
+        prepared = workspace.folder / "data" / "prepared" / source
+        for split in ("real", "test"):
+            assert ImageStore(folder / f"{split}.h5").ids == ImageStore(prepared / f"{split}.h5").ids
+
+
 @pytest.mark.slow
 def test_trainings_stay_when_a_bound_comes_or_goes(
     workspace: Workspace, server: FileServer

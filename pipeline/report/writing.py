@@ -13,9 +13,8 @@ LATEX = {
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$",
 }  # fmt: skip
 
-
-WIDE = 7
-"""Tables of more columns are made as narrow as the page."""
+NARROWED = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
+"""Opens what is made as narrow as the text, if it is wider."""
 
 
 def to_csv(table: Table) -> str:
@@ -54,7 +53,7 @@ def _csv_columns(table: Table, index: int) -> dict[str, list[str]]:
 
 
 def to_latex(table: Table, label: str) -> str:
-    r"""Return a table environment for ``\usepackage{booktabs}``.
+    r"""Return a table environment for ``\usepackage{booktabs,graphicx}``.
 
     The best of a column is bold; numbers that were not measured here are in italics.
     """
@@ -71,21 +70,20 @@ def to_latex(table: Table, label: str) -> str:
         line = " & ".join(cells) + r" \\"
         # after the end of a row both would be read as its options
         body.append("{}" + line if line.startswith(("[", "*")) else line)
-    wide = len(table.columns) > WIDE
     lines = [
-        "% needs \\usepackage{booktabs}" + (" and \\usepackage{graphicx}" if wide else ""),
+        r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape_latex(table.caption)}}}",
         rf"\label{{tab:{label}}}",
-        *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
+        NARROWED,
         rf"\begin{{tabular}}{{{''.join(places)}}}",
         r"\toprule",
         rf"{head} \\",
         r"\midrule",
         *body,
         r"\bottomrule",
-        r"\end{tabular}" + ("}" if wide else ""),
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
