@@ -11,11 +11,14 @@ from pipeline.locks import lock
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
-def gpus_of(stage: str, of_training: int) -> int:
+def gpus_of(stage: str, of_training: int, pretrain_steps: int) -> int:
     """Return how many GPUs a stage uses, by its name, where a training has ``of_training``.
 
-    Trainings are one process for each GPU, an evaluation is a single process.
+    Trainings are one process for each GPU, an evaluation is a single process, and a pretraining
+    without updates writes first weights only.
     """
+    if stage.startswith("pretrain") and pretrain_steps == 0:
+        return 0
     return min(of_training, 1) if stage.startswith("evaluate") else of_training
 
 

@@ -46,7 +46,8 @@ def run(main: Callable[..., None]) -> None:
         if "DVC_EXP_NAME" in os.environ and "seed" in arguments and leads:
             # of a queue several run at once; DVC_ROOT is the project that they were queued in
             folder = Path(os.environ["DVC_ROOT"], ".snakemake", "dvc", "gpus")
-            take_gpus(gpus_of(_stage(), params.resources.gpu), folder, patience_s=math.inf)
+            gpus = gpus_of(_stage(), params.resources.gpu, params.train.pretrain_steps)
+            take_gpus(gpus, folder, patience_s=math.inf)
         main(params, **arguments)
         if leads:
             _require_unchanged(origin)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.config.data import Degradation, Split, Task
+from pipeline.config.data import Split, Task
+from pipeline.config.degradations import Degradation
 from pipeline.degradations import degrade
 from pipeline.errors import UserError
 from pipeline.files import replacing

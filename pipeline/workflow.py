@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import PARAMS_FILE
+from pipeline.config import PARAMS_FILE, read_params
 from pipeline.errors import UserError, mistakes_told
 from pipeline.files import write_text
 from pipeline.gpus import gpus_of, take_gpus
@@ -121,9 +121,12 @@ def read_stages() -> list[Stage]:
 def read_graph(repo: Any) -> list[Stage]:
     """Return the stages of a ``dvc.repo.Repo``."""
     found = []
+    pretrain_steps = read_params(Path(repo.root_dir) / PARAMS_FILE).train.pretrain_steps
     for stage in repo.index.stages:
         resources = dict((stage.meta or {}).get("resources", {}))
-        resources["gpu"] = gpus_of(stage.addressing, resources.get("gpu", 0))
+        if stage.addressing.startswith("pretrain") and pretrain_steps == 0:
+            resources |= {"threads": 1, "runtime": 60}  # it writes first weights only
+        resources["gpu"] = gpus_of(stage.addressing, resources.get("gpu", 0), pretrain_steps)
         found.append(
             Stage(
                 name=stage.addressing,

@@ -94,7 +94,7 @@ def sidd_medium(prefix: str = "train/", size: tuple[int, int] = (40, 48)) -> byt
 
 
 def sidd_small(size: tuple[int, int] = (40, 48)) -> bytes:
-    """Return SIDD-Small: one pair of each scene instance, whose number stands in its folder only."""
+    """Return SIDD-Small: a pair of each scene instance, whose number is in its folder's name."""
     names = [
         f"SIDD_Small_sRGB_Only/Data/{scene}/{role}_SRGB_010.PNG"
         for scene in SCENES

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.files import require_space
-from pipeline.sources import archives
+from pipeline.sources import archive_checks, unpacking
 from pipeline.sources.archives import archives_in, open_archive, readable, unpacked_folder
 from pipeline.sources.photographs import files_in
 from tests import miniatures as mini
@@ -124,7 +124,7 @@ def test_a_device_is_refused(raw: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_a_bomb_is_refused(kind: str, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "SMALL_BYTES", 10**6)
+    monkeypatch.setattr(archive_checks, "SMALL_BYTES", 10**6)
     zeros = {"a.png": bytes(30 * 10**6)}
     if kind == "zip":
         (raw / "x.zip").write_bytes(mini.as_zip(zeros))
@@ -246,7 +246,7 @@ def test_a_disk_too_small_for_unpacking_is_told(raw: Path, monkeypatch: pytest.M
     def no_space(folder: Path, needed: int) -> None:
         require_space(folder, 2**60)
 
-    monkeypatch.setattr(archives, "require_space", no_space)
+    monkeypatch.setattr(unpacking, "require_space", no_space)
     (raw / "x.tar.gz").write_bytes(mini.as_tar_gz(FILES))
     with pytest.raises(UserError, match=r"MiB free, .* needed; free some disk space"):
         names_in(raw)

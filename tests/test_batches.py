@@ -22,7 +22,8 @@ from torch import Tensor
 
 from pipeline.batches import SYMMETRIES, Batch, JointCrops, Share, batches, transform
 from pipeline.config import check
-from pipeline.config.data import GaussianNoise, SyntheticDomain
+from pipeline.config.data import SyntheticDomain
+from pipeline.config.degradations import GaussianNoise
 from pipeline.config.learning import Train
 from pipeline.errors import UserError
 from pipeline.images import from_range

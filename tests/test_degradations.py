@@ -10,29 +10,37 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import feature
 
-from pipeline.config import data
 from pipeline.config.checks import tagged
+from pipeline.config.degradations import (
+    Camera,
+    CameraShake,
+    Degradation,
+    GaussianNoise,
+    LayeredRain,
+    LinearMotionBlur,
+    RainStreaks,
+)
 from pipeline.degradations import DEGRADATIONS, blur, camera, degrade, noise, rain
 
-SETTINGS: dict[str, data.Degradation] = {
+SETTINGS: dict[str, Degradation] = {
     settings.model: settings
     for settings in (
-        data.GaussianNoise("gaussian_noise", (5, 75)),
-        data.RainStreaks("rain_streaks", (2000, 3000), (5, 20), (1, 3), (-30, 30), (0.3, 0.6)),
-        data.LinearMotionBlur("linear_motion_blur", (5, 20), (-180, 180)),
-        data.Camera("camera", (0.02, 0.07), (0.03, 0.07), (0.5, 0.9), (75, 95)),
-        data.LayeredRain(
+        GaussianNoise("gaussian_noise", (5, 75)),
+        RainStreaks("rain_streaks", (2000, 3000), (5, 20), (1, 3), (-30, 30), (0.3, 0.6)),
+        LinearMotionBlur("linear_motion_blur", (5, 20), (-180, 180)),
+        Camera("camera", (0.02, 0.07), (0.03, 0.07), (0.5, 0.9), (75, 95)),
+        LayeredRain(
             "layered_rain", (3, 5), (2000, 3000), (10, 40), (2, 4), (-25, 25), (0.4, 0.9),
             (0.5, 1.5), (0.05, 0.15), (80, 95),
         ),
-        data.CameraShake(
+        CameraShake(
             "camera_shake", (6, 24), (0.9, 1.1), (0.0005, 0.003), (0.002, 0.006), (80, 95)
         ),
     )
 }  # fmt: skip
-STILL_CAMERA = data.Camera("camera", (0, 0), (0, 0), (0, 0), (100, 100))
-STILL_SHAKE = data.CameraShake("camera_shake", (12, 12), (1, 1), (0, 0), (0, 0), (100, 100))
-CLEAR_RAIN = data.LayeredRain(
+STILL_CAMERA = Camera("camera", (0, 0), (0, 0), (0, 0), (100, 100))
+STILL_SHAKE = CameraShake("camera_shake", (12, 12), (1, 1), (0, 0), (0, 0), (100, 100))
+CLEAR_RAIN = LayeredRain(
     "layered_rain", (3, 3), (0, 0), (30, 30), (3, 3), (0, 0), (0.5, 0.5), (1, 1), (0, 0), (95, 95)
 )
 STEP = 1 / 255
@@ -80,7 +88,7 @@ def kernel_moments(kernel: NDArray[np.float32]) -> tuple[NDArray[np.float64], ND
 
 
 def test_every_model_of_the_configuration_has_a_function() -> None:
-    _, by_model = tagged(list(typing.get_args(data.Degradation)))
+    _, by_model = tagged(list(typing.get_args(Degradation)))
     assert set(DEGRADATIONS) == set(by_model) == set(SETTINGS)
 
 
@@ -132,7 +140,7 @@ def test_other_types_and_shapes_are_refused(image: NDArray[np.float32]) -> None:
 
 @pytest.mark.parametrize("sigma_255", [10, 75])
 def test_gaussian_noise_has_its_sigma_and_is_not_clipped(sigma_255: float) -> None:
-    settings = data.GaussianNoise("gaussian_noise", (sigma_255, sigma_255))
+    settings = GaussianNoise("gaussian_noise", (sigma_255, sigma_255))
     degraded = noise.gaussian_noise(flat(1.0, 256), settings, np.random.default_rng(0))
     samples = degraded.size
     assert_allclose(degraded.std(), sigma_255 / 255, rtol=5 / np.sqrt(2 * samples))
@@ -141,7 +149,7 @@ def test_gaussian_noise_has_its_sigma_and_is_not_clipped(sigma_255: float) -> No
 
 
 def test_gaussian_noise_draws_sigma_uniformly_for_each_image() -> None:
-    settings = data.GaussianNoise("gaussian_noise", (0, 75))
+    settings = GaussianNoise("gaussian_noise", (0, 75))
     generator = np.random.default_rng(0)
     sigmas = [noise.gaussian_noise(flat(0.5), settings, generator).std() for _ in range(200)]
     # Mean 37.5 and standard deviation 75 / sqrt(12) = 21.65 of U[0, 75]
@@ -258,7 +266,7 @@ def test_camera_noise_has_no_bias_and_its_variance_follows_the_signal() -> None:
 
 @pytest.mark.parametrize("angle", [-40.0, 0.0, 25.0])
 def test_streaks_only_brighten_and_have_their_angle(angle: float) -> None:
-    settings = data.RainStreaks(
+    settings = RainStreaks(
         "rain_streaks", (1500, 1500), (40, 40), (2, 2), (angle, angle), (0.5, 0.5)
     )
     image = texture(200, 150) * np.float32(0.5)
@@ -415,7 +423,7 @@ def test_constant_image_stays_constant_under_blur(model: str) -> None:
 
 
 def test_linear_blur_of_a_point_is_the_kernel() -> None:
-    settings = data.LinearMotionBlur("linear_motion_blur", (9, 9), (0, 0))
+    settings = LinearMotionBlur("linear_motion_blur", (9, 9), (0, 0))
     image = np.zeros((33, 33, 3), np.float32)
     image[16, 16] = 1
     degraded = degrade(image, settings, np.random.default_rng(0))
@@ -464,7 +472,7 @@ def test_shaken_highlights_clip_after_the_blur() -> None:
     assert (found > 0.99).sum() > (seen > 0.99).sum()
 
 
-def _path_of(settings: data.CameraShake, seed: int) -> NDArray[np.float64]:
+def _path_of(settings: CameraShake, seed: int) -> NDArray[np.float64]:
     """Return the path that ``camera_shake`` draws after its five settings."""
     generator = np.random.default_rng(seed)
     generator.uniform(size=5)

@@ -9,7 +9,9 @@ import pytest
 
 from pipeline.compose import compose
 from pipeline.config import read_params
-from pipeline.dry_run import Cost, Networks, Row, _conclusions, extrapolate, trainings
+from pipeline.dry_run import trainings
+from pipeline.dry_run.measuring import Cost, Networks, extrapolate
+from pipeline.dry_run.wording import Row, conclusions
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("preset=tiny", "tasks=[denoise]")
@@ -92,7 +94,7 @@ def test_what_would_not_fit_is_said(tmp_path: Path) -> None:
     compose(["preset=paper"], tmp_path / "p.yaml")
     params = read_params(tmp_path / "p.yaml")
     networks = Networks(restorer=1, extra=1, giga_macs=1.0)
-    said = " ".join(_conclusions(params, [Row("x", 3, 10, networks, Cost(1.0, 2.0**45))]))
+    said = " ".join(conclusions(params, [Row("x", 3, 10, networks, Cost(1.0, 2.0**45))]))
     assert "DOES NOT FIT" in said
     # 10 updates of a second, three tasks of three seeds
     assert "this machine's rate: 90 s" in said

@@ -26,7 +26,7 @@ from pipeline.errors import UserError
 from pipeline.progress import Progress
 from pipeline.sources import fetch
 from pipeline.sources.archives import CHECKSUMS
-from pipeline.sources.fetch import FETCHED, address, download
+from pipeline.sources.fetch import FETCHED, address, answers, download, http
 from tests import miniatures as mini
 from tests.file_server import Fault, FileServer, serving
 
@@ -96,7 +96,7 @@ def server() -> Iterator[FileServer]:
 def fetching(tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Fetching:
     monkeypatch.setattr(address, "BACKOFF_S", 0.01)
     monkeypatch.setattr(address, "LONGEST_WAIT_S", 0.05)
-    monkeypatch.setattr(address, "TIMEOUT_S", (2, 0.5))
+    monkeypatch.setattr(answers, "TIMEOUT_S", (2, 0.5))
     monkeypatch.setenv("PIPELINE_DOWNLOADS", str(tmp_path / "downloads"))
     monkeypatch.delenv("PIPELINE_ARCHIVES", raising=False)
     return Fetching(tmp_path, server)
@@ -182,7 +182,7 @@ def test_the_waits_cover_an_outage_of_minutes_of_what_has_answered(
     fetching.server.always["/x.zip"] = Fault("status", 503)
     for address_, least, most in ((url, 120, 300), ("http://127.0.0.1:9/x.zip", 10, 20)):
         waited.clear()
-        with pytest.raises(address.Refused, match=r"times in a row"):
+        with pytest.raises(answers.Refused, match=r"times in a row"):
             address.transfer(
                 address_, fetching.root / "x", version(address_), lambda *_: None, Stop()
             )
@@ -266,7 +266,7 @@ def test_a_server_without_ranges_that_always_cuts_is_left_for_the_mirror(
 ) -> None:
     """At two places in turn, or a little later each time."""
     bad, good = fetching.server.add("bad.zip", BIG), fetching.server.add("good.zip", BIG)
-    monkeypatch.setattr(address, "_CHUNK", 2**14)
+    monkeypatch.setattr(http, "_CHUNK", 2**14)
     step = len(BIG) // 100
     places = [step * (n + 2) if growing else step * (2 + 2 * (n % 2)) for n in range(80)]
     fetching.server.always["/bad.zip"] = Fault("status", 404)
@@ -978,7 +978,7 @@ def test_what_google_drive_has_given_whole_is_not_fetched_again(
         if moment == "before its part is renamed":
             patched.setattr(sys.modules["gdown.download"], "shutil", SimpleNamespace(move=killed))
         elif moment == "after":
-            patched.setattr(address, "shutil", SimpleNamespace(move=killed))
+            patched.setattr(fetch.drive, "shutil", SimpleNamespace(move=killed))
         else:
             patched.setattr(fetch, "_move", killed)
         download(fetching.settings(wanted), fetching.folder)

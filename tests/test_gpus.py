@@ -11,8 +11,12 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_an_evaluation_uses_one_where_a_training_has_several() -> None:
-    assert [gpus_of("train@denoise-x-0", of) for of in (0, 1, 8)] == [0, 1, 8]
-    assert [gpus_of("evaluate@denoise-x-0", of) for of in (0, 1, 8)] == [0, 1, 1]
+    assert [gpus_of("train@denoise-x-0", of, 0) for of in (0, 1, 8)] == [0, 1, 8]
+    assert [gpus_of("evaluate@denoise-x-0", of, 0) for of in (0, 1, 8)] == [0, 1, 1]
+
+
+def test_a_pretraining_without_updates_uses_none() -> None:
+    assert [gpus_of("pretrain@denoise-0", 8, steps) for steps in (0, 1)] == [0, 8]
 
 
 def test_every_job_has_gpus_of_its_own(tmp_path: Path) -> None:

@@ -197,7 +197,8 @@ def test_rain_and_blur_made_of_clean_photographs(workspace: Workspace, server: F
             assert not np.array_equal(made.image("degraded", index), made.image("clean", index))
         prepared = workspace.folder / "data" / "prepared" / source
         for split in ("real", "test"):
-            assert ImageStore(folder / f"{split}.h5").ids == ImageStore(prepared / f"{split}.h5").ids
+            found, own = (ImageStore(path / f"{split}.h5") for path in (folder, prepared))
+            assert found.ids == own.ids
 
 
 @pytest.mark.slow

@@ -871,7 +871,7 @@ def rar_stored(files: dict[str, bytes]) -> bytes:
 JOB = """
 import sys, time
 from pathlib import Path
-import pipeline.sources.archives as archives
+import pipeline.sources.unpacking as unpacking
 from pipeline.config import check
 from pipeline.prepare import prepare
 from pipeline.sources import photographs
@@ -887,9 +887,9 @@ source = dataclasses.replace(
 )
 # slow enough to be hit in the middle
 decode = photographs.decode
-archives._CHUNK = 4096
-read = archives.gzip.GzipFile.read
-archives.gzip.GzipFile.read = lambda self, n=-1: (time.sleep(0.02), read(self, n))[1]
+unpacking._CHUNK = 4096
+read = unpacking.gzip.GzipFile.read
+unpacking.gzip.GzipFile.read = lambda self, n=-1: (time.sleep(0.02), read(self, n))[1]
 photographs.decode = lambda *given: (time.sleep(0.15), decode(*given))[1]
 print("ready", flush=True)
 prepare(source, Path("raw/set"), Path("prepared/set"))

@@ -25,7 +25,7 @@ from pipeline.compose import CONF
 from pipeline.config import Restorer
 from pipeline.config.checks import ConfigError, build
 from pipeline.config.learning import Evaluate
-from pipeline.dry_run import write_stand_ins
+from pipeline.dry_run.measuring import write_stand_ins
 from pipeline.errors import UserError
 from pipeline.export import export_onnx
 from pipeline.models.build import build_restorer, giga_macs, parameter_count, skeleton

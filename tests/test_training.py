@@ -444,9 +444,25 @@ def test_the_threads_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) 
     """Fabric divides the processors among the processes that it launches."""
     before = torch.get_num_threads()
     monkeypatch.setattr("lightning_fabric.Fabric.launch", lambda self: torch.set_num_threads(7))
-    start_processes(replace(TRAIN, threads=3))
+    start_processes(replace(TRAIN, threads=3), STEPS)
     assert torch.get_num_threads() == 3
     torch.set_num_threads(before)
+
+
+def test_a_training_without_updates_starts_no_other_process(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``train.pretrain_steps=0`` it writes first weights only, and needs no GPU for that."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    started: list[int] = []
+    monkeypatch.setattr("subprocess.Popen", lambda *given, **options: started.append(1))
+    for devices in (1, 2):
+        alone = replace(TRAIN, pretrain_steps=0, devices=devices)
+        folder = tmp_path / f"of_{devices}"
+        train(job(images, folder, VANILLA, train=alone, last_step=0, keeps="state"))
+    states = [load_tensors(tmp_path / f"of_{devices}" / STATE_FILE)[0] for devices in (1, 2)]
+    assert states[0].keys() == states[1].keys() and not started
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_an_epoch_ends_when_all_images_were_drawn(

@@ -77,13 +77,20 @@ def test_an_evaluation_asks_for_one_of_the_gpus_of_a_training(
 ) -> None:
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    compose(["preset=paper", "train.devices=4"], tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     subprocess.run(["dvc", "init", "--quiet", "--no-scm"], check=True)
-    asked = {stage.name: stage.resources.get("gpu") for stage in read_graph(Repo())}
+    paper = ["preset=paper", "train.devices=4"]
+    for steps, gpus in ((1000, 4), (0, None)):
+        compose([*paper, f"train.pretrain_steps={steps}"], tmp_path / "params.yaml")
+        stages = {stage.name: stage for stage in read_graph(Repo())}
+        pretrain = stages["pretrain@denoise-0"]
+        assert pretrain.resources.get("gpu") == gpus, "without updates it writes first weights"
+        assert (pretrain.threads, pretrain.resources["runtime"]) == (
+            (1, 60) if steps == 0 else (64, 10080)
+        )
+    asked = {name: stage.resources.get("gpu") for name, stage in stages.items()}
     of = "@denoise-noise_space-0"
     assert (asked[f"train{of}"], asked[f"evaluate{of}"]) == (4, 1)
-    assert asked["pretrain@denoise-0"] == 4
     assert {asked[name] for name in ("report", "evaluate_degraded@denoise")} == {None}
 
 

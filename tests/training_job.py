@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.data import GaussianNoise, SyntheticDomain
+from pipeline.config.data import SyntheticDomain
+from pipeline.config.degradations import GaussianNoise
 from pipeline.config.learning import (
     Denoiser,
     NoiseSchedule,

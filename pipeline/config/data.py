@@ -1,9 +1,10 @@
-"""Settings of everything that makes images: sources, degradations, tasks."""
+"""Settings of everything that makes images: sources and tasks."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from pipeline.config.checks import Interval, Setting
+from pipeline.config.degradations import Degradation
 from pipeline.config.restorers import Restorer
 
 Split = Literal["synthetic", "real", "test"]
@@ -168,91 +169,6 @@ class FetchedSource:
 
 
 Source = BundledSource | FolderSource | FetchedSource
-
-
-@dataclass(frozen=True)
-class GaussianNoise:
-    """White Gaussian noise, not clipped (the paper's synthetic denoising domain)."""
-
-    model: Literal["gaussian_noise"]
-    sigma_255: Annotated[
-        Interval, Setting(low=0, high=255, unit="standard deviation on a scale of 255")
-    ]
-
-
-@dataclass(frozen=True)
-class RainStreaks:
-    """Bright straight streaks of one direction, added to the image."""
-
-    model: Literal["rain_streaks"]
-    streaks_per_megapixel: Annotated[Interval, Setting(low=0, high=1e5)]
-    length_pixels: Annotated[Interval, Setting(low=1, high=1000, unit="pixels")]
-    width_pixels: Annotated[Interval, Setting(low=0.1, high=50, unit="pixels")]
-    angle_degrees: Annotated[Interval, Setting(low=-90, high=90, unit="degrees from vertical")]
-    brightness: Annotated[Interval, Setting(low=0, high=1)]
-
-
-@dataclass(frozen=True)
-class LinearMotionBlur:
-    """Uniform motion along a straight line, on the gamma-coded values."""
-
-    model: Literal["linear_motion_blur"]
-    length_pixels: Annotated[Interval, Setting(low=1, high=200, unit="pixels")]
-    angle_degrees: Annotated[Interval, Setting(low=-180, high=180, unit="degrees")]
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A camera in low light: Poisson-Gaussian noise on a Bayer mosaic, demosaicked and coded."""
-
-    model: Literal["camera"]
-    shot_noise: Annotated[
-        Interval, Setting(low=0, high=1, unit="variance per unit of linear signal")
-    ]
-    read_noise: Annotated[
-        Interval, Setting(low=0, high=1, unit="standard deviation in linear signal")
-    ]
-    correlation_pixels: Annotated[
-        Interval, Setting(low=0, high=10, unit="sigma of the smoothing, pixels")
-    ]
-    jpeg_quality: Annotated[Interval, Setting(low=1, high=100)]
-
-
-@dataclass(frozen=True)
-class LayeredRain:
-    """Rain at several depths, each out of focus by its own amount, with a veil of far rain."""
-
-    model: Literal["layered_rain"]
-    layers: Annotated[Interval, Setting(low=1, high=10)]
-    streaks_per_megapixel: Annotated[Interval, Setting(low=0, high=1e5, unit="per layer")]
-    length_pixels: Annotated[Interval, Setting(low=1, high=1000, unit="pixels, nearest layer")]
-    width_pixels: Annotated[Interval, Setting(low=0.1, high=50, unit="pixels, nearest layer")]
-    angle_degrees: Annotated[Interval, Setting(low=-90, high=90, unit="degrees from vertical")]
-    brightness: Annotated[Interval, Setting(low=0, high=1)]
-    blur_pixels: Annotated[Interval, Setting(low=0, high=20, unit="sigma of the defocus, pixels")]
-    veil: Annotated[Interval, Setting(low=0, high=1, unit="share of grey light mixed in")]
-    jpeg_quality: Annotated[Interval, Setting(low=1, high=100)]
-
-
-@dataclass(frozen=True)
-class CameraShake:
-    """A curved camera path during exposure: linear light, clipped highlights, sensor noise."""
-
-    model: Literal["camera_shake"]
-    extent_pixels: Annotated[Interval, Setting(low=1, high=200, unit="pixels")]
-    exposure_gain: Annotated[
-        Interval, Setting(low=0.1, high=10, unit="linear light before clipping")
-    ]
-    shot_noise: Annotated[
-        Interval, Setting(low=0, high=1, unit="variance per unit of linear signal")
-    ]
-    read_noise: Annotated[
-        Interval, Setting(low=0, high=1, unit="standard deviation in linear signal")
-    ]
-    jpeg_quality: Annotated[Interval, Setting(low=1, high=100)]
-
-
-Degradation = GaussianNoise | RainStreaks | LinearMotionBlur | Camera | LayeredRain | CameraShake
 
 
 @dataclass(frozen=True)

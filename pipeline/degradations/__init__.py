@@ -1,8 +1,8 @@
 """Degradations: pure functions from a clean image, settings and a generator to a degraded image.
 
 noise.py, rain.py and blur.py hold one topic each; camera.py also holds what several of them
-need of a camera: sRGB coding and JPEG. A new model is a dataclass in ``pipeline/config/data.py``,
-a function here, and a line in ``DEGRADATIONS``.
+need of a camera: sRGB coding and JPEG. A new model is a dataclass in
+``pipeline/config/degradations.py``, a function here, and a line in ``DEGRADATIONS``.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.data import Degradation
+from pipeline.config.degradations import Degradation
 from pipeline.degradations import blur, camera, noise, rain
 
 Degrade = Callable[[NDArray[np.float32], Any, np.random.Generator], NDArray[np.float32]]

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal, spatial
 
-from pipeline.config.data import CameraShake, LinearMotionBlur
+from pipeline.config.degradations import CameraShake, LinearMotionBlur
 from pipeline.degradations.camera import jpeg, linear_to_srgb, srgb_to_linear
 from pipeline.degradations.noise import shot_and_read_noise
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from pipeline.config.data import Camera
+from pipeline.config.degradations import Camera
 from pipeline.degradations.noise import shot_and_read_noise
 from pipeline.images import as_float, to_uint8
 

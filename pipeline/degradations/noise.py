@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.data import GaussianNoise
+from pipeline.config.degradations import GaussianNoise
 
 
 def gaussian_noise(

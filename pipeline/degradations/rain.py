@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.config.data import LayeredRain, RainStreaks
+from pipeline.config.degradations import LayeredRain, RainStreaks
 from pipeline.degradations.camera import jpeg
 
 # How much the streaks of one layer differ from each other

@@ -8,29 +8,23 @@ whose listing is checked before and whose work is checked afterwards.
 import contextlib
 import copy
 import functools
-import gzip
 import io
 import os
-import re
 import shutil
 import stat
-import subprocess
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Protocol
 
 from pipeline.errors import UserError
-from pipeline.files import replacing, require_space
+from pipeline.files import replacing
+from pipeline.sources.archive_checks import require_inside, require_no_bomb
 from pipeline.sources.parts import PART, Parts, parts_of, require_all_parts
+from pipeline.sources.unpacking import unpacker_of
 
-LARGEST_RATIO = 200
-"""Unpacked to packed bytes: photographs have about 1, lists of names 10, bombs 1000 and more."""
-SMALL_BYTES = 100 * 2**20
-"""Whatever unpacks to less is no bomb."""
 CHECKSUMS = "checksums.txt"
 LOOSE = (".txt", ".mat")
 """Endings of files that are fetched as they are, without an archive around them."""
@@ -38,12 +32,6 @@ LOOSE = (".txt", ".mat")
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the same bytes every day
 _CHUNK = 2**20
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that are unpacked in bounded steps
-_RAR_TOOLS = {
-    "unrar": ["x", "-y", "-idq", "{archive}", "{folder}/"],
-    "7z": ["x", "-y", "-bd", "-o{folder}", "{archive}"],
-    "unar": ["-quiet", "-no-directory", "-output-directory", "{folder}", "{archive}"],
-    "bsdtar": ["-x", "-f", "{archive}", "-C", "{folder}"],
-}
 
 
 class Reader(Protocol):
@@ -99,7 +87,7 @@ def archives_in(folder: Path) -> list[Path]:
         part = PART.fullmatch(path.name)
         if path.name == CHECKSUMS or (part and path != parts_of(path)[0]):
             continue
-        found.append(unpacked / path.name if _unpacker(path) else path)
+        found.append(unpacked / path.name if unpacker_of(path) else path)
     return found
 
 
@@ -124,7 +112,7 @@ def readable(folder: Path) -> Iterator[None]:
     shutil.rmtree(scratch, ignore_errors=True)  # of a killed run
     try:
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            unpack = _unpacker(path)
+            unpack = unpacker_of(path)
             if unpack is not None:
                 scratch.mkdir(exist_ok=True)
                 unpack(path, scratch / path.name)
@@ -139,16 +127,6 @@ def unpacked_folder(folder: Path) -> Path:
     return folder.parent / f".{folder.name}.unpacked"
 
 
-def _unpacker(path: Path) -> Callable[[Path, Path], None] | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if magic.startswith(b"\x1f\x8b"):
-        return _gunzip
-    return _unrar if magic == b"Rar!" else None
-
-
 @functools.lru_cache(maxsize=32)
 def _opened(path: Path, modified_ns: int, size: int) -> Reader:
     if path.is_dir():
@@ -160,43 +138,19 @@ def _opened(path: Path, modified_ns: int, size: int) -> Reader:
     require_all_parts(path)
     archive = _Zip(io.BufferedReader(Parts(path)) if PART.fullmatch(path.name) else path)
     for entry in archive.infolist():
-        _require_inside(path, entry.filename)
+        require_inside(path, entry.filename)
         if entry.compress_type not in _PACKINGS:
             raise UserError(
                 f"{path}: {entry.filename!r} is packed by method {entry.compress_type}; expected"
                 " stored or deflate: pack it anew"
             )
         if stat.S_ISLNK(entry.external_attr >> 16):
-            _require_inside(path, entry.filename, archive.read(entry).decode(errors="replace"))
+            require_inside(path, entry.filename, archive.read(entry).decode(errors="replace"))
         if entry.flag_bits & 1:
             raise UserError(f"{path}: {entry.filename!r} is encrypted; expected a plain zip")
     packed = sum(part.stat().st_size for part in parts_of(path))
-    _require_no_bomb(path, sum(entry.file_size for entry in archive.infolist()), packed)
+    require_no_bomb(path, sum(entry.file_size for entry in archive.infolist()), packed)
     return archive
-
-
-def _require_inside(path: Path, name: str, link: str | None = None) -> None:
-    """Refuse a name, or the target of a link of that name, that leaves the archive."""
-    written = (link if link is not None else name).replace("\\", "/")
-    absolute = written.startswith("/") or re.match(r"[A-Za-z]:", written)
-    parents = PurePosixPath(name).parent.parts if link is not None else ()
-    depth = 0
-    for part in (*parents, *PurePosixPath(written).parts):
-        depth += -1 if part == ".." else 1
-        if depth < 0 or absolute:
-            what = f"links to {link!r}" if link is not None else "lies"
-            raise UserError(
-                f"{path}: {name!r} {what} outside of the archive; do not trust this file:"
-                " delete it and fetch it anew"
-            )
-
-
-def _require_no_bomb(path: Path, unpacked: int, packed: int) -> None:
-    if unpacked > max(SMALL_BYTES, LARGEST_RATIO * packed):
-        raise UserError(
-            f"{path}: {packed:,} bytes unpack to {unpacked:,} or more; photographs do not:"
-            " delete it and fetch it anew"
-        )
 
 
 class _Zip(zipfile.ZipFile):
@@ -226,9 +180,9 @@ class _Tar:
         places, size = {}, self.path.stat().st_size
         with tarfile.open(self.path, "r:") as archive:
             for entry in archive:
-                _require_inside(self.path, entry.name)
+                require_inside(self.path, entry.name)
                 if entry.issym():
-                    _require_inside(self.path, entry.name, entry.linkname)
+                    require_inside(self.path, entry.name, entry.linkname)
                 if entry.isdev() or entry.issparse():
                     raise UserError(f"{self.path}: {entry.name!r} is no plain file")
                 if entry.offset_data + entry.size > size:
@@ -284,55 +238,3 @@ class _Loose:
 
     def open(self, name: str) -> IO[bytes]:
         return self.path.open("rb")
-
-
-def _gunzip(path: Path, target: Path) -> None:
-    packed = path.stat().st_size
-    require_space(target.parent, packed)
-    written = 0
-    try:
-        with gzip.open(path) as source, target.open("wb") as file:
-            while chunk := source.read(_CHUNK):
-                written += len(chunk)
-                _require_no_bomb(path, written, packed)
-                file.write(chunk)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and run 'dvc repro'") from None
-
-
-def _unrar(path: Path, target: Path) -> None:
-    import rarfile
-
-    tool = next((name for name in _RAR_TOOLS if shutil.which(name)), None)
-    if tool is None:
-        raise UserError(
-            f"{path}: unpacking rar needs one of {', '.join(_RAR_TOOLS)}; install one, or pack the"
-            " files as zip and name it with sources.<name>.location"
-        )
-    try:
-        with rarfile.RarFile(path) as archive:
-            entries = archive.infolist()
-    except rarfile.Error as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and run 'dvc repro'") from None
-    for entry in entries:
-        _require_inside(path, entry.filename)
-        if entry.is_symlink():
-            raise UserError(f"{path}: {entry.filename!r} is a link; expected plain files")
-    declared = {entry.filename: entry.file_size for entry in entries if entry.is_file()}
-    _require_no_bomb(path, sum(declared.values()), path.stat().st_size)
-    require_space(target.parent, sum(declared.values()))
-    target.mkdir()
-    command = [part.format(archive=path.resolve(), folder=target.resolve())
-               for part in _RAR_TOOLS[tool]]  # fmt: skip
-    done = subprocess.run([tool, *command], capture_output=True, text=True)
-    found = {
-        file.relative_to(target).as_posix(): file.lstat().st_size
-        for file in target.rglob("*")
-        if not file.is_dir() or file.is_symlink()
-    }
-    if done.returncode or found != declared:
-        said = " ".join((done.stderr or done.stdout).split())[-200:]
-        raise UserError(
-            f"{path}: {tool} unpacked {len(found)} of {len(declared)} files as declared"
-            f" (status {done.returncode}: {said}); delete it and run 'dvc repro'"
-        )

@@ -102,7 +102,7 @@ def train(job: Job) -> None:
     )
 
     # Processes: all do the same steps, each on its own part of every batch.
-    fabric = start_processes(settings)
+    fabric = start_processes(settings, job.last_step)
     share = Share(settings, fabric.global_rank)
     adaptation.to(device=fabric.device, memory_format=torch.channels_last)
     average_step = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]

@@ -11,29 +11,31 @@ from pipeline.config.learning import Train
 from pipeline.errors import UserError
 
 
-def start_processes(settings: Train) -> Fabric:
+def start_processes(settings: Train, updates: int) -> Fabric:
     """Return this process's place among all that train together; starts the others of its node.
 
     On one node they are started here, also inside a Slurm job of one task, as Snakemake submits it.
     In a job of several tasks ``srun`` has started them, one task a device, and each learns its rank
-    from Slurm. Processes without GPUs talk through gloo.
+    from Slurm. Processes without GPUs talk through gloo. A training without updates writes first
+    weights only, for which no others are started and no GPU is needed.
 
     Raises:
         UserError: there are fewer GPUs than asked for.
     """
-    found = torch.cuda.device_count()
-    if found and settings.devices > found:
+    started_by_srun = int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    alone = updates == 0 and not started_by_srun
+    devices, nodes = (1, 1) if alone else (settings.devices, settings.nodes)
+    found = 0 if alone else torch.cuda.device_count()
+    if found and devices > found:
         raise UserError(
-            f"train.devices: found {settings.devices}, but this node has {found} GPUs; set"
+            f"train.devices: found {devices}, but this node has {found} GPUs; set"
             f" train.devices={found} and, for the same memory a GPU, a larger train.accumulate"
         )
-    started_by_srun = int(os.environ.get("SLURM_NTASKS", 1)) > 1
-    several = settings.devices * settings.nodes > 1
     fabric = Fabric(
         accelerator="cuda" if found else "cpu",
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy="ddp" if several else "auto",
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if devices * nodes > 1 else "auto",
         plugins=[] if started_by_srun else [LightningEnvironment()],
     )
     fabric.launch()

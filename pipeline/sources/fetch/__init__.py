@@ -18,7 +18,8 @@ from pipeline.errors import UserError
 from pipeline.files import require_space
 from pipeline.progress import Progress
 from pipeline.sources.archives import CHECKSUMS, require_no_folder
-from pipeline.sources.fetch.address import Refused, Report, transfer
+from pipeline.sources.fetch.address import transfer
+from pipeline.sources.fetch.answers import Refused, Report
 from pipeline.sources.fetch.check import Wrong, require_right
 from pipeline.sources.fetch.checksums import Checksums
 from pipeline.sources.fetch.local import copy, take_file, take_folder

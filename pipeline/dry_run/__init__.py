@@ -1,0 +1,90 @@
+"""Is every training of a configuration possible, and what would it take?
+
+Usage: python -m pipeline.dry_run [override ...]      (Hydra's override grammar)
+
+Composes the configuration without touching params.yaml and runs two updates of every kind of
+training on stand-in images, through the training loop itself. So a wrong value shows in a minute,
+not after a day.
+
+* measuring.py    two updates, in a process of their own: time, memory, sizes of networks
+* wording.py      the tables and sentences that tell it
+"""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.compose import compose
+from pipeline.config import Params, read_params
+from pipeline.config.learning import Released, TrainedMethod, Vanilla
+from pipeline.disk import summary
+from pipeline.dry_run.measuring import measure, write_stand_ins
+from pipeline.dry_run.wording import Row, conclusions, overview, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCRATCH = Vanilla(adaptation="none", start="scratch")
+
+
+def dry_run(overrides: list[str]) -> None:
+    """Measure every training of the configuration and print what it would take.
+
+    Raises:
+        UserError: the configuration is wrong, a released weight file is missing or another, or a
+            training fails.
+    """
+    from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        compose(overrides, folder / "params.yaml")
+        params = read_params(folder / "params.yaml")
+        _check_released(params)
+        console.print(overview(params, len(trainings(params))))
+        write_stand_ins(folder / "images", params.train.patch)
+        tables = [
+            [_row(params, tasks, *training, folder, console) for training in trainings(params)]
+            for tasks in params.restorers().values()
+        ]
+    for rows in tables:
+        console.print(table(params, rows))
+    for line in [*conclusions(params, [row for rows in tables for row in rows]), *summary(params)]:
+        console.print(line)
+
+
+def _row(
+    params: Params,
+    tasks: list[str],
+    label: str,
+    method: TrainedMethod,
+    updates: int,
+    folder: Path,
+    console: "Console",
+) -> Row:
+    """Measure a training of tasks of one restorer: they differ in images and rates, not in cost."""
+    console.print(f"measuring {label} ...")
+    networks, cost = measure(params, tasks[0], method, folder)
+    return Row(label, len(tasks), updates, networks, cost)
+
+
+def trainings(params: Params) -> list[tuple[str, TrainedMethod, int]]:
+    """Return name, method and number of updates of every training of a task and seed."""
+    found: list[tuple[str, TrainedMethod, int]] = []
+    if params.train.pretrain_steps:
+        found.append(("(pretraining)", SCRATCH, params.train.pretrain_steps))
+    for label, method in params.methods.items():
+        if not isinstance(method, Released):
+            shared = params.train.pretrain_steps if method.start == "pretrained" else 0
+            found.append((label, method, params.train.steps - shared))
+    return found
+
+
+def _check_released(params: Params) -> None:
+    from pipeline.models.released import read_released
+
+    for method in params.methods.values():
+        if isinstance(method, Released):
+            for task in params.tasks:
+                read_released(method.weights[task])

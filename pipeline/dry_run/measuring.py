@@ -1,0 +1,194 @@
+"""Run two updates of a training on stand-in images, and note what they take."""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import Params
+from pipeline.config.learning import TrainedMethod
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.training.loop import Job
+
+UPDATES = 2
+"""The first one warms up."""
+FEW_IMAGES = (1, 2)
+"""Images of a share that a processor is measured with; a full share is extrapolated."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one update takes of one process: seconds, and bytes of its or its GPU's memory."""
+
+    seconds: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Numbers of values of the restorer and of what is thrown away, and the restorer's GMACs."""
+
+    restorer: int
+    extra: int
+    giga_macs: float
+
+
+def write_stand_ins(folder: Path, patch: int) -> None:
+    """Write stores of random images, as large as a patch, for both domains."""
+    import numpy as np
+
+    from pipeline.store import Record, write_store
+
+    pixels = np.random.default_rng(0).integers(0, 256, (patch, patch, 3), dtype=np.uint8)
+
+    def record(**roles: Any) -> Record:
+        return Record("stand-in", "stand-in", "stand-in", patch, patch, **roles)
+
+    write_store(folder / "synthetic.h5", [record(clean=lambda: pixels, degraded=lambda: pixels)])
+    write_store(folder / "unpaired.h5", [])
+    write_store(folder / "real.h5", [record(degraded=lambda: pixels)])
+    write_store(folder / "truth.h5", [record(clean=lambda: pixels)])
+
+
+def measure(
+    params: Params, task: str, method: TrainedMethod, folder: Path
+) -> tuple[Networks, Cost]:
+    """Return the networks of a training and what an update of a share takes of one process.
+
+    Args:
+        params: the configuration.
+        task: a task that has this training.
+        method: its method.
+        folder: with the stand-in images in ``images``; what the training writes goes here too.
+
+    Raises:
+        UserError: the training fails, or is ended from outside.
+    """
+    from pipeline.batches import Share
+
+    job = _job(params, task, method, folder)
+    images = Share(params.train).images
+    if gpus() or images <= FEW_IMAGES[1]:
+        networks, cost = _in_own_process(_train, _with_share(job, images))
+        return networks, cost
+    (networks, first), (_, second) = (
+        _in_own_process(_train, _with_share(job, few)) for few in FEW_IMAGES
+    )
+    return networks, extrapolate(FEW_IMAGES, (first, second), images)
+
+
+def extrapolate(few: tuple[int, int], costs: tuple[Cost, Cost], images: int) -> Cost:
+    """Return the cost of a share of ``images``: a straight line through two measured ones."""
+    share = (images - few[0]) / (few[1] - few[0])
+    first, second = costs
+    return Cost(
+        seconds=first.seconds + (second.seconds - first.seconds) * share,
+        memory=first.memory + (second.memory - first.memory) * share,
+    )
+
+
+def _job(params: Params, task: str, method: TrainedMethod, folder: Path) -> "Job":
+    from pipeline.training.loop import Job
+
+    settings = params.tasks[task]
+    return Job(
+        title="dry run",
+        task_name=task,
+        method_name="dry run",
+        synthetic=settings.synthetic,
+        image_range=settings.image_range,
+        learning_rate_factor=settings.learning_rate_factor,
+        method=method,
+        restorer=settings.restorer or params.restorer,
+        train=params.train,
+        seed=0,
+        images=folder / "images",
+        start_from=None,
+        last_step=UPDATES,
+        keeps="state",
+        folder=folder / "result",
+        timings=folder / "timings.csv",
+    )
+
+
+def _with_share(job: "Job", images: int) -> "Job":
+    """Return the job of one process that takes one share of so many images an update."""
+    changes: dict[str, Any] = {"batch": images, "accumulate": 1, "devices": 1, "nodes": 1}
+    changes |= {"workers": 0, "log_every_steps": 1, "checkpoint_every_steps": 10**9}
+    changes |= {"steps": max(job.train.steps, UPDATES + 1)}
+    return replace(job, train=replace(job.train, **changes))
+
+
+def _in_own_process(work: Callable[["Job"], tuple[Networks, Cost]], job: "Job") -> Any:
+    """Call in a process of its own: its memory is its own, and an error does not end this one."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_send, args=(work, job, theirs))
+    process.start()
+    theirs.close()
+    try:
+        result = ours.recv()
+    except EOFError:
+        process.join()
+        raise UserError(
+            f"a training of {job.method.adaptation} was ended with status {process.exitcode}"
+            " (-9: out of memory); set a larger train.accumulate or a smaller train.batch"
+        ) from None
+    process.join()
+    if isinstance(result, UserError):
+        raise result
+    return result
+
+
+def _send(work: Callable[["Job"], tuple[Networks, Cost]], job: "Job", pipe: Any) -> None:
+    try:
+        result: tuple[Networks, Cost] | UserError = work(job)
+    except UserError as error:
+        result = error
+    except Exception as error:
+        # whatever torch says of memory or shapes belongs into one line
+        result = UserError(f"{job.method.adaptation}: {' '.join(str(error).split())[:500]}")
+    pipe.send(result)
+
+
+def _train(job: "Job") -> tuple[Networks, Cost]:
+    import torch
+
+    from pipeline.report.collect import read_log
+    from pipeline.training.loop import train
+
+    os.environ["PIPELINE_CHECKPOINTS"] = str(job.folder.parent / "checkpoints")
+    train(job)
+    seconds = float(read_log(job.timings)["seconds_per_step"][-1])
+    on_gpu = torch.cuda.is_available()
+    cost = Cost(seconds, torch.cuda.max_memory_allocated() if on_gpu else _peak_memory())
+    return _count(job), cost  # counted last: it needs memory of its own
+
+
+def _peak_memory() -> int:
+    """Return the largest main memory of this process so far, bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise UserError("/proc/self/status: no VmHWM; the dry run needs Linux")
+
+
+def _count(job: "Job") -> Networks:
+    from pipeline.adaptation import build_adaptation
+    from pipeline.models.build import build_restorer, giga_macs, parameter_count
+
+    restorer = build_restorer(job.restorer)
+    adaptation = build_adaptation(restorer, job.method)
+    own = parameter_count(restorer)
+    return Networks(own, parameter_count(adaptation) - own, giga_macs(restorer))
+
+
+def gpus() -> int:
+    """Return how many GPUs this machine has."""
+    import torch
+
+    return torch.cuda.device_count()
