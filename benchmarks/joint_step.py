@@ -1,9 +1,11 @@
 """Time, memory and arithmetic of one joint training step of the paper's networks.
 
     python -m benchmarks.joint_step [--repeats 3] [--threads 1] [--json FILE] [--profile]
+                                    [--variants plain bf16 bf16-compiled]
 
 Variants of the same step: ``plain`` (``benchmarks/baseline.py``), ``fp32`` and ``bf16`` (this
-project's own, ``benchmarks/steps.py``), and these with the batch in shares of one image. Each runs
+project's own, ``benchmarks/steps.py``), and these with the batch in shares of one image; if named,
+also compiled, which takes minutes before the first step. Each runs
 in a process of its own, one after the other, so that its peak memory is its own; every repeat runs
 all of them, in a rotated order, and ratios are taken within a repeat. What the processor reaches in
 a large convolution or matrix product alone is measured in the same repeat: the floor of any step is
@@ -30,7 +32,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.steps import SIZES, VARIANTS, build_step
+from benchmarks.steps import COMPILED, SIZES, VARIANTS, build_step
 from pipeline.device import prepare_torch
 
 MIB = 2**20
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="paper")
     parser.add_argument("--json", type=Path, help="where to write every number")
     parser.add_argument("--profile", action="store_true", help="time by kind of operation")
+    parser.add_argument("--variants", nargs="+", choices=[*VARIANTS, *COMPILED], default=VARIANTS)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
@@ -68,10 +71,11 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the numbers of every repeat, the FLOPs of a step and, if wanted, the profiles."""
+    variants = ["plain", *(name for name in arguments.variants if name != "plain")]
     repeats: list[dict[str, Any]] = []
     for number in range(arguments.repeats):
-        turn = number % len(VARIANTS)
-        order = (*VARIANTS[turn:], *VARIANTS[:turn])
+        turn = number % len(variants)
+        order = (*variants[turn:], *variants[:turn])
         repeats.append({part: _in_own_process(part, arguments) for part in (*order, "machine")})
     result: dict[str, Any] = {
         "size": arguments.size,
@@ -83,7 +87,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if arguments.profile:
         result["profile"] = {
-            name: _in_own_process(f"profile_{name}", arguments) for name in VARIANTS
+            name: _in_own_process(f"profile_{name}", arguments) for name in variants
         }
     return result
 
@@ -183,33 +187,34 @@ def show(result: dict[str, Any]) -> None:
     """Print the tables."""
     console = Console()
     repeats, flops = result["repeats"], result["flops"]
+    variants = [name for name in [*VARIANTS, *COMPILED] if name in repeats[0]]
     console.print(
         f"One joint step, {result['size']} networks, {result['threads']} threads,"
         f" {result['processor']}, {flops / 1e12:.2f} TFLOP a step"
     )
-    table = Table("a step", *VARIANTS)  # medians, and of the ratios also the range
+    table = Table("a step", *variants)  # medians, and of the ratios also the range
     for label, name in QUANTITIES.items():
-        values = {v: statistics.median(r[v][name] for r in repeats) for v in VARIANTS}
+        values = {v: statistics.median(r[v][name] for r in repeats) for v in variants}
         digits = 0 if name.endswith("mib") else 2
-        table.add_row(label, *(f"{values[v]:.{digits}f}" for v in VARIANTS))
+        table.add_row(label, *(f"{values[v]:.{digits}f}" for v in variants))
         if name != "before_mib":
-            table.add_row("  x plain", *(_ratio(repeats, v, name) for v in VARIANTS))
-    rates = {v: [flops / r[v]["seconds"] / 1e9 for r in repeats] for v in VARIANTS}
-    table.add_row("GFLOP/s", *(f"{statistics.median(rates[v]):.0f}" for v in VARIANTS))
+            table.add_row("  x plain", *(_ratio(repeats, v, name) for v in variants))
+    rates = {v: [flops / r[v]["seconds"] / 1e9 for r in repeats] for v in variants}
+    table.add_row("GFLOP/s", *(f"{statistics.median(rates[v]):.0f}" for v in variants))
     shares = {
         v: [rate / _best(r["machine"], v) for rate, r in zip(rates[v], repeats, strict=True)]
-        for v in VARIANTS
+        for v in variants
     }
-    table.add_row("  of machine", *(f"{statistics.median(shares[v]):.0%}" for v in VARIANTS))
+    table.add_row("  of machine", *(f"{statistics.median(shares[v]):.0%}" for v in variants))
     console.print(table)
     machine = Table("machine alone", "GFLOP/s")
     for name in repeats[0]["machine"]:
         machine.add_row(name, f"{statistics.median(r['machine'][name] for r in repeats):.0f}")
     console.print(machine)
     if "profile" in result:
-        kinds = Table("seconds of", *VARIANTS)
-        for kind in result["profile"][VARIANTS[0]]:
-            kinds.add_row(kind, *(f"{result['profile'][v][kind]:.2f}" for v in VARIANTS))
+        kinds = Table("seconds of", *variants)
+        for kind in result["profile"][variants[0]]:
+            kinds.add_row(kind, *(f"{result['profile'][v][kind]:.2f}" for v in variants))
         console.print(kinds)
 
 
@@ -226,8 +231,8 @@ def _ratio(repeats: list[dict[str, Any]], name: str, value: str) -> str:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    **dict.fromkeys(VARIANTS, _time_and_memory),
-    **{f"profile_{name}": _profile for name in VARIANTS},
+    **dict.fromkeys([*VARIANTS, *COMPILED], _time_and_memory),
+    **{f"profile_{name}": _profile for name in [*VARIANTS, *COMPILED]},
     "flops": _flops,
     "machine": _machine,
 }

@@ -17,6 +17,8 @@ from pipeline.models.build import build_restorer
 
 VARIANTS = ("plain", "fp32", "bf16", "fp32-shares", "bf16-shares")
 """``-shares``: the batch in shares of one image, as ``train.accumulate`` makes them."""
+COMPILED = ("fp32-compiled", "bf16-compiled")
+"""As ``train.compile`` has it."""
 SCHEDULE = NoiseSchedule(diffusion_steps=1000, beta_first=1e-6, beta_last=0.01)
 AT_FULL_WEIGHT = Progress(steps=10**9, epochs=10**9, fraction=1.0)
 
@@ -68,11 +70,12 @@ def build_step(variant: str, size: Size) -> Callable[[], float]:
         plain = PlainStep(size.restorer, size.method)
         return lambda: plain(batch)
     shares = size.batch if variant.endswith("-shares") else 1
-    return project_step(size, batch, "bf16" if variant.startswith("bf16") else "fp32", shares)
+    precision: Precision = "bf16" if variant.startswith("bf16") else "fp32"
+    return project_step(size, batch, precision, shares, variant in COMPILED)
 
 
 def project_step(
-    size: Size, batch: Batch, precision: Precision, shares: int
+    size: Size, batch: Batch, precision: Precision, shares: int, compiled: bool
 ) -> Callable[[], float]:
     """Return this project's step; the lines are those of ``pipeline/training/loop.py``."""
     device = torch.device("cpu")
@@ -84,6 +87,9 @@ def project_step(
         torch.optim.Adam(network.parameters(), LEARNING_RATE, fused=True)
         for network in (adaptation.restorer, adaptation.denoiser)
     ]
+    if compiled:
+        for network in (adaptation.restorer, adaptation.denoiser):
+            network.compile()
     generator = torch.Generator().manual_seed(0)
 
     def step() -> float:

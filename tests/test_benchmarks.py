@@ -31,7 +31,9 @@ from pipeline.store import ImageStore, Record, write_store
 from pipeline.training.loop import train
 from tests.training_job import VANILLA, job, write_images
 
-ARGUMENTS = argparse.Namespace(size="tiny", repeats=2, steps=1, threads=1, profile=True)
+ARGUMENTS = argparse.Namespace(
+    size="tiny", repeats=2, steps=1, threads=1, profile=True, variants=VARIANTS
+)
 
 
 def test_joint_step_measures_every_variant(

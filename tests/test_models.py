@@ -171,6 +171,21 @@ def test_dropout_keeps_the_right_share_and_repeats() -> None:
     assert draw_kept(features, 0.0).all()
 
 
+def test_the_denoiser_is_compiled_as_one_graph_and_draws_the_same() -> None:
+    """``fullgraph`` refuses to leave anything to Python; dropout is part of it."""
+    denoiser = Denoiser(DenoiserSettings((8, 16), 1, 1, 8, 4, 0.2), conditions=2).train()
+    given = torch.rand(1, 3, 16, 16), torch.rand(1, 6, 16, 16), torch.tensor([0.5])
+    gradients = []
+    for network in (denoiser, torch.compile(denoiser, fullgraph=True, backend="aot_eager")):
+        torch.manual_seed(0)
+        denoiser.zero_grad()
+        network(*given).square().mean().backward()
+        gradients.append([weight.grad for weight in denoiser.parameters()])
+    torch._dynamo.reset()
+    for plain, compiled in zip(*gradients, strict=True):
+        torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-6)
+
+
 def test_denoiser_drops_while_training_only_and_repeats_from_a_seed() -> None:
     torch.manual_seed(0)
     denoiser = Denoiser(DenoiserSettings((8, 16), 1, 1, 8, 4, 0.5), conditions=2)

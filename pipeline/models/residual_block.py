@@ -76,16 +76,24 @@ def _resample_back(gradient: Tensor, resampling: Resampling) -> Tensor:
     return gradient
 
 
+@torch.library.custom_op("pipeline::draw_kept", mutates_args=())
 def draw_kept(features: Tensor, dropout: float) -> Tensor:
     """Return which values survive dropout, bool in the shape and memory order of ``features``.
 
     Each takes 16 random bits, so the probability is rounded to a multiple of 1/65536. On the
     processor this is six times as fast as ``bernoulli_``, which took 3 to 5 % of a training step.
+    An operation of its own: torch.compile cannot look into ``random_``, and would end its graph at
+    every block.
     """
     draws = torch.empty(-(-features.numel() // 4), dtype=torch.int64, device=features.device)
     draws.random_(-(2**63), None)
     kept = draws.view(torch.int16)[: features.numel()] >= round(dropout * 2**16) - 2**15
     return kept.as_strided(features.shape, features.stride())
+
+
+@draw_kept.register_fake
+def _(features: Tensor, dropout: float) -> Tensor:
+    return torch.empty_like(features, dtype=torch.bool)
 
 
 def _convolve(
