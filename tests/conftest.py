@@ -22,8 +22,11 @@ Pixels = NDArray[np.uint8]
 # of this process and all that tests start: as many threads as processors in each of several
 # processes are many times slower than one in each
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# below nohup all that tests start would ignore the signal too, which one of them sends
+# below nohup, or in the background of a script, all that tests start would ignore these signals
+# too, which some of them send
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
