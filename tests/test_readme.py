@@ -60,6 +60,8 @@ def test_profiles_that_are_named_exist() -> None:
 def test_modules_and_their_options_exist(command: str) -> None:
     words = shlex.split(command.partition(" -- ")[0], comments=True)
     module = ROOT / f"{words[words.index('-m') + 1].replace('.', '/')}.py"
+    if module.with_suffix("").is_dir():
+        module = module.with_suffix("") / "__main__.py"
     assert module.is_file()
     for option in (word for word in words if word.startswith("--")):
         assert f'"{option}"' in module.read_text(), option

@@ -19,12 +19,12 @@ from pipeline import synthesize as synthesis
 from pipeline.config import check
 from pipeline.config.data import (
     SPLITS,
-    GaussianNoise,
     SimulatedReal,
     SyntheticDomain,
     Task,
     TaskSources,
 )
+from pipeline.config.degradations import GaussianNoise
 from pipeline.degradations import DEGRADATIONS, degrade
 from pipeline.errors import UserError
 from pipeline.images import as_float, to_uint8
