@@ -32,7 +32,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.steps import COMPILED, SIZES, VARIANTS, build_step
+from benchmarks.steps import EVERY_VARIANT, SIZES, VARIANTS, build_step
 from pipeline.device import prepare_torch
 
 MIB = 2**20
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="paper")
     parser.add_argument("--json", type=Path, help="where to write every number")
     parser.add_argument("--profile", action="store_true", help="time by kind of operation")
-    parser.add_argument("--variants", nargs="+", choices=[*VARIANTS, *COMPILED], default=VARIANTS)
+    parser.add_argument("--variants", nargs="+", choices=EVERY_VARIANT, default=VARIANTS)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
@@ -187,7 +187,7 @@ def show(result: dict[str, Any]) -> None:
     """Print the tables."""
     console = Console()
     repeats, flops = result["repeats"], result["flops"]
-    variants = [name for name in [*VARIANTS, *COMPILED] if name in repeats[0]]
+    variants = [name for name in EVERY_VARIANT if name in repeats[0]]
     console.print(
         f"One joint step, {result['size']} networks, {result['threads']} threads,"
         f" {result['processor']}, {flops / 1e12:.2f} TFLOP a step"
@@ -231,8 +231,8 @@ def _ratio(repeats: list[dict[str, Any]], name: str, value: str) -> str:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    **dict.fromkeys([*VARIANTS, *COMPILED], _time_and_memory),
-    **{f"profile_{name}": _profile for name in [*VARIANTS, *COMPILED]},
+    **dict.fromkeys(EVERY_VARIANT, _time_and_memory),
+    **{f"profile_{name}": _profile for name in EVERY_VARIANT},
     "flops": _flops,
     "machine": _machine,
 }

@@ -19,6 +19,7 @@ VARIANTS = ("plain", "fp32", "bf16", "fp32-shares", "bf16-shares")
 """``-shares``: the batch in shares of one image, as ``train.accumulate`` makes them."""
 COMPILED = ("fp32-compiled", "bf16-compiled")
 """As ``train.compile`` has it."""
+EVERY_VARIANT = (*VARIANTS, *COMPILED)
 SCHEDULE = NoiseSchedule(diffusion_steps=1000, beta_first=1e-6, beta_last=0.01)
 AT_FULL_WEIGHT = Progress(steps=10**9, epochs=10**9, fraction=1.0)
 

@@ -95,7 +95,7 @@ def task_bytes(task: Task, params: Params, found: dict[str, Disk]) -> float:
         (sources.test, "test"),
         *((name, "test") for name in sources.unseen),
     }
-    if drawn_bytes(task, params, found) and sources.unpaired == sources.synthetic:
+    if drawn_bytes(task, params, found):
         used.remove((sources.synthetic, "synthetic"))
     return sum(found[name].packed[split] for name, split in used if name in found)
 

@@ -11,13 +11,17 @@ from pipeline.locks import lock
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
+def writes_first_weights_only(stage: str, pretrain_steps: int) -> bool:
+    """Return whether a stage, by its name, is a pretraining without updates."""
+    return stage.startswith("pretrain") and pretrain_steps == 0
+
+
 def gpus_of(stage: str, of_training: int, pretrain_steps: int) -> int:
     """Return how many GPUs a stage uses, by its name, where a training has ``of_training``.
 
-    Trainings are one process for each GPU, an evaluation is a single process, and a pretraining
-    without updates writes first weights only.
+    Trainings are one process for each GPU, an evaluation is a single process.
     """
-    if stage.startswith("pretrain") and pretrain_steps == 0:
+    if writes_first_weights_only(stage, pretrain_steps):
         return 0
     return min(of_training, 1) if stage.startswith("evaluate") else of_training
 

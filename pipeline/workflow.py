@@ -25,7 +25,7 @@ from typing import Any
 from pipeline.config import PARAMS_FILE, read_params
 from pipeline.errors import UserError, mistakes_told
 from pipeline.files import write_text
-from pipeline.gpus import gpus_of, take_gpus
+from pipeline.gpus import gpus_of, take_gpus, writes_first_weights_only
 from pipeline.locks import lock, this_process
 from pipeline.mend_lock import mend
 from pipeline.stage import end_with_parent
@@ -124,8 +124,8 @@ def read_graph(repo: Any) -> list[Stage]:
     pretrain_steps = read_params(Path(repo.root_dir) / PARAMS_FILE).train.pretrain_steps
     for stage in repo.index.stages:
         resources = dict((stage.meta or {}).get("resources", {}))
-        if stage.addressing.startswith("pretrain") and pretrain_steps == 0:
-            resources |= {"threads": 1, "runtime": 60}  # it writes first weights only
+        if writes_first_weights_only(stage.addressing, pretrain_steps):
+            resources |= {"threads": 1, "runtime": 60}
         resources["gpu"] = gpus_of(stage.addressing, resources.get("gpu", 0), pretrain_steps)
         found.append(
             Stage(

@@ -13,7 +13,7 @@ import pytest
 from pipeline.compose import compose
 from pipeline.config import Params, read_params
 from pipeline.config.data import FetchedSource
-from pipeline.disk import disk_of, disks, packed_bytes, summary
+from pipeline.disk import disk_of, disks, packed_bytes, summary, task_bytes
 
 ROOT = Path(__file__).parent.parent
 CROP = 512 * 512 * 3
@@ -114,6 +114,17 @@ def test_pairs_that_a_task_makes_and_stores(composed: Callable[..., Params]) -> 
         assert f"drawn on them and stored {pairs / 1e9:.0f} GB; in all" in summary(params)[0]
         assert f" {linked / 1e9:.0f} GB where DVC links" in summary(params)[0]
         assert f" {(2 * linked + spa) / 1e9:.0f} GB where it copies" in summary(params)[0]
+
+
+def test_other_clean_images_of_a_task_that_makes_pairs_are_its_own_too(
+    composed: Callable[..., Params],
+) -> None:
+    """The unpaired ones are those of their source; the clean ones are in the pairs already."""
+    params = composed("preset=paper", "tasks=[modelled_derain]", "sources=[dfwb,spa,coco]",
+                      "tasks.derain.sources.unpaired=coco")  # fmt: skip
+    found = disks(params)
+    unchanged = found["coco"].packed["synthetic"] + sum(found["spa"].packed.values())
+    assert task_bytes(params.tasks["derain"], params, found) == unchanged
 
 
 def test_the_command(composed: Callable[..., Params]) -> None:
