@@ -21,17 +21,18 @@ COMPILED = ("fp32-compiled", "bf16-compiled")
 """As ``train.compile`` has it."""
 EVERY_VARIANT = (*VARIANTS, *COMPILED)
 SCHEDULE = NoiseSchedule(diffusion_steps=1000, beta_first=1e-6, beta_last=0.01)
-AT_FULL_WEIGHT = Progress(steps=10**9, epochs=10**9, fraction=1.0)
+AT_FULL_WEIGHT = Progress(step=10**9, epoch=10**9, fraction=1.0)
 
 
 @dataclass(frozen=True)
 class Size:
-    """Networks and batch of a measurement."""
+    """Networks and batch of a measurement, and more bytes of memory than its steps take."""
 
     restorer: UNet
     denoiser: Denoiser
     batch: int
     patch: int
+    memory: int
 
     @property
     def method(self) -> NoiseSpace:
@@ -55,8 +56,10 @@ class Size:
 
 
 SIZES = {
-    "paper": Size(UNet("unet", 4, 64), Denoiser((64, 128, 256, 512), 2, 1, 32, 32, 0.2), 2, 128),
-    "tiny": Size(UNet("unet", 2, 8), Denoiser((8, 16), 1, 1, 8, 4, 0.2), 2, 16),
+    "paper": Size(
+        UNet("unet", 4, 64), Denoiser((64, 128, 256, 512), 2, 1, 32, 32, 0.2), 2, 128, 6 * 2**30
+    ),
+    "tiny": Size(UNet("unet", 2, 8), Denoiser((8, 16), 1, 1, 8, 4, 0.2), 2, 16, 2**26),
 }
 """``tiny`` is for tests: its numbers mean nothing."""
 

@@ -15,7 +15,7 @@ def main(params: Params, task: str, method: str, seed: int) -> None:
     run = Run(task, method, seed)
     restorer = params.tasks[task].restorer or params.restorer
     if isinstance(settings, Released):
-        take_over(settings.weights[task], run, params.tasks[task].image_range, restorer)
+        take_over(settings.weights[task], run, restorer)
         return
     goes_on = settings.start == "pretrained"
     train(

@@ -90,6 +90,7 @@ def test_the_paper_preset_holds_the_released_configuration(tmp_path: Path) -> No
     assert train.adam_betas == (0.9, 0.999)
     assert (train.average_decay, train.pretrain_steps, train.precision) == (0.9999, 0, "fp32")
     assert train.learning_rate_decay == "none" and train.clip_norm is None
+    assert train.initialization == "kaiming"
     rates = {n: train.learning_rate * t.learning_rate_factor for n, t in params.tasks.items()}
     assert rates == {"denoise": 1e-4, "derain": 5e-5, "deblur": 5e-5}
     ranges = {name: task.image_range for name, task in params.tasks.items()}
@@ -680,8 +681,21 @@ def test_names_of_test_sets_are_fit_for_paths(tmp_path: Path, name: str) -> None
         (
             "methods.vanilla",
             {"adaptation": "released", "weights": {}},
-            ["methods.vanilla.weights.denoise: missing", "{file:PATH,sha256:HASH}"],
+            [
+                "methods.vanilla.weights.denoise: missing",
+                "{file:PATH,sha256:HASH,image_range:[0,1]}",
+            ],
         ),
+        (
+            "methods.vanilla",
+            {
+                "adaptation": "released",
+                "weights": {"denoise": {"file": "a.pth", "sha256": "0", "image_range": [1, 1]}},
+            },
+            ["methods.vanilla.weights.denoise.image_range: found [1", "black below white"],
+        ),
+        ("methods.noise_space.conditions", "real", ["found real", "residual_swapping=false"]),
+        ("methods.noise_space.target", "unpaired", ["found unpaired", "residual_swapping=false"]),
     ],
 )
 def test_what_must_go_together(

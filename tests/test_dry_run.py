@@ -6,12 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.compose import compose
 from pipeline.config import read_params
+from pipeline.config.restorers import UNet
 from pipeline.dry_run import trainings
 from pipeline.dry_run.measuring import Cost, Networks, extrapolate
 from pipeline.dry_run.wording import Row, conclusions
+from pipeline.files import sha256_of
+from pipeline.models.build import build_restorer
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("preset=tiny", "tasks=[denoise]")
@@ -68,7 +72,10 @@ def test_the_rows_of_a_comparison_are_all_there() -> None:
         (["train.accumulate=3"], r"train.batch: found 2, expected a multiple of 3"),
         (["methods=[released]"], r"methods.released.weights.denoise: missing"),
         (
-            ["methods=[released]", "+methods.released.weights.denoise={file:none.pth,sha256:none}"],
+            [
+                "methods=[released]",
+                "+methods.released.weights.denoise={file:none.pth,sha256:none,image_range:[0,1]}",
+            ],
             r"none.pth: not found; download the authors' weights",
         ),
     ],
@@ -79,6 +86,23 @@ def test_a_wrong_value_ends_in_one_line(overrides: list[str], message: str) -> N
     assert re.search(message, done.stderr), done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_released_weights_must_be_of_the_restorer(tmp_path: Path) -> None:
+    """Nothing is trained then: what is left to tell is the disk."""
+    torch.manual_seed(0)
+    restorer = build_restorer(UNet(name="unet", levels=3, channels=8))  # the tiny preset's
+    weights = tmp_path / "denoise.pth"
+    torch.save(
+        {f"RestorationNet.{n}": value for n, value in restorer.state_dict().items()}, weights
+    )
+    given = f"{{file:{weights},sha256:{sha256_of(weights)},image_range:[0,1]}}"
+    chosen = ("methods=[released]", f"+methods.released.weights.denoise={given}")
+    done = run(*QUICK, *chosen)
+    assert done.returncode == 0, done.stderr
+    assert "= 0 trainings" in done.stdout and "Disk: " in done.stdout
+    other = run(*QUICK, *chosen, "restorer=unet_small")
+    assert other.returncode == 2 and "weights of another network" in other.stderr
 
 
 def test_only_what_is_trained_is_listed(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_released_weights_and_the_unpaired_extension_stand_beside_the_others(
     state = {f"RestorationNet.{name}": value for name, value in restorer.state_dict().items()}
     weights = tmp_path / "deblur.pth"
     torch.save(state, weights)
-    given = f"{{file:{weights},sha256:{sha256_of(weights)}}}"
+    given = f"{{file:{weights},sha256:{sha256_of(weights)},image_range:[0,1]}}"
     output = again.succeed(
         "dvc", "exp", "run", "-S", "preset=tiny", "-S", "tasks=[deblur]",
         "-S", "methods=[vanilla,noise_space,unpaired,released]",

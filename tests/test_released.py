@@ -1,6 +1,7 @@
 """The authors' weight files: names as in that file, nothing unpickled but tensors."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +39,14 @@ def file(tmp_path: Path) -> Path:
 
 
 def weights(path: Path) -> ReleasedWeights:
-    return ReleasedWeights(str(path), sha256_of(path))
+    return ReleasedWeights(str(path), sha256_of(path), image_range=(0.0, 1.0))
 
 
 def test_it_restores_as_the_authors_code_does(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    take_over(weights(file), RUN, (0.0, 1.0), SMALL)
+    take_over(weights(file), RUN, SMALL)
     settings = Evaluate("fp32", 1, 1, 0, None, tile=512, tile_overlap=64, kept_images=0)
     restore = load_model(RUN.training / MODEL_FILE, settings)
     with np.load(GOLDEN) as golden:
@@ -55,6 +56,20 @@ def test_it_restores_as_the_authors_code_does(
     _, facts = load_tensors(RUN.training / MODEL_FILE)
     assert facts["method"] == "released" and "steps" not in facts
     assert (RUN.training / LOG_FILE).read_text() == "step\n"
+
+
+def test_it_is_given_images_in_its_own_range(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release's deraining and deblurring were trained on [-1, 1], whatever the task has."""
+    monkeypatch.chdir(tmp_path)
+    settings = Evaluate("fp32", 1, 1, 0, None, tile=512, tile_overlap=64, kept_images=0)
+    take_over(replace(weights(file), image_range=(-1.0, 1.0)), RUN, SMALL)
+    restore = load_model(RUN.training / MODEL_FILE, settings)
+    with np.load(GOLDEN) as golden:
+        given, expected = golden["input"][0], golden["restored"][0]
+    restored = 2 * restore((given.transpose(1, 2, 0) + 1) / 2) - 1
+    np.testing.assert_allclose(restored.transpose(2, 0, 1), expected, atol=1e-5)
 
 
 def test_names_of_a_network_saved_in_parallel_are_known(file: Path, tmp_path: Path) -> None:
@@ -90,12 +105,12 @@ def test_another_file_is_refused(content: bytes, tmp_path: Path) -> None:
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not found; download the authors' weights"):
-        read_released(ReleasedWeights(str(tmp_path / "none.pth"), "0"))
+        read_released(ReleasedWeights(str(tmp_path / "none.pth"), "0", (0.0, 1.0)))
 
 
 def test_a_changed_file_is_told_with_both_hashes(file: Path) -> None:
     with pytest.raises(UserError, match=f"its sha256 is {sha256_of(file)}, expected 123;"):
-        read_released(ReleasedWeights(str(file), "123"))
+        read_released(ReleasedWeights(str(file), "123", (0.0, 1.0)))
 
 
 def test_weights_of_another_network_are_told(
@@ -103,7 +118,7 @@ def test_weights_of_another_network_are_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="weights of another network"):
-        take_over(weights(file), RUN, (0.0, 1.0), UNet(name="unet", levels=3, channels=8))
+        take_over(weights(file), RUN, UNet(name="unet", levels=3, channels=8))
     foreign = tmp_path / "foreign.pth"
     torch.save({"conv.weight": torch.zeros(1)}, foreign)
     with pytest.raises(UserError, match=r"no weight is named RestorationNet\.\*, found conv"):

@@ -128,7 +128,7 @@ def save_facts(run: Run, facts: dict[str, Any]) -> None:
 
 def with_released(params: Params) -> Params:
     """Return the configuration with released weights as a further method, and write its files."""
-    settings = Released("released", {TASK: ReleasedWeights("weights.pth", "0123")})
+    settings = Released("released", {TASK: ReleasedWeights("weights.pth", "0123", (0.0, 1.0))})
     wider = dataclasses.replace(params, methods={**params.methods, RELEASED: settings})
     for seed in params.seeds:
         run = Run(TASK, RELEASED, seed)

@@ -127,6 +127,8 @@ def test_the_figure_by_hand(params: Params, monkeypatch: pytest.MonkeyPatch) -> 
                 noise_space=[[26.0, 28.0], [27.0, 27.0]], **degraded),
     ])  # fmt: skip
     assert found is not None and "denoise_8, denoise" in found.caption
+    best = "Best of any size on own: vanilla 28.00 dB (denoise), noise_space 31.00 dB (denoise)."
+    assert best in found.caption
     panel, legend = drawn[0].axes
     curves = [line for line in panel.lines if line.get_marker() == "o"]
     assert [list(line.get_xdata()) for line in curves] == [[0.1, 1.2]] * 2  # smallest first

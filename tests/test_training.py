@@ -1,9 +1,11 @@
 """Training: repeatable, stoppable anywhere, and honest about what went wrong."""
 
+import copy
 import csv
 import fcntl
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -21,12 +23,14 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from torch import nn
 
 from pipeline.adaptation import Progress, build_adaptation
 from pipeline.checkpoints import FINISHED, Checkpoint, forget_finished
 from pipeline.config.learning import Train, TrainedMethod
 from pipeline.errors import UserError
 from pipeline.locks import this_process
+from pipeline.models.build import build_restorer, initialize
 from pipeline.models.unet import UNet
 from pipeline.models.weights import load_tensors
 from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
@@ -37,6 +41,7 @@ from tests.training_job import (
     BASELINES,
     NOISE_SPACE,
     PRETRAIN_STEPS,
+    RESTORER,
     ROOT,
     STEPS,
     TRAIN,
@@ -477,8 +482,35 @@ def test_an_epoch_ends_when_all_images_were_drawn(
 
     monkeypatch.setattr("pipeline.training.loop.Progress", remember)
     train(job(images, tmp_path / "run", NOISE_SPACE))
-    assert [progress.epochs for progress in seen] == [0, 0, 1, 2, 2, 3, 4]
-    assert [progress.steps for progress in seen] == list(range(1, STEPS + 1))
+    assert [progress.epoch for progress in seen] == [1, 1, 2, 3, 3, 4, 5]
+    assert [progress.step for progress in seen] == list(range(1, STEPS + 1))
+
+
+def test_first_weights_are_those_of_the_release(images: Path, tmp_path: Path) -> None:
+    """Normal with variance 2 / inputs, biases 0, in both networks; the seed decides them."""
+    kaiming = replace(TRAIN, initialization="kaiming", pretrain_steps=0)
+    for name in ("one", "again"):
+        train(job(images, tmp_path / name, VANILLA, train=kaiming, last_step=0, keeps="state"))
+    found, _ = load_tensors(tmp_path / "one" / STATE_FILE)
+    again, _ = load_tensors(tmp_path / "again" / STATE_FILE)
+    assert all(torch.equal(value, again[name]) for name, value in found.items())
+
+    torch.manual_seed(0)
+    adaptation = build_adaptation(restorer := build_restorer(RESTORER), NOISE_SPACE)
+    before = copy.deepcopy(restorer.state_dict())
+    initialize(adaptation, "default")
+    initialize(adaptation, "kaiming", without=restorer)
+    assert all(torch.equal(value, before[name]) for name, value in restorer.state_dict().items())
+    initialize(restorer, "kaiming")
+    weighted = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    layers = [module for module in adaptation.modules() if isinstance(module, weighted)]
+    assert len(layers) > 30
+    for layer in layers:
+        inputs = layer.weight[0].numel()
+        spread = float(layer.weight.detach().square().mean() * inputs / 2)
+        # the mean of n squares of normal values varies by sqrt(2 / n)
+        assert abs(spread - 1) < 5 * math.sqrt(2 / layer.weight.numel())
+        assert layer.bias is None or not layer.bias.any()
 
 
 def test_durations_lie_outside_the_results(images: Path, tmp_path: Path) -> None:
@@ -599,7 +631,7 @@ def test_only_a_method_that_asks_for_the_truth_opens_it(
 
 
 def test_weight_zero_is_vanilla(images: Path, pretrained: Path, tmp_path: Path) -> None:
-    """The denoiser learns beside the restorer but does not touch it: methods are comparable."""
+    """Nothing but the diffusion loss tells the methods apart."""
     off = replace(NOISE_SPACE, weight=0.0)
     train(job(images, tmp_path / "off", off, start_from=pretrained))
     train(job(images, tmp_path / "vanilla", VANILLA, start_from=pretrained))

@@ -70,6 +70,7 @@ BASELINES: dict[str, Baseline] = {
     "ap_bsn": ApBsn("ap_bsn", "pretrained", stride=2),
     "target_supervised": TargetSupervised("target_supervised", "pretrained"),
 }
+RESTORER = UNet(name="unet", levels=2, channels=4)
 TRAIN = Train(
     steps=STEPS,
     pretrain_steps=PRETRAIN_STEPS,
@@ -78,6 +79,7 @@ TRAIN = Train(
     devices=1,
     nodes=1,
     patch=16,
+    initialization="default",
     learning_rate=1e-3,
     learning_rate_decay="cosine",
     adam_betas=(0.9, 0.999),
@@ -118,7 +120,7 @@ def job(images: Path, folder: Path, method: TrainedMethod, **changes: object) ->
         image_range=(0.0, 1.0),
         learning_rate_factor=1.0,
         method=method,
-        restorer=UNet(name="unet", levels=2, channels=4),
+        restorer=RESTORER,
         train=TRAIN,
         seed=0,
         images=images,

@@ -32,15 +32,15 @@ from pipeline.config.learning import TrainedMethod
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a method has come: restorer updates and epochs since it started.
+    """How far a method has come: the restorer update and the epoch under way, both from 1.
 
-    An epoch goes once through the synthetic images; its number is rounded down. ``fraction`` is the
-    part of the method's updates that is done, 0 to 1. ``logged``: a row of the log ends here, the
-    time for terms that are looked at and not learnt from.
+    An epoch goes once through the synthetic images. ``fraction`` is the part of the method's
+    updates that is done, 0 to 1. ``logged``: a row of the log ends here, the time for terms that
+    are looked at and not learnt from.
     """
 
-    steps: int
-    epochs: int
+    step: int
+    epoch: int
     fraction: float
     logged: bool = True
 

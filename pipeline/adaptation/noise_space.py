@@ -135,7 +135,7 @@ class Adaptation(nn.Module):
         else:
             positive_error = F.mse_loss(self.denoiser(noisy, conditions, level), draws.noise)
             diffusion = positive_error
-        done = progress.steps if settings.ramp_unit == "steps" else progress.epochs
+        done = progress.step if settings.ramp_unit == "steps" else progress.epoch
         weight = ramped_weight(settings.weight, done, settings.ramp)
         return {
             "total": restoration + weight * diffusion,

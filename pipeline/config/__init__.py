@@ -115,11 +115,7 @@ def _check_sources(params: Params) -> None:
 def _check_tasks(params: Params) -> None:
     known = ", ".join(params.sources)
     for label, task in params.tasks.items():
-        if task.image_range[0] >= task.image_range[1]:
-            raise ConfigError(
-                f"tasks.{label}.image_range: found {list(task.image_range)}, expected black below"
-                " white, such as [0, 1] or [-1, 1]"
-            )
+        _check_image_range(f"tasks.{label}.image_range", task.image_range)
         if task.synthetic.draw == "anew" and task.synthetic.copies != 1:
             raise ConfigError(
                 f"tasks.{label}.synthetic.copies: found {task.synthetic.copies}, expected 1:"
@@ -144,6 +140,13 @@ def _check_tasks(params: Params) -> None:
                 )
 
 
+def _check_image_range(key: str, found: tuple[float, float]) -> None:
+    if found[0] >= found[1]:
+        raise ConfigError(
+            f"{key}: found {list(found)}, expected black below white, such as [0, 1] or [-1, 1]"
+        )
+
+
 def _check_methods(params: Params) -> None:
     for label, method in params.methods.items():
         if method.adaptation == "released":
@@ -161,6 +164,13 @@ def _check_methods(params: Params) -> None:
             )
         if method.schedule.beta_first > method.schedule.beta_last:
             raise ConfigError(f"{key}.schedule.beta_first: expected at most beta_last")
+        for name, usual in (("conditions", "both"), ("target", "paired")):
+            if method.residual_swapping and (found := getattr(method, name)) != usual:
+                raise ConfigError(
+                    f"{key}.{name}: found {found} beside residual_swapping: true, expected {usual}"
+                    f" (the paper has no negatives there: {key}.residual_swapping=false, or the"
+                    " methods only_synthetic, only_real and unpaired, which say so)"
+                )
         denoiser = method.denoiser
         if not denoiser.channels:
             raise ConfigError(f"{key}.denoiser.channels: found an empty list, expected a level")
@@ -189,8 +199,10 @@ def _check_released(params: Params, label: str, method: Released) -> None:
         if task not in method.weights:
             raise ConfigError(
                 f"methods.{label}.weights.{task}: missing, expected the weight file of task {task}:"
-                f" +methods.{label}.weights.{task}={{file:PATH,sha256:HASH}}"
+                f" +methods.{label}.weights.{task}={{file:PATH,sha256:HASH,image_range:[0,1]}}"
             )
+        key = f"methods.{label}.weights.{task}.image_range"
+        _check_image_range(key, method.weights[task].image_range)
 
 
 def _check_baseline(params: Params, label: str, method: Method) -> None:

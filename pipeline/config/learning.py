@@ -73,10 +73,15 @@ class NoiseSpace:
 
 @dataclass(frozen=True)
 class ReleasedWeights:
-    """A weight file (.pth) of the authors' release, on this machine."""
+    """A weight file (.pth) of the authors' release, on this machine.
+
+    ``image_range``: black and white as it was trained with them, [0, 1] for the release's
+    denoising, [-1, 1] for its deraining and deblurring.
+    """
 
     file: str
     sha256: str
+    image_range: Annotated[tuple[float, float], Setting(low=-1, high=1)]
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,9 @@ class Released:
     adaptation: Literal["released"]
     weights: dict[str, ReleasedWeights]
 
+
+Initialization = Literal["default", "kaiming"]
+"""First weights: each layer's own of PyTorch, or He et al.'s for all (the release)."""
 
 TrainedMethod = Vanilla | NoiseSpace | Baseline
 Method = TrainedMethod | Released
@@ -113,6 +121,7 @@ class Train:
     devices: Annotated[int, Setting(low=1, high=64, unit="GPUs, or processes without, a node")]
     nodes: Annotated[int, Setting(low=1, high=1024)]
     patch: Annotated[int, Setting(low=8, high=4096, unit="pixels")]
+    initialization: Initialization
     learning_rate: Annotated[
         float, Setting(low=0, high=1, unit="of Adam, times the task's learning_rate_factor")
     ]

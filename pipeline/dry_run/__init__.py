@@ -2,11 +2,11 @@
 
 Usage: python -m pipeline.dry_run [override ...]      (Hydra's override grammar)
 
-Composes the configuration without touching params.yaml and runs two updates of every kind of
+Composes the configuration without touching params.yaml and runs three updates of every kind of
 training on stand-in images, through the training loop itself. So a wrong value shows in a minute,
 not after a day.
 
-* measuring.py    two updates, in a process of their own: time, memory, sizes of networks
+* measuring.py    three updates, in a process of their own: time, memory, sizes of networks
 * wording.py      the tables and sentences that tell it
 """
 
@@ -31,8 +31,8 @@ def dry_run(overrides: list[str]) -> None:
     """Measure every training of the configuration and print what it would take.
 
     Raises:
-        UserError: the configuration is wrong, a released weight file is missing or another, or a
-            training fails.
+        UserError: the configuration is wrong, a released weight file is missing or of another
+            network, or a training fails.
     """
     from rich.console import Console
 
@@ -42,15 +42,19 @@ def dry_run(overrides: list[str]) -> None:
         compose(overrides, folder / "params.yaml")
         params = read_params(folder / "params.yaml")
         _check_released(params)
-        console.print(overview(params, len(trainings(params))))
+        kinds = trainings(params)
+        console.print(overview(params, len(kinds)))
         write_stand_ins(folder / "images", params.train.patch)
         tables = [
-            [_row(params, tasks, *training, folder, console) for training in trainings(params)]
+            [_row(params, tasks, *training, folder, console) for training in kinds]
             for tasks in params.restorers().values()
         ]
-    for rows in tables:
-        console.print(table(params, rows))
-    for line in [*conclusions(params, [row for rows in tables for row in rows]), *summary(params)]:
+    if kinds:  # else there are released weights alone
+        for rows in tables:
+            console.print(table(params, rows))
+        for line in conclusions(params, [row for rows in tables for row in rows]):
+            console.print(line)
+    for line in summary(params):
         console.print(line)
 
 
@@ -82,9 +86,9 @@ def trainings(params: Params) -> list[tuple[str, TrainedMethod, int]]:
 
 
 def _check_released(params: Params) -> None:
-    from pipeline.models.released import read_released
+    from pipeline.models.released import load_released
 
     for method in params.methods.values():
         if isinstance(method, Released):
-            for task in params.tasks:
-                read_released(method.weights[task])
+            for name, task in params.tasks.items():
+                load_released(method.weights[name], task.restorer or params.restorer)

@@ -86,7 +86,7 @@ def conclusions(params: Params, rows: list[Row]) -> list[str]:
     needed = max(row.cost.memory for row in rows)
     seconds = sum(row.all_seconds(params) for row in rows)
     lines = [
-        "Thrown away: parameters needed in training only. Every kind of training ran two updates.",
+        "Thrown away: parameters needed in training only. Every kind ran three updates.",
         f"All trainings one after the other, at this machine's rate: {_duration(seconds)}"
         " (estimated; not: reading data, checkpoints, talk between processes).",
     ]

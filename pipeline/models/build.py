@@ -9,6 +9,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.config.learning import Initialization
 from pipeline.config.restorers import Restorer
 from pipeline.errors import UserError
 
@@ -36,6 +37,23 @@ def build_restorer(settings: Restorer) -> nn.Module:
     network.factor = settings.factor
     restorer: nn.Module = network
     return restorer
+
+
+def initialize(network: nn.Module, how: Initialization, without: nn.Module | None = None) -> None:
+    """Draw first weights from torch's global generator, for the network or all but a part of it.
+
+    ``default`` keeps what the layers drew as they were built. ``kaiming``: weights of convolutions
+    and linear maps are normal with variance 2 / inputs (He et al. 2015), their biases 0, as the
+    authors' release has it (``init_type`` of its configuration, ``core/base_network.py``).
+    """
+    if how == "default" or network is without:
+        return
+    if isinstance(network, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.kaiming_normal_(network.weight)
+        if network.bias is not None:
+            nn.init.zeros_(network.bias)
+    for part in network.children():
+        initialize(part, how, without)
 
 
 def skeleton(settings: Restorer) -> nn.Module:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.config.learning import ReleasedWeights
 from pipeline.config.restorers import Restorer
@@ -21,15 +21,36 @@ PARALLEL_PREFIX = "module."
 """Before every name where a network was saved inside torch's DistributedDataParallel."""
 
 
-def take_over(
-    weights: ReleasedWeights, run: Run, image_range: tuple[float, float], restorer: Restorer
-) -> None:
+def take_over(weights: ReleasedWeights, run: Run, restorer: Restorer) -> None:
     """Write a released restorer as if it had been trained here, with an empty log.
 
     Args:
-        weights: the .pth file and its expected hash.
+        weights: the .pth file, its expected hash, and its range of images.
         run: names the files to write.
-        image_range: black and white as the restorer was trained with them.
+        restorer: see ``load_released``.
+
+    Raises:
+        UserError: see ``load_released``.
+    """
+    network = load_released(weights, restorer)
+    facts = {
+        "task": run.task,
+        "method": run.method,
+        "method_settings": {"adaptation": "released", "sha256": weights.sha256},
+        "restorer": asdict(restorer),
+        "image_range": weights.image_range,
+        "seed": run.seed,
+        "parameters": parameter_count(network),
+    }
+    save_tensors(run.training / MODEL_FILE, network.state_dict(), facts)
+    write_text(run.training / LOG_FILE, "step\n")
+
+
+def load_released(weights: ReleasedWeights, restorer: Restorer) -> nn.Module:
+    """Return a released restorer.
+
+    Args:
+        weights: the .pth file and its expected hash.
         restorer: the network that the weights are of, ``unet_base`` for the paper's.
 
     Raises:
@@ -38,17 +59,7 @@ def take_over(
     """
     network = build_restorer(restorer)
     load_strictly(network, read_released(weights), Path(weights.file))
-    facts = {
-        "task": run.task,
-        "method": run.method,
-        "method_settings": {"adaptation": "released", "sha256": weights.sha256},
-        "restorer": asdict(restorer),
-        "image_range": image_range,
-        "seed": run.seed,
-        "parameters": parameter_count(network),
-    }
-    save_tensors(run.training / MODEL_FILE, network.state_dict(), facts)
-    write_text(run.training / LOG_FILE, "step\n")
+    return network
 
 
 def read_released(weights: ReleasedWeights) -> dict[str, Tensor]:
@@ -57,7 +68,7 @@ def read_released(weights: ReleasedWeights) -> dict[str, Tensor]:
     Read with ``weights_only``: a pickle that would run code is refused.
 
     Raises:
-        UserError: see ``take_over``.
+        UserError: see ``load_released``, but for the network.
     """
     path = Path(weights.file)
     if not path.is_file():

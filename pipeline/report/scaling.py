@@ -46,13 +46,14 @@ def scaling(params: Params, results: list[TaskResults]) -> Picture | None:
         return [*keys, legend_key(GREY, restorer_label(DEGRADED), "--")]
 
     told = "; ".join(", ".join(task.name for task in group) for group in groups)
+    best = " ".join(_best(group, number, list(colours)) for group, number in drawn)
     return picture_of_panels(
         "scaling.png",
         len(drawn),
         draw,
         alt=f"PSNR of each method against the multiplications of its restorer: {told}.",
         caption=f"PSNR against the size of the restorer (as the paper's Figure 7): {told}. Same"
-        f" images and updates for every size{over_seeds(params)}.",
+        f" images and updates for every size{over_seeds(params)}. {best}",
     )
 
 
@@ -72,6 +73,19 @@ def _models(task: TaskResults) -> list[Model]:
 
 def _giga_macs(task: TaskResults) -> float:
     return float(_models(task)[0].giga_macs or 0)
+
+
+def _best(group: list[TaskResults], number: int, methods: list[str]) -> str:
+    """Return a sentence: each method's best mean whatever the size, for adapted against any."""
+
+    def mean(task: TaskResults, method: str) -> float:
+        return float(task.data_sets[number].psnr[method].mean())
+
+    told = []
+    for method in methods:
+        task = max(group, key=lambda task: mean(task, method))
+        told.append(f"{restorer_label(method)} {mean(task, method):.2f} dB ({task.name})")
+    return f"Best of any size on {group[0].data_sets[number].name}: {', '.join(told)}."
 
 
 def _draw(axes: Axes, group: list[TaskResults], number: int, colours: dict[str, str]) -> None:

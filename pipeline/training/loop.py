@@ -30,7 +30,7 @@ from pipeline.device import (
     prepare_torch,
 )
 from pipeline.files import sha256_of, write_text
-from pipeline.models.build import build_restorer, parameter_count
+from pipeline.models.build import build_restorer, initialize, parameter_count
 from pipeline.models.weights import save_tensors
 from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.randomness import seeded_torch, stable_seed, torch_generator
@@ -86,8 +86,10 @@ def train(job: Job) -> None:
     # Networks: the restorer's first weights depend on the seed alone, so all methods share them.
     with seeded_torch(job.seed, "restorer weights"):
         restorer = build_restorer(job.restorer)
+        initialize(restorer, settings.initialization)
     with seeded_torch(job.seed, "other weights"):
         adaptation = build_adaptation(restorer, job.method)
+        initialize(adaptation, settings.initialization, without=restorer)
 
     # Data: crops of both domains. Sizes are checked here, before any work.
     stores = _open_stores(job, adaptation.wants)
@@ -162,8 +164,8 @@ def train(job: Job) -> None:
             done = step - first_step
             row_ends = step == settings.steps or step % settings.log_every_steps == 0
             progress = Progress(
-                steps=done,
-                epochs=(done - 1) * settings.batch // len(stores["synthetic"]),
+                step=done,
+                epoch=1 + (done - 1) * settings.batch // len(stores["synthetic"]),
                 fraction=done / (job.last_step - first_step),
                 logged=row_ends,
             )
