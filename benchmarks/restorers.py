@@ -70,12 +70,12 @@ def measure(choice: str, side: int) -> RestorerCost:
 
     from pipeline.config.checks import build
     from pipeline.config.restorers import Restorer
-    from pipeline.device import autocast, choose_precision, prepare_torch
+    from pipeline.device import autocast, prepare_torch, use_precision
     from pipeline.models.build import build_restorer, giga_macs, parameter_count
     from pipeline.restoration import on_device
 
     prepare_torch(torch.get_num_threads())
-    precision = choose_precision("auto")
+    precision = use_precision("auto")
     values = OmegaConf.to_container(OmegaConf.load(CONF / "restorer" / f"{choice}.yaml"))
     network = on_device(build_restorer(build(Restorer, values, "restorer")))
     device = next(network.parameters()).device

@@ -1,8 +1,9 @@
 """Synthetic pairs and real photographs as joint training batches."""
 
 import functools
+import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +19,15 @@ from pipeline.degradations import degrade
 from pipeline.errors import UserError
 from pipeline.images import Image, as_float, to_range
 from pipeline.randomness import numpy_generator
+from pipeline.stage import end_with_parent
 from pipeline.store import ImageStore
 
 SYMMETRIES = 8
 """Four rotations, each mirrored or not."""
 PREFETCHED = 4
 """Shares that each loader process reads ahead."""
+TRAINING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""Ask a training to save and stop; the last is Slurm's warning."""
 
 
 @dataclass(frozen=True)
@@ -184,11 +188,14 @@ class _Samples(Sampler[int]):
                 yield from range(begin + place.start, begin + place.stop)
 
 
-def batches(crops: JointCrops, share: Share, first_step: int, last_step: int) -> Iterator[Batch]:
+def batches(
+    crops: JointCrops, share: Share, first_step: int, last_step: int
+) -> Generator[Batch, None, None]:
     """Yield the shares of one process, of the steps after ``first_step`` up to ``last_step``.
 
-    There are ``accumulate`` of them a step; steps are counted from 1. Which images a step holds
-    depends neither on the number of processes nor on that of shares.
+    To be closed, as it may have loader processes. A step has ``accumulate`` shares; steps
+    are counted from 1. Which images a step holds depends neither on the number of processes nor on
+    that of shares.
     """
     workers = share.settings.workers
     loader = DataLoader(
@@ -199,20 +206,38 @@ def batches(crops: JointCrops, share: Share, first_step: int, last_step: int) ->
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCHED if workers else None,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_signals_to_parent,
+        worker_init_fn=_end_with_training,
     )
-    for images in loader:
-        yield crops.batch(images)
+    # Loader processes inherit what is blocked. Slurm and a terminal signal all processes, and a
+    # training whose loader dies of what asks it to save and stop cannot save.
+    others = multiprocessing.active_children()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TRAINING_SIGNALS)
+    try:
+        incoming = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        for images in incoming:
+            yield crops.batch(images)
+    finally:
+        _kill([child for child in multiprocessing.active_children() if child not in others])
 
 
-def _leave_signals_to_parent(worker: int) -> None:
-    """Ignore in a loader process what asks its training to save and stop, or to end.
+def _end_with_training(worker: int) -> None:
+    """Else a loader notices after seconds that its training was killed, and holds its locks."""
+    end_with_parent()
 
-    Slurm and a terminal signal all processes, and a training whose loader dies cannot save. Loader
-    processes end with their parent.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+
+def _kill(loaders: list[Any]) -> None:
+    """End loader processes: Python would ask them to by SIGTERM, and wait for ever."""
+    if not loaders:
+        return
+    # PyTorch's handler would take this for an accident
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for process in loaders:
+        process.kill()
+        process.join()
+    signal.signal(signal.SIGCHLD, before)
 
 
 @functools.lru_cache(maxsize=4)

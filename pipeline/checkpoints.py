@@ -19,6 +19,7 @@ from pipeline.paths import STATE_FILE
 
 CHECKPOINTS_VARIABLE = "PIPELINE_CHECKPOINTS"
 """Environment variable: another folder for checkpoints, for runs in temporary copies."""
+DEFAULT_FOLDER = Path(".checkpoints")
 WAITING_S = 0.5
 """How often an experiment looks whether another has finished what both are to train."""
 FINISHED = "finished"
@@ -42,11 +43,17 @@ class Checkpoint:
         self.folder = root / name
         self.path = self.folder / STATE_FILE
         place = hashlib.sha256(str(results.absolute()).encode()).hexdigest()[:16]
-        self._locks = [self.folder / "lock", root / f"{place}.lock"] if holds else []
+        # the second at one place, wherever checkpoints are: results are the project's
+        self._locks = [self.folder / "lock", DEFAULT_FOLDER / f"{place}.lock"] if holds else []
         self._held: list[IO[str]] = []
         waits = "DVC_EXP_NAME" in os.environ
-        for path, what in zip(self._locks, (self.folder, results), strict=False):
-            self._held.append(_hold(path, what, waits and what == self.folder))
+        try:
+            for path, what in zip(self._locks, (self.folder, results), strict=False):
+                self._held.append(_hold(path, what, waits and what == self.folder))
+        except UserError:
+            for file in self._held:
+                file.close()
+            raise
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -68,7 +75,7 @@ class Checkpoint:
 
 def checkpoints_folder() -> Path:
     """Return the folder of all checkpoints."""
-    return Path(os.environ.get(CHECKPOINTS_VARIABLE, ".checkpoints"))
+    return Path(os.environ.get(CHECKPOINTS_VARIABLE, DEFAULT_FOLDER))
 
 
 def forget_finished() -> None:

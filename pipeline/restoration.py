@@ -16,9 +16,9 @@ from pipeline.config.restorers import Restorer
 from pipeline.device import (
     Precision,
     autocast,
-    choose_precision,
     describe_device,
     prepare_torch,
+    use_precision,
 )
 from pipeline.errors import UserError
 from pipeline.images import Image, from_range, to_range
@@ -42,7 +42,7 @@ class Model:
 
     def __init__(self, network: nn.Module, settings: Evaluate) -> None:
         self.network, self.settings = network, settings
-        self.precision = choose_precision(settings.precision)
+        self.precision = use_precision(settings.precision)
 
     def __call__(self, image: Image) -> Image:
         """Return the restored image, see ``restore``."""

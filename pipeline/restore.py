@@ -89,11 +89,11 @@ def load_rows_restorer(model: Path, settings: Evaluate) -> RowsRestorer:
     Raises:
         UserError: the file is missing, damaged, or holds other weights than its facts say.
     """
-    from pipeline.device import choose_precision, prepare_torch
+    from pipeline.device import prepare_torch, use_precision
     from pipeline.restoration import load_network, on_device, restore_rows
 
     prepare_torch(settings.threads)
-    network, precision = on_device(load_network(model)[0]), choose_precision(settings.precision)
+    network, precision = on_device(load_network(model)[0]), use_precision(settings.precision)
     return lambda read, size: restore_rows(
         network, read, size, settings.tile, settings.tile_overlap, precision
     )

@@ -88,7 +88,7 @@ def test_the_paper_preset_holds_the_released_configuration(tmp_path: Path) -> No
     train, method = params.train, params.methods["noise_space"]
     assert (train.batch, train.batch // train.devices, train.patch) == (24, 3, 128)
     assert train.adam_betas == (0.9, 0.999)
-    assert (train.average_decay, train.pretrain_steps, train.precision) == (0.9999, 0, "fp32")
+    assert (train.average_decay, train.pretrain_steps, train.precision) == (0.9999, 0, "tf32")
     assert train.learning_rate_decay == "none" and train.clip_norm is None
     assert train.initialization == "kaiming"
     rates = {n: train.learning_rate * t.learning_rate_factor for n, t in params.tasks.items()}

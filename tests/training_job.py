@@ -94,9 +94,9 @@ TRAIN = Train(
 )
 
 
-def write_images(folder: Path) -> None:
+def write_images(folder: Path, seed: int = 0) -> None:
     """Write the stores that the job trains on: images of noise."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
 
     def noise() -> np.ndarray:
         return generator.integers(0, 256, (24, 20, 3), dtype=np.uint8)
@@ -138,7 +138,10 @@ def results(folder: Path) -> tuple[bytes, bytes]:
 
 
 def stop_at(step: int, number: int, where: str) -> None:
-    """Make a signal reach this process at a step, or halfway through its next saving."""
+    """Make a signal reach this process at a step, or halfway through its next saving.
+
+    ``where`` may also be ``error``: at the step something fails as it does without memory.
+    """
     from pipeline.models import weights
     from pipeline.training.log import ProgressDisplay
 
@@ -151,6 +154,8 @@ def stop_at(step: int, number: int, where: str) -> None:
         reached = now >= step
         if reached and where == "step":
             os.kill(os.getpid(), number)
+        if reached and where == "error":
+            raise MemoryError("all is used")
 
     def save_file(tensors: Any, path: Path, metadata: Any) -> None:
         written(tensors, path, metadata)
@@ -175,6 +180,9 @@ if __name__ == "__main__":
     places = [Path(given.pop(name)) for name in ("images", "folder")]
     stop = given.pop("stop", None)
     here = int(os.environ.get("LOCAL_RANK", 0))
+    elsewhere = given.pop("checkpoints_of_followers", None)
+    if here and elsewhere:
+        os.environ["PIPELINE_CHECKPOINTS"] = elsewhere
     if stop is not None and stop.get("rank", here) == here:
         stop_at(stop["step"], signal.Signals[stop["signal"]], stop["where"])
     train(job(*places, method, train=settings, **given))

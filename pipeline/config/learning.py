@@ -108,6 +108,8 @@ class Train:
     last digits, in the dropout's masks, and in that the method's contrastive term is of each
     share's mean errors (of each GPU's, in the release). The learning rate is constant while
     pretraining; with ``cosine`` it then falls to 0 along half a cosine, for every method alike.
+    ``precision``: ``tf32`` is PyTorch's default and so the release's, on GPUs that have it
+    (``pipeline/device.py``); on all else it is fp32.
     """
 
     steps: Annotated[
@@ -131,7 +133,7 @@ class Train:
     average_decay: Annotated[
         float, Setting(low=0, high=0.999999, unit="of the moving average of the weights")
     ]
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: Literal["auto", "fp32", "tf32", "bf16"]
     compile: bool
     threads: Annotated[int, Setting(low=1, high=1024)]
     workers: Annotated[int, Setting(low=0, high=256, unit="processes that read crops")]

@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.adaptation import Progress, build_adaptation
-from pipeline.batches import JointCrops, Share, batches
+from pipeline.batches import TRAINING_SIGNALS, JointCrops, Share, batches
 from pipeline.checkpoints import Checkpoint
 from pipeline.config.data import SyntheticDomain
 from pipeline.config.learning import Train, TrainedMethod
@@ -25,9 +25,9 @@ from pipeline.config.restorers import Restorer
 from pipeline.device import (
     Precision,
     autocast,
-    choose_precision,
     describe_device,
     prepare_torch,
+    use_precision,
 )
 from pipeline.files import sha256_of, write_text
 from pipeline.models.build import build_restorer, initialize, parameter_count
@@ -36,7 +36,12 @@ from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.randomness import seeded_torch, stable_seed, torch_generator
 from pipeline.store import ImageStore
 from pipeline.training.log import ProgressDisplay, Stopwatch, TrainingLog, require_finite
-from pipeline.training.processes import any_process, mean_terms, start_processes
+from pipeline.training.processes import (
+    any_process,
+    mean_terms,
+    require_same_step,
+    start_processes,
+)
 from pipeline.training.state import TrainingState, fingerprint
 
 WITHOUT_EFFECT = ("workers", "checkpoint_every_steps")
@@ -81,7 +86,7 @@ def train(job: Job) -> None:
     """
     settings = job.train
     prepare_torch(settings.threads)
-    precision = choose_precision(settings.precision)
+    precision = use_precision(settings.precision)
 
     # Networks: the restorer's first weights depend on the seed alone, so all methods share them.
     with seeded_torch(job.seed, "restorer weights"):
@@ -133,7 +138,8 @@ def train(job: Job) -> None:
         digests["start"] = sha256_of(job.start_from)
     first_step = state.step
     facts = _facts(job, precision, describe_device(fabric.device))
-    name = fingerprint({**facts, "data": digests, "last_step": job.last_step})
+    # the leader's: another kind of processor, or a file that another node sees later, has another
+    name = fabric.broadcast(fingerprint({**facts, "data": digests, "last_step": job.last_step}))
     if settings.compile:
         for network in networks.values():
             network.compile()  # in place: names of weights stay as they are
@@ -146,13 +152,16 @@ def train(job: Job) -> None:
         Checkpoint(name, job.folder, leads) as checkpoint,
         _stop_signals() as stop,
         ProgressDisplay(job.title, job.last_step, leads) as display,
+        ExitStack() as opened,
     ):
+        display.say(f"on {facts['device']}, {precision}")
         fabric.barrier()  # nobody reads before the leader holds the folder
         if checkpoint.path.is_file():
             state.load(checkpoint.path)
             stopwatch.go_on(job.timings, state.step)
             display.say(f"going on from step {state.step}")
-        incoming = batches(crops, share, state.step, job.last_step)
+        require_same_step(fabric, state.step)
+        incoming = opened.enter_context(closing(batches(crops, share, state.step, job.last_step)))
         for step in range(state.step + 1, job.last_step + 1):
             factor = _learning_rate_factor(settings, step)
             for name, optimizer in optimizers.items():
@@ -303,14 +312,13 @@ class _Stop:
 
 @contextmanager
 def _stop_signals() -> Iterator[_Stop]:
-    """Turn SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) into a request to save and stop."""
+    """Turn signals into a request to save and stop."""
     stop = _Stop()
 
     def request(number: int, frame: object) -> None:
         stop.requested = True
 
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = {number: signal.signal(number, request) for number in numbers}
+    before = {number: signal.signal(number, request) for number in TRAINING_SIGNALS}
     try:
         yield stop
     finally:

@@ -1,10 +1,12 @@
 """Several processes that train as one: one a GPU, or on CPUs over gloo."""
 
 import os
+import warnings
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from pipeline.config.learning import Train
@@ -20,11 +22,22 @@ def start_processes(settings: Train, updates: int) -> Fabric:
     weights only, for which no others are started and no GPU is needed.
 
     Raises:
-        UserError: there are fewer GPUs than asked for.
+        UserError: there are fewer GPUs than asked for, or srun has not started as many tasks.
     """
-    started_by_srun = int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    tasks = int(os.environ.get("SLURM_NTASKS", 1))
+    started_by_srun = tasks > 1
     alone = updates == 0 and not started_by_srun
     devices, nodes = (1, 1) if alone else (settings.devices, settings.nodes)
+    if started_by_srun and tasks != devices * nodes:
+        raise UserError(
+            f"SLURM_NTASKS: found {tasks}, expected {devices * nodes} = train.nodes {nodes} x"
+            f" train.devices {devices}, a task for each process (srun --ntasks={devices * nodes})"
+        )
+    if nodes > 1 and not started_by_srun and "NODE_RANK" not in os.environ:
+        raise UserError(
+            f"train.nodes: found {nodes}, but nobody has started processes on other nodes; run the"
+            f" stage by srun --nodes={nodes} --ntasks-per-node={devices} inside a job of Slurm"
+        )
     found = 0 if alone else torch.cuda.device_count()
     if found and devices > found:
         raise UserError(
@@ -35,12 +48,39 @@ def start_processes(settings: Train, updates: int) -> Fabric:
         accelerator="cuda" if found else "cpu",
         devices=devices,
         num_nodes=nodes,
-        strategy="ddp" if devices * nodes > 1 else "auto",
+        strategy=_divided() if devices * nodes > 1 else "auto",
         plugins=[] if started_by_srun else [LightningEnvironment()],
     )
     fabric.launch()
     torch.set_num_threads(settings.threads)  # launching has divided the processors its own way
     return fabric
+
+
+def _divided() -> DDPStrategy:
+    """Return DDP that adds gradients in the same order at every step.
+
+    Else it sorts them anew after the first step of each start, and with more than two processes a
+    training that was stopped would end with other last digits. Looking for unused parameters, of
+    which there are none, is what keeps it from that.
+    """
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    return DDPStrategy(find_unused_parameters=True)
+
+
+def require_same_step(fabric: Fabric, step: int) -> None:
+    """Refuse to go on from another step than other processes do.
+
+    Raises:
+        UserError: on every process.
+    """
+    if fabric.world_size == 1:
+        return
+    steps = fabric.all_gather(torch.tensor(step, device=fabric.device)).tolist()  # type: ignore[union-attr]
+    if len(set(steps)) > 1:
+        raise UserError(
+            f"processes go on from different steps, {steps}: set PIPELINE_CHECKPOINTS to a folder"
+            " that all nodes see, or to none of them"
+        )
 
 
 def mean_terms(fabric: Fabric, shares: list[dict[str, Tensor]]) -> dict[str, float]:

@@ -26,8 +26,9 @@ PLUMBING = ("pipeline.checkpoints", "pipeline.config", "pipeline.errors", "pipel
             "pipeline.stage")  # fmt: skip
 """Modules that carry values about but cannot change a result."""
 
-LIBRARIES = ("deepinv", "diffusers", "numpy", "spandrel", "torch")
-"""Whose networks, draws and sums decide a result."""
+LIBRARIES = {"PIL": "pillow", "deepinv": "deepinv", "diffusers": "diffusers", "numpy": "numpy",
+             "scipy": "scipy", "spandrel": "spandrel", "torch": "torch"}  # fmt: skip
+"""Modules whose networks, draws and sums decide a result, and the distributions they come in."""
 
 
 @dataclass
@@ -133,7 +134,7 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
     for name in sorted(sys.modules):
         if name.startswith("pipeline.") and not name.startswith(PLUMBING):
             digest.update(inspect.getsource(sys.modules[name]).encode())
-    versions = [f"{name} {version(name)}" for name in LIBRARIES if name in sys.modules]
+    versions = [f"{name} {version(of)}" for name, of in LIBRARIES.items() if name in sys.modules]
     digest.update(" ".join([*versions, torch.backends.cpu.get_cpu_capability()]).encode())
     return digest.hexdigest()[:16]
 
