@@ -571,7 +571,7 @@ def test_an_interval_is_lowest_then_highest(values: dict[str, Any], value: Any) 
         ("tasks.denoise.protocol", "side", "expected one of sidd, y, rgb, did you mean 'sidd'?"),
         ("tasks.denoise.protocol", True, "expected one of sidd, y, rgb"),
         ("tasks.denoise.protocol", ["y"], "expected one of sidd, y, rgb"),
-        ("train.precision", "fp23", "expected one of auto, fp32, bf16, did you mean 'fp32'?"),
+        ("train.precision", "fp23", "expected one of auto, fp32, tf32, bf16, did you mean 'fp32'?"),
     ],
 )
 def test_a_choice_is_told_with_the_nearest(
