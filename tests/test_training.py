@@ -29,6 +29,7 @@ from torch import nn
 from pipeline.adaptation import Progress, build_adaptation
 from pipeline.checkpoints import FINISHED, Checkpoint, forget_finished
 from pipeline.config.learning import Train, TrainedMethod
+from pipeline.device import use_precision
 from pipeline.errors import UserError
 from pipeline.locks import lock, this_process
 from pipeline.models.build import build_restorer, initialize
@@ -582,6 +583,13 @@ def test_first_weights_are_those_of_the_release(images: Path, tmp_path: Path) ->
         # the mean of n squares of normal values varies by sqrt(2 / n)
         assert abs(spread - 1) < 5 * math.sqrt(2 / layer.weight.numel())
         assert layer.bias is None or not layer.bias.any()
+
+
+def test_fp32_is_float32_on_gpus_too() -> None:
+    """PyTorch's default is TF32 for convolutions; it has a name of its own here."""
+    for wanted, rounds in (("tf32", True), ("fp32", False), ("bf16", False), ("auto", False)):
+        assert use_precision(wanted) == wanted or wanted == "auto"
+        assert torch.backends.cudnn.allow_tf32 is rounds
 
 
 def test_durations_lie_outside_the_results(images: Path, tmp_path: Path) -> None:
