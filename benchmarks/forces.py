@@ -31,7 +31,7 @@ from pipeline.paths import STATE_FILE, pretrained, task_images
 from pipeline.randomness import seeded_torch, torch_generator
 from pipeline.store import ImageStore
 
-AT_FULL_STRENGTH = Progress(step=1, epoch=0, fraction=1.0)
+AT_FULL_STRENGTH = Progress(step=1, epoch=1, fraction=1.0)
 BATCHES = 8
 PREFIX = "networks.restorer."
 

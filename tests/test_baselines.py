@@ -33,7 +33,7 @@ from tests.training_job import BASELINES
 
 SIZE = 16
 SHIFT = 0.2
-HALFWAY = Progress(step=1, epoch=0, fraction=0.5)
+HALFWAY = Progress(step=1, epoch=1, fraction=0.5)
 
 
 class TwoLayers(nn.Module):

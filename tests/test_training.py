@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -566,6 +567,8 @@ def test_first_weights_are_those_of_the_release(images: Path, tmp_path: Path) ->
     found, _ = load_tensors(tmp_path / "one" / STATE_FILE)
     again, _ = load_tensors(tmp_path / "again" / STATE_FILE)
     assert all(torch.equal(value, again[name]) for name, value in found.items())
+    restorer_biases = [v for name, v in found.items() if re.match(r"networks.*bias$", name)]
+    assert restorer_biases and not any(value.any() for value in restorer_biases)
 
     torch.manual_seed(0)
     adaptation = build_adaptation(restorer := build_restorer(RESTORER), NOISE_SPACE)
