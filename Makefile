@@ -22,7 +22,7 @@ $(READY): requirements.lock
 	touch $@
 
 reproduce: setup
-	$(RUN) python -m pipeline.mend_lock
+	$(RUN) python -m pipeline mend_lock
 	$(RUN) dvc repro
 	@echo "Report: reports/report.html (tables: reports/report.md, rows: reports/summary.json)"
 
@@ -42,8 +42,8 @@ test-slurm: setup
 	$(RUN) pytest tests/slurm
 
 test-browser: setup
-	tests/chromium.sh || true  # why not is told; then the tests skip
-	$(RUN) pytest tests/test_report_browser.py
+	tests/helpers/chromium.sh || true  # why not is told; then the tests skip
+	$(RUN) pytest tests/report/test_report_browser.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

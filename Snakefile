@@ -7,8 +7,8 @@
 # DVC replaces it as it likes (checkout, pull), so its file times mean nothing. In its place stand
 # empty marks in .snakemake/dvc, which plan() sets and removes as DVC judges.
 
-from pipeline.turns import refusal
-from pipeline.workflow import plan, planned
+from pipeline.workflow.one_snakemake import refusal
+from pipeline.workflow.snakemake import plan, planned
 
 several_nodes = config.get("nodes") == "several"
 if not several_nodes and workflow.remote_exec:
@@ -45,7 +45,7 @@ for stage in stages:
         resources:
             **stage.resources,
         shell:
-            "exec python -m pipeline.workflow {params.action} {params.stage}"
+            "exec python -m pipeline.workflow.snakemake {params.action} {params.stage}"
 
     if several_nodes:
 
@@ -60,4 +60,4 @@ for stage in stages:
             params:
                 stage=stage.name,
             shell:
-                "exec python -m pipeline.workflow commit {params.stage}"
+                "exec python -m pipeline.workflow.snakemake commit {params.stage}"

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from pipeline.adaptation.losses import charbonnier
-from pipeline.batches import Batch
 from pipeline.config.learning import NoiseSpace
 from pipeline.config.restorers import Restorer as RestorerSettings
-from pipeline.diffusion import add_noise, alpha_bars, continuous_level
+from pipeline.datasets.batches import Batch
+from pipeline.methods.diffusion import add_noise, alpha_bars, continuous_level
+from pipeline.methods.losses import charbonnier
 from pipeline.models.build import build_restorer
-from pipeline.models.denoiser import Denoiser
+from pipeline.models.denoiser.network import Denoiser
 
 LEARNING_RATE = 1e-4
 AVERAGE_DECAY = 0.9999
@@ -56,7 +56,7 @@ class PlainStep:
         return loss.item()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the joint loss at full weight, see ``pipeline/adaptation/noise_space.py``."""
+        """Return the joint loss at full weight, see ``pipeline/methods/noise_space.py``."""
         restorer, denoiser = self.networks["restorer"], self.networks["denoiser"]
         restored_synthetic = restorer(batch.synthetic)
         restored_real = restorer(batch.real)

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from skimage import data
 
-from pipeline.images import Image, Pixels, as_float
+from pipeline.images.pixels import Image, Pixels, as_float
+from pipeline.images.store import ImageStore, Record, write_store
 from pipeline.randomness import numpy_generator
-from pipeline.store import ImageStore, Record, write_store
 
 SIDE, PATCH = 512, 128
 PHOTOGRAPHS: tuple[Callable[[], Pixels], ...] = (

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.learning import Evaluate
-from pipeline.evaluation import ImageScore, evaluate, read_table
-from pipeline.images import as_float
-from pipeline.metrics import score
-from pipeline.paths import TABLE_FILE, Run, find_model, task_images
-from pipeline.store import ImageStore, Record, write_store
+from pipeline.evaluation.evaluate import ImageScore, evaluate, read_table
+from pipeline.evaluation.metrics import score
+from pipeline.images.pixels import as_float
+from pipeline.images.store import ImageStore, Record, write_store
+from pipeline.runtime.paths import TABLE_FILE, Run, find_model, task_images
 
 PROTOCOL = "sidd"
 BATCH = 16
@@ -98,7 +98,7 @@ def repeat_images(test: Path, copies: int, path: Path) -> None:
 
 
 def _one_by_one(model: Path, test: Path, settings: Evaluate) -> list[tuple[float, float]]:
-    from pipeline.restoration import load_model  # not for the processes that score
+    from pipeline.inference.model import load_model  # not for the processes that score
 
     restore = load_model(model, settings)
     store = ImageStore(test)
@@ -111,7 +111,7 @@ def _one_by_one(model: Path, test: Path, settings: Evaluate) -> list[tuple[float
 
 
 def _ours(model: Path, test: Path, settings: Evaluate) -> list[ImageScore]:
-    from pipeline.restoration import load_model
+    from pipeline.inference.model import load_model
 
     run = Run("benchmark", "model", 0)
     loaded = load_model(model, settings)

@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks.own_process import Cost, cost_of
 from benchmarks.packing import photograph
 from pipeline.config.data import Crops, FolderSource
-from pipeline.prepare import prepare
+from pipeline.datasets.prepare import prepare
 from pipeline.sources import folder as folder_source
 
 SMALL = (48, 64)

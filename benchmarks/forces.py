@@ -19,17 +19,17 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from pipeline.adaptation import Progress, build_adaptation
-from pipeline.adaptation.bottleneck import Bottleneck
-from pipeline.batches import Batch, JointCrops, Share, batches
-from pipeline.compose import compose
 from pipeline.config import Params, read_params
+from pipeline.config.compose import compose
 from pipeline.config.methods import CyCada, Dann, Dsn
+from pipeline.datasets.batches import Batch, JointCrops, Share, batches
+from pipeline.images.store import ImageStore
+from pipeline.methods import Progress, build_adaptation
+from pipeline.methods.bottleneck import Bottleneck
 from pipeline.models.build import build_restorer
 from pipeline.models.weights import load_strictly, load_tensors
-from pipeline.paths import STATE_FILE, pretrained, task_images
 from pipeline.randomness import seeded_torch, torch_generator
-from pipeline.store import ImageStore
+from pipeline.runtime.paths import STATE_FILE, pretrained, task_images
 
 AT_FULL_STRENGTH = Progress(step=1, epoch=1, fraction=1.0)
 BATCHES = 8

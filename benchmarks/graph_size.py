@@ -49,7 +49,7 @@ def count_trainings(folder: Path) -> int:
 def copy_tracked(overrides: list[str], folder: Path) -> None:
     """Clone what git tracks here into ``folder`` and compose a configuration there."""
     subprocess.run(["git", "clone", "--quiet", ".", str(folder)], check=True)
-    run([sys.executable, "-m", "pipeline.compose", *overrides], folder, expected=(0,))
+    run([sys.executable, "-m", "pipeline", "compose", *overrides], folder, expected=(0,))
 
 
 def run(command: list[str], folder: Path, expected: tuple[int, ...]) -> str:

@@ -31,7 +31,7 @@ from skimage import data
 
 from benchmarks.own_process import cost_of
 from pipeline.config.data import Crop, Crops, FetchedSource
-from pipeline.prepare import prepare
+from pipeline.datasets.prepare import prepare
 from pipeline.randomness import numpy_generator
 from pipeline.sources.fetch import FETCHED
 

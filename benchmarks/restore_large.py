@@ -22,8 +22,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.pictures.reading import Form, Values
-from pipeline.pictures.writing import write_picture
+from pipeline.inference.photographs.reading import Form, Values
+from pipeline.inference.photographs.writing import write_picture
 
 DEMO = {"name": "unet", "levels": 3, "channels": 24}
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from pipeline.restore import main
+from pipeline.commands.restore import main
 
 if __name__ == "__main__":
     status = main(sys.argv[1:])

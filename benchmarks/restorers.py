@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.own_process import in_own_process, peak_mib
-from pipeline.compose import CONF
+from pipeline.config.compose import CONF
 
 REPEATS = 3
 
@@ -71,8 +71,8 @@ def measure(choice: str, side: int) -> RestorerCost:
     from pipeline.config.checks import build
     from pipeline.config.restorers import Restorer
     from pipeline.device import autocast, prepare_torch, use_precision
+    from pipeline.inference.model import on_device
     from pipeline.models.build import build_restorer, giga_macs, parameter_count
-    from pipeline.restoration import on_device
 
     prepare_torch(torch.get_num_threads())
     precision = use_precision("auto")

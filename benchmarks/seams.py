@@ -15,13 +15,13 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from pipeline.files import replacing
-from pipeline.images import Image as Floats
-from pipeline.images import Pixels, as_float, to_uint8
-from pipeline.paths import find_model
-from pipeline.report.examples import CROP_PIXELS, Example, Examples, Panel
-from pipeline.report.grids import image_grid
-from pipeline.restoration import load_network, restore
+from pipeline.images.pixels import Image as Floats
+from pipeline.images.pixels import Pixels, as_float, to_uint8
+from pipeline.inference.model import load_network, restore
+from pipeline.report.examples.choice import CROP_PIXELS, Example, Examples, Panel
+from pipeline.report.examples.grids import image_grid
+from pipeline.runtime.files import replacing
+from pipeline.runtime.paths import find_model
 
 SIDE, TILE, OVERLAP = 288, 96, 48
 """Pixels; the overlap is the largest that is allowed, half a tile."""

@@ -8,11 +8,11 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.baseline import AVERAGE_DECAY, LEARNING_RATE, PlainStep
-from pipeline.adaptation import Progress, build_adaptation
-from pipeline.batches import Batch
 from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace
 from pipeline.config.restorers import UNet
+from pipeline.datasets.batches import Batch
 from pipeline.device import Precision, autocast
+from pipeline.methods import Progress, build_adaptation
 from pipeline.models.build import build_restorer
 
 VARIANTS = ("plain", "fp32", "bf16", "fp32-shares", "bf16-shares")

@@ -1,9 +1,9 @@
 """Fetch the archives of one source into data/raw/<source>."""
 
 from pipeline.config import Params
-from pipeline.paths import raw
+from pipeline.runtime.paths import raw
 from pipeline.sources import download
-from pipeline.stage import run
+from pipeline.workflow.stage import run
 
 
 def main(params: Params, source: str) -> None:

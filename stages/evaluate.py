@@ -1,15 +1,15 @@
 """Restore and score the test images of one task with one trained restorer."""
 
 from pipeline.config import Params
-from pipeline.evaluation import evaluate
-from pipeline.paths import MODEL_FILE, Run, task_images
-from pipeline.stage import run
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.runtime.paths import MODEL_FILE, Run, task_images
+from pipeline.workflow.stage import run
 
 
 def main(params: Params, task: str, method: str, seed: int) -> None:
     """Evaluate one method and seed."""
     # the processes that score import this file, but need no torch
-    from pipeline.restoration import load_model
+    from pipeline.inference.model import load_model
 
     which = Run(task, method, seed)
     model = load_model(which.training / MODEL_FILE, params.evaluate)

@@ -1,9 +1,9 @@
 """Score the degraded test images of one task as they are: the row that any method must beat."""
 
 from pipeline.config import Params
-from pipeline.evaluation import evaluate
-from pipeline.paths import DEGRADED, Run, task_images
-from pipeline.stage import run
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.runtime.paths import DEGRADED, Run, task_images
+from pipeline.workflow.stage import run
 
 
 def main(params: Params, task: str) -> None:

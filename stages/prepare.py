@@ -1,9 +1,9 @@
 """Unpack, pair, cut and pack one source: data/raw/<source> -> data/prepared/<source>."""
 
 from pipeline.config import Params
-from pipeline.paths import prepared, raw
-from pipeline.prepare import prepare
-from pipeline.stage import run
+from pipeline.datasets.prepare import prepare
+from pipeline.runtime.paths import prepared, raw
+from pipeline.workflow.stage import run
 
 
 def main(params: Params, source: str) -> None:

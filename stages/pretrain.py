@@ -2,8 +2,8 @@
 
 from pipeline.config import Params
 from pipeline.config.learning import Vanilla
-from pipeline.paths import Run, pretrained, task_images
-from pipeline.stage import run
+from pipeline.runtime.paths import Run, pretrained, task_images
+from pipeline.workflow.stage import run
 
 
 def main(params: Params, task: str, seed: int) -> None:
@@ -18,7 +18,7 @@ def main(params: Params, task: str, seed: int) -> None:
             synthetic=params.tasks[task].synthetic,
             image_range=params.tasks[task].image_range,
             learning_rate_factor=params.tasks[task].learning_rate_factor,
-            method=Vanilla(adaptation="none", start="scratch"),
+            method=Vanilla(adaptation="vanilla", start="scratch"),
             restorer=params.tasks[task].restorer or params.restorer,
             train=params.train,
             seed=seed,

@@ -1,9 +1,9 @@
 """Render tables, figures and provenance of all evaluations into reports/."""
 
 from pipeline.config import Params
-from pipeline.paths import REPORTS
 from pipeline.report import write_report
-from pipeline.stage import run
+from pipeline.runtime.paths import REPORTS
+from pipeline.workflow.stage import run
 
 
 def main(params: Params) -> None:

@@ -2,9 +2,9 @@
 
 from pipeline.config import Params
 from pipeline.config.data import SPLITS
-from pipeline.paths import prepared, task_images
-from pipeline.stage import run
-from pipeline.synthesize import synthesize
+from pipeline.datasets.synthesize import synthesize
+from pipeline.runtime.paths import prepared, task_images
+from pipeline.workflow.stage import run
 
 
 def main(params: Params, task: str) -> None:

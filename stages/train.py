@@ -2,14 +2,14 @@
 
 from pipeline.config import Params
 from pipeline.config.learning import Released
-from pipeline.paths import STATE_FILE, Run, pretrained, task_images
-from pipeline.stage import run
+from pipeline.runtime.paths import STATE_FILE, Run, pretrained, task_images
+from pipeline.workflow.stage import run
 
 
 def main(params: Params, task: str, method: str, seed: int) -> None:
     """Train one method and seed."""
-    from pipeline.models.released import take_over
     from pipeline.training.loop import Job, train
+    from pipeline.training.released import take_over
 
     settings = params.methods[method]
     run = Run(task, method, seed)

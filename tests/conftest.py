@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
-from pipeline.compose import compose
-from pipeline.store import Record, write_store
-from tests.workspace import Workspace, clone, copy, make_one_task_origin
+from pipeline.config.compose import compose
+from pipeline.images.store import Record, write_store
+from tests.helpers.workspace import Workspace, clone, copy, make_one_task_origin
 
 Pixels = NDArray[np.uint8]
 

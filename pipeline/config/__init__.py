@@ -17,7 +17,7 @@ from pipeline.config.learning import (
     Train,
 )
 from pipeline.config.restorers import Restorer
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -88,7 +88,7 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     from yaml import YAMLError
 
     if not path.is_file():
-        raise UserError(f"{path}: not found; write it with 'python -m pipeline.compose'")
+        raise UserError(f"{path}: not found; write it with 'python -m pipeline compose'")
     try:
         values = OmegaConf.to_container(OmegaConf.load(path))
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:

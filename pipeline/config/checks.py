@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 Interval = tuple[float, float]
 """Lowest and highest value that a random draw may take, both included."""

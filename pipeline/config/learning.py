@@ -34,13 +34,13 @@ class NoiseSchedule:
 class Vanilla:
     """Training on synthetic pairs alone."""
 
-    adaptation: Literal["none"]
+    adaptation: Literal["vanilla"]
     start: Literal["pretrained", "scratch"]
 
 
 @dataclass(frozen=True)
 class NoiseSpace:
-    """The paper's method; see ``pipeline/adaptation/noise_space.py`` for the equations.
+    """The paper's method; see ``pipeline/methods/noise_space.py`` for the equations.
 
     ``target``: the clean image that is noised, the synthetic pair's own or, in the paper's unpaired
     extension, one of another collection (``tasks.<task>.sources.unpaired``). ``conditions``: which

@@ -1,4 +1,4 @@
-"""Settings of the baselines; each method's file in ``pipeline/adaptation`` has the equations.
+"""Settings of the baselines; each method's file in ``pipeline/methods`` has the equations.
 
 What is true of a method whatever its values stands in its class too, where it is not as usual:
 

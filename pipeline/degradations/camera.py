@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from pipeline.config.degradations import Camera
 from pipeline.degradations.noise import shot_and_read_noise
-from pipeline.images import as_float, to_uint8
+from pipeline.images.pixels import as_float, to_uint8
 
 # sRGB transfer function, IEC 61966-2-1:1999
 SRGB_SLOPE = 12.92

@@ -1,7 +1,5 @@
 """Is every training of a configuration possible, and what would it take?
 
-Usage: python -m pipeline.dry_run [override ...]      (Hydra's override grammar)
-
 Composes the configuration without touching params.yaml and runs three updates of every kind of
 training on stand-in images, through the training loop itself. So a wrong value shows in a minute,
 not after a day.
@@ -14,17 +12,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.compose import compose
 from pipeline.config import Params, read_params
+from pipeline.config.compose import compose
 from pipeline.config.learning import Released, TrainedMethod, Vanilla
-from pipeline.disk import summary
+from pipeline.dry_run.disk import summary
 from pipeline.dry_run.measuring import measure, write_stand_ins
 from pipeline.dry_run.wording import Row, conclusions, overview, table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SCRATCH = Vanilla(adaptation="none", start="scratch")
+SCRATCH = Vanilla(adaptation="vanilla", start="scratch")
 
 
 def dry_run(overrides: list[str]) -> None:
@@ -86,7 +84,7 @@ def trainings(params: Params) -> list[tuple[str, TrainedMethod, int]]:
 
 
 def _check_released(params: Params) -> None:
-    from pipeline.models.released import load_released
+    from pipeline.training.released import load_released
 
     for method in params.methods.values():
         if isinstance(method, Released):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Params
 from pipeline.config.learning import TrainedMethod
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.training.loop import Job
@@ -41,7 +41,7 @@ def write_stand_ins(folder: Path, patch: int) -> None:
     """Write stores of random images, as large as a patch, for both domains."""
     import numpy as np
 
-    from pipeline.store import Record, write_store
+    from pipeline.images.store import Record, write_store
 
     pixels = np.random.default_rng(0).integers(0, 256, (patch, patch, 3), dtype=np.uint8)
 
@@ -68,7 +68,7 @@ def measure(
     Raises:
         UserError: the training fails, or is ended from outside.
     """
-    from pipeline.batches import Share
+    from pipeline.datasets.batches import Share
 
     job = _job(params, task, method, folder)
     images = Share(params.train).images
@@ -178,7 +178,7 @@ def _peak_memory() -> int:
 
 
 def _count(job: "Job") -> Networks:
-    from pipeline.adaptation import build_adaptation
+    from pipeline.methods import build_adaptation
     from pipeline.models.build import build_restorer, giga_macs, parameter_count
 
     restorer = build_restorer(job.restorer)

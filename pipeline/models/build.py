@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config.learning import Initialization
 from pipeline.config.restorers import Restorer
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 COUNTED_SIDE = 128
 """Of the image on which multiplications are counted, as in the paper."""
@@ -28,7 +28,7 @@ def build_restorer(settings: Restorer) -> nn.Module:
         UserError: a library that it comes from is not installed.
     """
     try:
-        module = importlib.import_module(f"pipeline.models.{settings.name}")
+        module = importlib.import_module(f"pipeline.models.restorers.{settings.name}")
     except ModuleNotFoundError as error:
         raise UserError(
             f"restorer.name: {settings.name} needs {error.name}; pip install '.[restorers]'"

@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
-from pipeline.files import replacing
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import replacing
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

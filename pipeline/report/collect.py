@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline.config import Params
 from pipeline.config.data import FetchedSource
-from pipeline.errors import UserError
-from pipeline.evaluation import MEASURED, ImageScore, read_table
-from pipeline.metrics import one_protocol
-from pipeline.paths import (
+from pipeline.evaluation.evaluate import MEASURED, ImageScore, read_table
+from pipeline.evaluation.metrics import one_protocol
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.paths import (
     DEGRADED,
     FACTS_FILE,
     LOG_FILE,
@@ -111,7 +111,7 @@ def never_seen(params: Params, data_set: DataSet) -> bool:
     """Return whether it is of a camera or a source of which the training had no image.
 
     Of the cameras the names of the data sets tell, of the sources the names of the images: both
-    are as ``_add_unseen`` in pipeline/synthesize.py writes them.
+    are as ``_add_unseen`` in pipeline/datasets/synthesize.py writes them.
     """
     if _of_other_camera(params, data_set):
         return True

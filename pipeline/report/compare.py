@@ -1,37 +1,25 @@
-"""Two states of the project side by side: which settings differ, and what that did to the scores.
+"""Two states of the project side by side: settings that differ, and their scores."""
 
-Usage: python -m pipeline.report.compare A B [--out FILE]
-
-A and B are git revisions, DVC experiments, or 'workspace' for the files as they lie here. Their
-tables of images come from DVC's cache, so nothing is checked out and nothing runs. FILE ends with
-.md, .csv or .tex (the scores alone, but for .md); without it Markdown is printed.
-"""
-
-import argparse
 import csv
 import io
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.config import PARAMS_FILE
-from pipeline.errors import UserError, mistakes_told
-from pipeline.files import write_text
-from pipeline.metrics import one_protocol
-from pipeline.paths import DEGRADED, PER_IMAGE_FILE, REPORTS, TABLES
+from pipeline.evaluation.metrics import one_protocol
 from pipeline.randomness import numpy_generator
 from pipeline.report.collect import Values
-from pipeline.report.differences import (
+from pipeline.report.statistics import PairedDifference, mean_and_std, paired_difference
+from pipeline.report.tables.differences import (
     Tested,
     corrected,
     corrected_text,
     difference_bounds,
     p_value_text,
 )
-from pipeline.report.tables import (
+from pipeline.report.tables.scores import (
     NONE,
     PSNR_DECIMALS,
     SSIM_DECIMALS,
@@ -41,10 +29,13 @@ from pipeline.report.tables import (
     spread_cell,
     text_table,
 )
-from pipeline.report.writing import to_csv, to_latex, to_markdown
-from pipeline.statistics import PairedDifference, mean_and_std, paired_difference
+from pipeline.report.tables.writing import to_csv, to_latex, to_markdown
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.paths import DEGRADED, PER_IMAGE_FILE, REPORTS, TABLES
 
 WORKSPACE = "workspace"
+FORMS = (".md", ".csv", ".tex")
+"""Markdown has the settings too; CSV and LaTeX the scores alone."""
 BOOTSTRAP_SAMPLES = 10_000
 PER_IMAGE = REPORTS / TABLES / PER_IMAGE_FILE
 
@@ -185,36 +176,26 @@ def scores_table(a: State, b: State) -> Table:
     )  # fmt: skip
 
 
-def main(arguments: list[str]) -> None:
-    """Compare two states as the command line says.
+def comparison(first: str, second: str, form: str) -> str:
+    """Return two states side by side: settings and scores as Markdown, or the scores alone.
+
+    Args:
+        first: a git revision, an experiment, or 'workspace'.
+        second: likewise.
+        form: one of FORMS.
 
     Raises:
         UserError: see ``read_state`` and ``scores_table``.
     """
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
-    parser.add_argument("a", help="a git revision, an experiment, or 'workspace'")
-    parser.add_argument("b", help="likewise")
-    parser.add_argument("--out", type=Path, help="a file: .md, .csv or .tex")
-    given = parser.parse_args(arguments)
-    a, b = read_state(given.a), read_state(given.b)
+    a, b = read_state(first), read_state(second)
     scores = scores_table(a, b)
-    forms = {
-        ".md": lambda: _page(settings_table(a, b), scores),
-        ".csv": lambda: to_csv(scores),
-        ".tex": lambda: to_latex(scores, "comparison"),
-    }
-    if given.out is None:
-        print(forms[".md"](), end="")
-    elif given.out.suffix in forms:
-        write_text(given.out, forms[given.out.suffix]())
-    else:
-        raise UserError(f"--out: found {given.out}, expected a name ending with {', '.join(forms)}")
-
-
-def _page(settings: Table, scores: Table) -> str:
-    told = to_markdown(settings) if settings.rows else f"{settings.caption}.\n"
-    return f"{told}\n{to_markdown(scores)}"
+    if form == ".csv":
+        return to_csv(scores)
+    if form == ".tex":
+        return to_latex(scores, "comparison")
+    settings = settings_table(a, b)
+    head = to_markdown(settings) if settings.rows else f"{settings.caption}.\n"
+    return f"{head}\n{to_markdown(scores)}"
 
 
 def _scores(key: Key, rows: list[dict[str, str]]) -> Scores:
@@ -273,8 +254,3 @@ def _mean(scores: Scores | None, name: str) -> Cell:
 
 def _shown(settings: dict[str, Any], name: str) -> str:
     return str(settings[name]) if name in settings else "(not there)"
-
-
-if __name__ == "__main__":
-    with mistakes_told():
-        main(sys.argv[1:])

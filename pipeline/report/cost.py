@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Params
-from pipeline.paths import COSTS, MODEL_FILE, Run
 from pipeline.report.collect import read_facts, read_log, released, updates
-from pipeline.report.tables import NONE, Cell, Table, baseline
+from pipeline.report.tables.scores import NONE, Cell, Table, baseline
+from pipeline.runtime.paths import COSTS, MODEL_FILE, Run
 
 GPU_MEMORY = "GPU memory (MiB)"
 

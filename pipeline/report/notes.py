@@ -3,8 +3,7 @@
 import numpy as np
 
 from pipeline.config import Params
-from pipeline.metrics import PERFECT_PSNR
-from pipeline.paths import DEGRADED
+from pipeline.evaluation.metrics import PERFECT_PSNR
 from pipeline.report.collect import (
     DataSet,
     bounds,
@@ -12,13 +11,14 @@ from pipeline.report.collect import (
     real_domain,
     released,
 )
-from pipeline.report.tables import (
+from pipeline.report.tables.scores import (
     FEW_SCENES,
     baseline,
     compared_methods,
     count_text,
     restorer_label,
 )
+from pipeline.runtime.paths import DEGRADED
 
 TUNED = ("demo", "tiny")
 """Presets with the weight and ramp of pipeline/conf/noise_space/demo.yaml, found in trials."""

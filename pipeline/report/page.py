@@ -11,30 +11,18 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.config import PARAMS_FILE, Params
-from pipeline.files import replacing, write_text
-from pipeline.paths import PER_IMAGE_FILE, TABLES
 from pipeline.report.collect import DataSet, TaskResults, collect, released
-from pipeline.report.conditions import condition_quality
 from pipeline.report.cost import cost_record, cost_tables, method_costs, read_costs
-from pipeline.report.curves import curves
-from pipeline.report.differences import (
-    Family,
-    all_tests,
-    difference_table,
-    main_method_table,
-)
-from pipeline.report.drawing import Picture
-from pipeline.report.examples import examples
-from pipeline.report.failures import failure_examples, failures_table, harm_table
-from pipeline.report.grids import image_grid
-from pipeline.report.headline import (
-    ablation_table,
-    data_sets_table,
-    headline_table,
-    published_table,
-)
+from pipeline.report.examples.choice import examples
+from pipeline.report.examples.failures import failure_examples, failures_table, harm_table
+from pipeline.report.examples.grids import image_grid
+from pipeline.report.examples.viewer import Comparison, comparisons
+from pipeline.report.figures.conditions import condition_quality
+from pipeline.report.figures.curves import curves
+from pipeline.report.figures.drawing import Picture
+from pipeline.report.figures.scaling import scaling
+from pipeline.report.figures.timings import timing_curves
 from pipeline.report.notes import notes
-from pipeline.report.per_image import per_image_csv
 from pipeline.report.provenance import (
     Code,
     code_state,
@@ -42,19 +30,31 @@ from pipeline.report.provenance import (
     provenance,
     rebuild_command,
 )
-from pipeline.report.published import PAPER
-from pipeline.report.restorers import commands_table, restorer_table
-from pipeline.report.scaling import scaling
 from pipeline.report.summary import summary_rows
-from pipeline.report.tables import (
+from pipeline.report.tables.differences import (
+    Family,
+    all_tests,
+    difference_table,
+    main_method_table,
+)
+from pipeline.report.tables.headline import (
+    ablation_table,
+    data_sets_table,
+    headline_table,
+    published_table,
+)
+from pipeline.report.tables.per_image import per_image_csv
+from pipeline.report.tables.published import PAPER
+from pipeline.report.tables.restorers import commands_table, restorer_table
+from pipeline.report.tables.scores import (
     Table,
     baseline,
     score_table,
     text_table,
 )
-from pipeline.report.timings import timing_curves
-from pipeline.report.viewer import Comparison, comparisons
-from pipeline.report.writing import escape_markdown, to_csv, to_latex, to_markdown
+from pipeline.report.tables.writing import escape_markdown, to_csv, to_latex, to_markdown
+from pipeline.runtime.files import replacing, write_text
+from pipeline.runtime.paths import PER_IMAGE_FILE, TABLES
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"

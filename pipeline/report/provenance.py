@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from pipeline.config import PARAMS_FILE, Params
-from pipeline.paths import REPORTS, TABLES
 from pipeline.report.collect import Model, TaskResults, released
+from pipeline.runtime.paths import REPORTS, TABLES
 
 CODE = ("pipeline", "stages", "dvc.yaml", "requirements.lock")
 """The code, and the versions of what it imports."""

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Params
-from pipeline.paths import DEGRADED
 from pipeline.randomness import numpy_generator
 from pipeline.report.collect import DataSet, Model, TaskResults, Values, released
 from pipeline.report.provenance import Code
-from pipeline.statistics import Interval, bootstrap_interval, mean_and_std
+from pipeline.report.statistics import Interval, bootstrap_interval, mean_and_std
+from pipeline.runtime.paths import DEGRADED
 
 SPLIT = "test"
 DECIMALS = 6

@@ -9,8 +9,8 @@ import importlib.resources
 from pathlib import Path
 
 from pipeline.config.data import BundledPhotograph, BundledSource
-from pipeline.errors import UserError
-from pipeline.sources.archives import write_archive
+from pipeline.runtime.errors import UserError
+from pipeline.sources.archives.reading import write_archive
 from pipeline.sources.photographs import ARCHIVE, ImageFile, Photograph
 
 

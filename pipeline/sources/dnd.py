@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.data import FetchedSource
-from pipeline.errors import UserError
-from pipeline.images import to_uint8
+from pipeline.images.pixels import to_uint8
+from pipeline.runtime.errors import UserError
 from pipeline.sources.photographs import ImageFile, Photograph, files_in
 
 _IMAGE = re.compile(r"(?:^|/)images_srgb/(?P<number>\d{4})\.mat$")

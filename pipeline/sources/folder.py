@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FolderSource
-from pipeline.errors import UserError
-from pipeline.files import require_space
-from pipeline.image_files import ENDINGS, UNREAD_ENDINGS
-from pipeline.progress import Progress
-from pipeline.sources.archives import open_archive, write_archive
+from pipeline.images.files import ENDINGS, UNREAD_ENDINGS
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import require_space
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.streaming import mapped, working_threads
+from pipeline.sources.archives.reading import open_archive, write_archive
 from pipeline.sources.photographs import ARCHIVE, ImageFile, Photograph, decode, skippable
-from pipeline.streaming import mapped, working_threads
 
 UNSCORED = "own photographs without truth"
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config.data import SPLITS, Crop, FetchedSource, Split
-from pipeline.errors import UserError
+from pipeline.images.tiles import starts
+from pipeline.runtime.errors import UserError
 from pipeline.sources import source_module
-from pipeline.sources.archives import CHECKSUMS
+from pipeline.sources.archives.reading import CHECKSUMS
 from pipeline.sources.photographs import ImageFile, Photograph, Picture
-from pipeline.tiling import starts
 
 PAIR = ("degraded", "clean")
 DEGRADED = ("degraded",)

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipeline.config.data import Split
-from pipeline.errors import UserError
-from pipeline.image_files import (
+from pipeline.images.files import (
     ENDINGS,
     EXIF_ORIENTATION,
     SIDEWAYS,
+    damage_as_user_error,
     damaged,
     open_image,
-    told_as_damage,
 )
-from pipeline.sources.archives import archives_in, open_archive
-from pipeline.streaming import Room
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.streaming import Room
+from pipeline.sources.archives.reading import archives_in, open_archive
 
 ARCHIVE = "photographs.zip"
 _PNG_MARKS = (b"eXIf", b"exif", b"XML:com.adobe.xmp")
@@ -67,13 +67,13 @@ class ImageFile:
     def size(self) -> tuple[int, int]:
         """Return (height, width) as shown, without decoding it."""
         content = self.content()
-        with self._archive_told():
+        with self._naming_the_archive():
             image = open_image(io.BytesIO(content), self.name)
         width, height = image.size
         orientation = None
         # for a PNG Pillow decodes all of it, to look for EXIF data behind the pixels
         if image.format != "PNG" or any(mark in content for mark in _PNG_MARKS):
-            with self._archive_told(), told_as_damage(self.name):
+            with self._naming_the_archive(), damage_as_user_error(self.name):
                 orientation = image.getexif().get(EXIF_ORIENTATION)
         # Pillow has turned the size of a TIFF already
         sideways = orientation in SIDEWAYS and image.format != "TIFF"
@@ -82,21 +82,21 @@ class ImageFile:
     def pixels(self) -> NDArray[np.uint8]:
         """Return the decoded image (height, width, 3) uint8 RGB."""
         content = self.content()
-        with self._archive_told():
+        with self._naming_the_archive():
             return decode(content, self.name)
 
     def content(self) -> bytes:
         """Return the file as it is."""
         archive = open_archive(self.archive)
-        with self._archive_told():
+        with self._naming_the_archive():
             try:
-                with told_as_damage(self.name):
+                with damage_as_user_error(self.name):
                     return archive.read(self.name)
             except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
                 raise UserError(damaged(self.name, error)) from None
 
     @contextlib.contextmanager
-    def _archive_told(self) -> Iterator[None]:
+    def _naming_the_archive(self) -> Iterator[None]:
         """Say with an error where the file lies: a user sees archives, of many gigabytes."""
         try:
             yield
@@ -161,7 +161,7 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
 def _decoded(image: Image.Image, name: str) -> NDArray[np.uint8]:
     # Pillow drops the lower 8 bits of 16-bit colours silently, and forgets the tiles on loading
     deep = any(re.search(r";16[BLN]", str(tile.args)) for tile in getattr(image, "tile", ()))
-    with told_as_damage(name):
+    with damage_as_user_error(name):
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
     if deep or image.mode in ("I", "F") or image.mode.startswith("I;16"):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.data import FetchedSource
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 from pipeline.sources.pairs import PAIR, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, files_in
 

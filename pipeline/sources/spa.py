@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.data import FetchedSource, Split
-from pipeline.errors import UserError
-from pipeline.image_files import ENDINGS
+from pipeline.images.files import ENDINGS
+from pipeline.runtime.errors import UserError
 from pipeline.sources.pairs import PAIR, Found, named, paired
 from pipeline.sources.photographs import ImageFile, Photograph, files_in
 

@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 Row = dict[str, float]
 SECONDS_BETWEEN_LINES = 30

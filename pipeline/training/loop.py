@@ -16,12 +16,10 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline.adaptation import Progress, build_adaptation
-from pipeline.batches import TRAINING_SIGNALS, JointCrops, Share, batches
-from pipeline.checkpoints import Checkpoint
 from pipeline.config.data import SyntheticDomain
 from pipeline.config.learning import Train, TrainedMethod
 from pipeline.config.restorers import Restorer
+from pipeline.datasets.batches import TRAINING_SIGNALS, JointCrops, Share, batches
 from pipeline.device import (
     Precision,
     autocast,
@@ -29,12 +27,14 @@ from pipeline.device import (
     prepare_torch,
     use_precision,
 )
-from pipeline.files import sha256_of, write_text
+from pipeline.images.store import ImageStore
+from pipeline.methods import Progress, build_adaptation
 from pipeline.models.build import build_restorer, initialize, parameter_count
 from pipeline.models.weights import save_tensors
-from pipeline.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.randomness import seeded_torch, stable_seed, torch_generator
-from pipeline.store import ImageStore
+from pipeline.runtime.checkpoints import Checkpoint
+from pipeline.runtime.files import sha256_of, write_text
+from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.training.log import ProgressDisplay, Stopwatch, TrainingLog, require_finite
 from pipeline.training.processes import (
     any_process,

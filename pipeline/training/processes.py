@@ -10,7 +10,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from pipeline.config.learning import Train
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 
 def start_processes(settings: Train, updates: int) -> Fabric:

@@ -17,14 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from pipeline.errors import UserError
 from pipeline.models.weights import load_strictly, load_tensors, save_tensors
+from pipeline.runtime import CHANGES_NO_RESULT
+from pipeline.runtime.errors import UserError
 from pipeline.training.log import TrainingLog
-
-PLUMBING = ("pipeline.checkpoints", "pipeline.config", "pipeline.errors", "pipeline.files",
-            "pipeline.gpus", "pipeline.locks", "pipeline.paths", "pipeline.progress",
-            "pipeline.stage")  # fmt: skip
-"""Modules that carry values about but cannot change a result."""
 
 LIBRARIES = {"PIL": "pillow", "deepinv": "deepinv", "diffusers": "diffusers", "numpy": "numpy",
              "scipy": "scipy", "spandrel": "spandrel", "torch": "torch"}  # fmt: skip
@@ -132,7 +128,8 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
     """
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(sys.modules):
-        if name.startswith("pipeline.") and not name.startswith(PLUMBING):
+        _, _, inside = name.partition("pipeline.")
+        if name.startswith("pipeline.") and inside.split(".")[0] not in CHANGES_NO_RESULT:
             digest.update(inspect.getsource(sys.modules[name]).encode())
     versions = [f"{name} {version(of)}" for name, of in LIBRARIES.items() if name in sys.modules]
     digest.update(" ".join([*versions, torch.backends.cpu.get_cpu_capability()]).encode())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workspace import Workspace, clone, command_of, copy, processes, stages_run
+from tests.helpers.workspace import Workspace, clone, command_of, copy, processes, stages_run
 
 pytestmark = [
     pytest.mark.slurm,
@@ -51,7 +51,7 @@ def on_a_gpu(workspace: Workspace, *overrides: str) -> Workspace:
 
 
 def composed(workspace: Workspace, *overrides: str) -> Workspace:
-    workspace.succeed("python", "-m", "pipeline.compose", *overrides)
+    workspace.succeed("python", "-m", "pipeline", "compose", *overrides)
     return workspace
 
 

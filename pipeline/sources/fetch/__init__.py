@@ -14,10 +14,10 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from pipeline.config.data import Archive, FetchedSource, Version
-from pipeline.errors import UserError
-from pipeline.files import require_space
-from pipeline.progress import Progress
-from pipeline.sources.archives import CHECKSUMS, require_no_folder
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import require_space
+from pipeline.runtime.progress import Progress
+from pipeline.sources.archives.reading import CHECKSUMS, require_no_folder
 from pipeline.sources.fetch.address import transfer
 from pipeline.sources.fetch.answers import Refused, Report
 from pipeline.sources.fetch.check import Wrong, require_right

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.data import Version
-from pipeline.errors import UserError
-from pipeline.sources.archives import LOOSE
-from pipeline.sources.parts import PART
+from pipeline.runtime.errors import UserError
+from pipeline.sources.archives.parts import PART
+from pipeline.sources.archives.reading import LOOSE
 
 _CHUNK = 2**22
 _GZIP = b"\x1f\x8b"

@@ -7,8 +7,8 @@ same archive. The others lie beside the archives and tell ours from the user's o
 import threading
 from pathlib import Path
 
-from pipeline.files import sha256_of, write_text
-from pipeline.sources.archives import CHECKSUMS
+from pipeline.runtime.files import sha256_of, write_text
+from pipeline.sources.archives.reading import CHECKSUMS
 
 
 class Checksums:

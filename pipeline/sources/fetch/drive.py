@@ -12,7 +12,7 @@ from pathlib import Path
 import requests
 
 from pipeline.config.data import Version
-from pipeline.files import require_space
+from pipeline.runtime.files import require_space
 from pipeline.sources.fetch import answers
 from pipeline.sources.fetch.answers import Interrupted, Refused, Report, plain, require_not_busy
 from pipeline.sources.fetch.partial import Note, read_note, size_of, write_note

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.data import FetchedSource, Version
-from pipeline.errors import UserError
-from pipeline.files import replacing, require_space
-from pipeline.image_files import ENDINGS
-from pipeline.sources.archives import LOOSE, write_archive
+from pipeline.images.files import ENDINGS
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import replacing, require_space
+from pipeline.sources.archives.parts import parts_of, require_all_parts
+from pipeline.sources.archives.reading import LOOSE, write_archive
 from pipeline.sources.fetch.check import Wrong, require_right
 from pipeline.sources.fetch.checksums import Checksums
 from pipeline.sources.fetch.places import clear, is_archive, names_of
-from pipeline.sources.parts import parts_of, require_all_parts
 
 PACKED_FOLDER = "folder.zip"
 

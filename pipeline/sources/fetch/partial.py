@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import write_text
+from pipeline.runtime.files import write_text
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from pipeline.config.data import Archive
-from pipeline.sources.archives import LOOSE
+from pipeline.sources.archives.parts import PART
+from pipeline.sources.archives.reading import LOOSE
 from pipeline.sources.fetch.checksums import Checksums
-from pipeline.sources.parts import PART
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".rar")
 

@@ -1,0 +1,36 @@
+"""Two states of the project side by side: which settings differ, and what that did to the scores.
+
+A and B are git revisions, DVC experiments, or 'workspace' for the files as they lie here. Their
+tables of images come from DVC's cache, so nothing is checked out and nothing runs. FILE ends with
+.md, .csv or .tex (the scores alone, but for .md); without it Markdown is printed.
+"""
+
+from pathlib import Path
+
+from pipeline.commands import parser
+from pipeline.report.compare import FORMS, comparison
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import write_text
+
+
+def main(words: list[str]) -> int:
+    """Print or write the comparison.
+
+    Raises:
+        UserError: see ``pipeline.report.compare``.
+    """
+    given = parser("compare", __doc__)
+    given.add_argument("a", metavar="A")
+    given.add_argument("b", metavar="B")
+    given.add_argument("--out", type=Path, metavar="FILE")
+    arguments = given.parse_args(words)
+    if arguments.out is not None and arguments.out.suffix not in FORMS:
+        raise UserError(
+            f"--out: found {arguments.out}, expected a name ending with {', '.join(FORMS)}"
+        )
+    text = comparison(arguments.a, arguments.b, arguments.out.suffix if arguments.out else ".md")
+    if arguments.out is None:
+        print(text, end="")
+    else:
+        write_text(arguments.out, text)
+    return 0

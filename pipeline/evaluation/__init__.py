@@ -1,0 +1,1 @@
+"""Restored test images and their scores under each task's protocol."""

@@ -1,0 +1,1 @@
+"""Images as numbers, as files and as packed stores."""

@@ -1,0 +1,200 @@
+"""Which photographs a user means, and where each restored one goes."""
+
+import glob
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.images.files import ENDINGS, UNREAD_ENDINGS
+from pipeline.inference.photographs.writing import Format
+
+FORMATS: dict[str, Format] = {
+    ".png": "png",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+}
+"""From a file's ending; every other becomes PNG."""
+ENDING_OF: dict[Format, str] = {"png": ".png", "tiff": ".tif", "jpeg": ".jpg"}
+
+
+Identity = tuple[int, int] | None
+"""Device and number of a file or folder."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A photograph, and its path below the folder that the user named."""
+
+    path: Path
+    below: Path
+
+
+@dataclass(frozen=True)
+class Order:
+    """A photograph to be restored into a file."""
+
+    source: Path
+    target: Path
+    kind: Format
+
+
+@dataclass
+class Listing:
+    """What was found: photographs, what was refused and why, files that are no images."""
+
+    found: list[Found] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    others: set[Path] = field(default_factory=set)
+
+
+def list_photographs(inputs: list[str], out: Path) -> Listing:
+    """Return the photographs that files, folders and patterns name, sorted within each.
+
+    A file is taken whatever its ending, but for those of photographs that are not read; of a folder
+    the files whose ending is an image's, at any depth. Links are followed, but no folder is entered
+    twice. Nothing in ``out`` is taken, unless it is what the user names.
+    """
+    listing = Listing()
+    for text in inputs:
+        before = len(listing.found), len(listing.refused)
+        if os.path.lexists(text):
+            path = Path(text)
+            _add(path, Path() if path.is_dir() else Path(path.name), out, listing)
+        elif glob.has_magic(text):
+            fixed = _fixed_part(text)
+            for match in map(Path, sorted(glob.glob(text, recursive=True))):  # noqa: PTH207
+                if _is_within(fixed, out) or not _is_within(match, out):
+                    _add(match, match.relative_to(fixed), out, listing)
+        else:
+            listing.refused.append(f"{shown(text)}: no such file or folder")
+        if before == (len(listing.found), len(listing.refused)):
+            endings = ", ".join(ENDINGS)
+            listing.refused.append(f"{shown(text)}: no image found; expected {endings}")
+    listing.refused = list(dict.fromkeys(listing.refused))
+    return listing
+
+
+def orders(
+    listing: Listing, out: Path, wanted: Format | None, overwrite: bool
+) -> tuple[list[Order], list[str]]:
+    """Return what is to be restored, and what is refused, each in one line.
+
+    Refused: photographs whose results would have one name, a result that is there already (unless
+    ``overwrite``), a result in place of a photograph.
+    """
+    planned = [_order(found, out, wanted) for found in listing.found]
+    # one photograph may be named twice
+    planned = list({(order.target, _identity(order.source)): order for order in planned}.values())
+    sources = {_identity(order.source) for order in planned}
+    by_target: dict[Path, list[Order]] = defaultdict(list)
+    for order in planned:
+        by_target[order.target].append(order)
+    accepted, refused = [], []
+    for target, rivals in by_target.items():
+        if len(rivals) > 1:
+            names = ", ".join(shown(order.source) for order in rivals)
+            refused += [
+                f"{shown(order.source)}: same result {shown(target)} as of others ({names});"
+                " restore them into folders of their own"
+                for order in rivals
+            ]
+        elif os.path.lexists(target) and _identity(target) in sources:
+            refused.append(
+                f"{shown(rivals[0].source)}: {shown(target)} is itself a photograph to restore"
+            )
+        elif os.path.lexists(target) and not overwrite:
+            refused.append(
+                f"{shown(rivals[0].source)}: {shown(target)} is there already; --overwrite"
+                " replaces it"
+            )
+        else:
+            accepted.append(rivals[0])
+    return accepted, refused
+
+
+def shown(path: Path | str) -> str:
+    """Return a path as one line of printable characters: a name may hold any others."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
+def _add(path: Path, below: Path, out: Path, listing: Listing) -> None:
+    if not path.is_dir():
+        if not _refused_by_ending(path, listing):
+            listing.found.append(Found(path, below))
+        return
+    for file in _files(path, {}, _identity(out), listing):
+        if file.name.startswith("."):
+            listing.others.add(file)
+        elif file.suffix.lower() in ENDINGS:
+            listing.found.append(Found(file, below / file.relative_to(path)))
+        elif not _refused_by_ending(file, listing):
+            listing.others.add(file)
+
+
+def _refused_by_ending(file: Path, listing: Listing) -> bool:
+    if file.suffix.lower() not in UNREAD_ENDINGS:
+        return False
+    kind = file.suffix[1:].upper()
+    listing.refused.append(f"{shown(file)}: {kind} is not read; save it as TIFF, PNG or JPEG")
+    return True
+
+
+def _files(
+    folder: Path, entered: dict[Identity, Path], out: Identity, listing: Listing
+) -> Iterator[Path]:
+    """Yield the files below a folder; one that cannot be read or was entered is refused."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        listing.refused.append(f"{shown(folder)}: cannot be read ({error.strerror})")
+        return
+    entered[_identity(folder)] = folder
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        identity = _identity(path)
+        if identity in entered:
+            known = shown(entered[identity])
+            listing.refused.append(f"{shown(path)}: leads to {known}, which is read already")
+        elif identity != out:
+            yield from _files(path, entered, out, listing)
+
+
+def _identity(path: Path) -> Identity:
+    """Return what two names of one file or folder share, None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder, or lies in it at any depth."""
+    place = path if path.is_dir() else path.parent
+    return place.resolve().is_relative_to(folder.resolve())
+
+
+def _fixed_part(pattern: str) -> Path:
+    """Return the folders of a pattern before the first special character."""
+    parts = []
+    for part in Path(pattern).parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+def _order(found: Found, out: Path, wanted: Format | None) -> Order:
+    ending = found.below.suffix
+    kind = wanted or FORMATS.get(ending.lower(), "png")
+    if FORMATS.get(ending.lower()) == kind:
+        return Order(found.path, out / found.below, kind)
+    stem = found.below.stem if ending.lower() in ENDINGS else found.below.name
+    return Order(found.path, out / found.below.with_name(stem + ENDING_OF[kind]), kind)

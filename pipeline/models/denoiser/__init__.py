@@ -1,0 +1,1 @@
+"""The conditional diffusion network: needed while training, then thrown away."""

@@ -1,0 +1,1 @@
+"""One module for each kind of restorer, named as in ``restorer.kind``."""

@@ -1,0 +1,1 @@
+"""The tables of the report, as people and other programs read them."""

@@ -1,0 +1,1 @@
+"""What stages, DVC and Snakemake share: nothing here can change a result."""

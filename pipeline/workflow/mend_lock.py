@@ -1,0 +1,67 @@
+"""Put right what a kill leaves of DVC's lock files, and DVC itself does not.
+
+DVC rewrites dvc.lock in place after every stage. A kill at that moment, between two stages, leaves
+half a file, which DVC then refuses to read. Nothing else is lost: without the file DVC looks every
+stage up in its run cache and runs none again that was finished.
+
+While a stage runs, DVC notes its own process number in ``.dvc/tmp/rwlock``. Where nobody collects
+dead processes (many containers), a killed one keeps its number, and DVC takes it for alive.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+LOCK = Path("dvc.lock")
+CLAIMS = Path(".dvc/tmp/rwlock")
+
+
+def mend() -> bool:
+    """Mend both files; return whether dvc.lock was set aside. Waits for a DVC at work."""
+    from dvc.repo import Repo
+
+    with Repo(_wait_for_lock=True).lock:  # else half a file may be one that DVC is writing
+        release_dead()
+        return set_aside()
+
+
+def release_dead(claims: Path = CLAIMS) -> None:
+    """Drop the claims of processes that have ended but were not collected."""
+    try:
+        held = json.loads(claims.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):  # DVC says what it thinks of the latter
+        return
+    writers = {path: info for path, info in held.get("write", {}).items() if not _is_dead(info)}
+    readers = {
+        path: [info for info in infos if not _is_dead(info)]
+        for path, infos in held.get("read", {}).items()
+    }
+    kept = {"write": writers, "read": {path: infos for path, infos in readers.items() if infos}}
+    if kept != held:
+        claims.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def _is_dead(info: dict[str, Any]) -> bool:
+    import psutil
+
+    try:
+        return bool(psutil.Process(info["pid"]).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False  # DVC notices that
+
+
+def set_aside(lock: Path = LOCK) -> bool:
+    """Rename a lock file that DVC cannot read to ``<name>.damaged``; return whether it was."""
+    from dvc.exceptions import DvcException
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils.serialize import load_yaml
+    from voluptuous import Invalid
+
+    if not lock.is_file():
+        return False
+    try:
+        COMPILED_LOCKFILE_SCHEMA(load_yaml(str(lock)))
+    except (DvcException, Invalid, UnicodeDecodeError):
+        lock.replace(lock.with_name(f"{lock.name}.damaged"))
+        return True
+    return False

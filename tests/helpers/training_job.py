@@ -1,0 +1,188 @@
+"""A training small enough for tests, also as a process of its own that can be stopped.
+
+Usage: python -m tests.helpers.training_job JSON
+
+JSON holds images, folder, changes of method, train and job, and when to stop.
+"""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config.data import SyntheticDomain
+from pipeline.config.degradations import GaussianNoise
+from pipeline.config.learning import (
+    Denoiser,
+    NoiseSchedule,
+    NoiseSpace,
+    Train,
+    TrainedMethod,
+    Vanilla,
+)
+from pipeline.config.methods import (
+    ApBsn,
+    Baseline,
+    CyCada,
+    Dann,
+    Dsn,
+    Neighbor2Neighbor,
+    PixelDa,
+    TargetSupervised,
+)
+from pipeline.config.restorers import UNet
+from pipeline.images.store import Record, write_store
+from pipeline.runtime.paths import LOG_FILE, MODEL_FILE
+from pipeline.training.loop import Job, train
+
+ROOT = Path(__file__).parents[2]
+STEPS = 7
+PRETRAIN_STEPS = 3
+
+VANILLA = Vanilla(adaptation="vanilla", start="pretrained")
+NOISE_SPACE = NoiseSpace(
+    adaptation="noise_space",
+    start="pretrained",
+    weight=1.0,
+    ramp=2,
+    ramp_unit="steps",
+    margin=0.1,
+    channel_shuffling=True,
+    residual_swapping=True,
+    target="paired",
+    conditions="both",
+    diffusion_step_range=(1, 999),
+    denoiser_learning_rate_factor=1.0,
+    schedule=NoiseSchedule(1000, 1e-6, 0.01),
+    denoiser=Denoiser((8, 16), 1, 1, 8, 4, dropout=0.2),
+)
+BASELINES: dict[str, Baseline] = {
+    "dann": Dann("dann", "pretrained", weight=0.1, channels=4, learning_rate_factor=2.0),
+    "dsn": Dsn("dsn", "pretrained", 0.01, 0.05, 0.025, channels=4, learning_rate_factor=2.0),
+    "pixel_da": PixelDa("pixel_da", "pretrained", 0.1, 1.0, 1.0, 4, 1, 2.0, 0.5),
+    "cycada": CyCada("cycada", "pretrained", 1.0, 10.0, 5.0, 0.1, 4, 1, 2.0, 0.5),
+    "neighbor2neighbor": Neighbor2Neighbor("neighbor2neighbor", "pretrained", weight=2.0),
+    "ap_bsn": ApBsn("ap_bsn", "pretrained", stride=2),
+    "target_supervised": TargetSupervised("target_supervised", "pretrained"),
+}
+RESTORER = UNet(name="unet", levels=2, channels=4)
+TRAIN = Train(
+    steps=STEPS,
+    pretrain_steps=PRETRAIN_STEPS,
+    batch=2,
+    accumulate=1,
+    devices=1,
+    nodes=1,
+    patch=16,
+    initialization="default",
+    learning_rate=1e-3,
+    learning_rate_decay="cosine",
+    adam_betas=(0.9, 0.999),
+    clip_norm=None,
+    average_decay=0.9,
+    precision="fp32",
+    compile=False,
+    threads=1,
+    workers=0,
+    log_every_steps=2,
+    checkpoint_every_steps=2,
+)
+
+
+def write_images(folder: Path, seed: int = 0) -> None:
+    """Write the stores that the job trains on: images of noise."""
+    generator = np.random.default_rng(seed)
+
+    def noise() -> np.ndarray:
+        return generator.integers(0, 256, (24, 20, 3), dtype=np.uint8)
+
+    clean = [Record(f"c{i}", f"c{i}", "made", 24, 20, clean=noise) for i in range(3)]
+    real = [Record(f"r{i}", f"r{i}", "made", 24, 20, degraded=noise) for i in range(2)]
+    write_store(folder / "synthetic.h5", clean)
+    write_store(folder / "unpaired.h5", [])
+    write_store(folder / "real.h5", real)
+    truth = [Record(f"r{i}", f"r{i}", "made", 24, 20, clean=noise) for i in range(2)]
+    write_store(folder / "truth.h5", truth)
+
+
+def job(images: Path, folder: Path, method: TrainedMethod, **changes: object) -> Job:
+    noise = GaussianNoise(model="gaussian_noise", sigma_255=(0.0, 75.0))
+    made = Job(
+        title="test",
+        task_name="denoise",
+        method_name="any",
+        synthetic=SyntheticDomain(degradation=noise, draw="anew", copies=1),
+        image_range=(0.0, 1.0),
+        learning_rate_factor=1.0,
+        method=method,
+        restorer=RESTORER,
+        train=TRAIN,
+        seed=0,
+        images=images,
+        start_from=None,
+        last_step=STEPS,
+        keeps="model",
+        folder=folder,
+        timings=folder.with_suffix(".timings.csv"),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def results(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / MODEL_FILE).read_bytes(), (folder / LOG_FILE).read_bytes()
+
+
+def stop_at(step: int, number: int, where: str) -> None:
+    """Make a signal reach this process at a step, or halfway through its next saving.
+
+    ``where`` may also be ``error``: at the step something fails as it does without memory.
+    """
+    from pipeline.models import weights
+    from pipeline.training.log import ProgressDisplay
+
+    shown, written = ProgressDisplay.update, weights.save_file
+    reached = False
+
+    def update(self: ProgressDisplay, now: int, *rest: Any) -> None:
+        nonlocal reached
+        shown(self, now, *rest)
+        reached = now >= step
+        if reached and where == "step":
+            os.kill(os.getpid(), number)
+        if reached and where == "error":
+            raise MemoryError("all is used")
+
+    def save_file(tensors: Any, path: Path, metadata: Any) -> None:
+        written(tensors, path, metadata)
+        if reached and where == "saving":
+            with path.open("r+b") as file:
+                file.truncate(path.stat().st_size // 2)
+            os.kill(os.getpid(), number)
+
+    ProgressDisplay.update = update  # type: ignore[method-assign]
+    weights.save_file = save_file  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    changes = given.pop("method", {})
+    if isinstance(changes, str):
+        method: TrainedMethod = BASELINES[changes]
+    else:
+        changes["denoiser"] = replace(NOISE_SPACE.denoiser, **changes.get("denoiser", {}))
+        method = replace(NOISE_SPACE, **changes)
+    settings = replace(TRAIN, **given.pop("train", {}))
+    places = [Path(given.pop(name)) for name in ("images", "folder")]
+    stop = given.pop("stop", None)
+    here = int(os.environ.get("LOCAL_RANK", 0))
+    elsewhere = given.pop("checkpoints_of_followers", None)
+    if here and elsewhere:
+        os.environ["PIPELINE_CHECKPOINTS"] = elsewhere
+    if stop is not None and stop.get("rank", here) == here:
+        stop_at(stop["step"], signal.Signals[stop["signal"]], stop["where"])
+    train(job(*places, method, train=settings, **given))

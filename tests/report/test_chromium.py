@@ -1,0 +1,72 @@
+"""The script that brings a Chromium for the browser tests: with commands that only pretend."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.browser import NAMES
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "tests" / "chromium.sh"
+USED = ("bash", "timeout")
+
+
+def run(folder: Path, **commands: str) -> tuple[int, str, list[str]]:
+    """Run it where only these commands are; return status, errors, and how apt-get was called."""
+    for name in USED:
+        (folder / name).symlink_to(str(shutil.which(name)))
+    for name, does in {"id": "echo 0", **commands}.items():
+        stub = folder / name.replace("_", "-")
+        stub.write_text(f'#!{folder}/bash\necho "$@" >> {folder}/called-{stub.name}\n{does}\n')
+        stub.chmod(0o755)
+    done = subprocess.run(
+        [folder / "bash", SCRIPT], env={"PATH": str(folder)}, capture_output=True, text=True
+    )
+    log = folder / "called-apt-get"
+    return done.returncode, done.stderr, log.read_text().splitlines() if log.is_file() else []
+
+
+def test_it_installs_what_is_not_there(tmp_path: Path) -> None:
+    status, told, calls = run(tmp_path, apt_get="exit 0")
+    assert (status, told) == (0, "")
+    update, install = calls
+    assert update.endswith("update")
+    assert "--yes" in install and " chromium" in install
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_that_is_there_is_left_alone(tmp_path: Path, name: str) -> None:
+    program = tmp_path / name
+    program.write_text("")
+    program.chmod(0o755)
+    assert run(tmp_path, apt_get="exit 1") == (0, "", [])
+
+
+@pytest.mark.parametrize(
+    ("commands", "reason"),
+    [
+        ({"id": "echo 1000", "apt_get": "exit 0"}, "installing it needs root"),
+        ({}, "no apt-get here"),
+        ({"apt_get": '[ "${!#}" != update ]'}, "apt-get update failed"),
+        ({"apt_get": '[ "${!#}" = update ]'}, "apt-get install failed"),
+    ],
+    ids=["no root", "no apt", "no network", "no package"],
+)
+def test_where_it_cannot_be_had_the_reason_is_one_line(
+    tmp_path: Path, commands: dict[str, str], reason: str
+) -> None:
+    status, told, _ = run(tmp_path, **commands)
+    assert status == 2
+    assert told == f"error: no Chromium for the browser tests: {reason}\n"
+
+
+def test_neither_the_build_nor_the_tests_depend_on_it() -> None:
+    for path in (ROOT / ".ci" / "run", ROOT / "Makefile"):
+        lines = [
+            line for line in path.read_text().splitlines() if "tests/helpers/chromium.sh" in line
+        ]
+        assert lines and all("tests/helpers/chromium.sh || true" in line for line in lines)
+    test = (ROOT / "Makefile").read_text().partition("\ntest: ")[2].partition("\n\n")[0]
+    assert "chromium" not in test, "'make test' needs no root"

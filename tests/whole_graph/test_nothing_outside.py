@@ -1,0 +1,71 @@
+"""What DVC, Snakemake and libraries keep lies in the project: not in the home, /var or /tmp."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from tests.helpers.workspace import ROOT, clone, environment, recipe, stages_run
+
+pytestmark = pytest.mark.graph
+
+KEPT = ("PATH", "OMP_NUM_THREADS", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME",
+        "GIT_COMMITTER_EMAIL")  # fmt: skip
+
+
+def site_cache_command(folder: Path) -> list[str]:
+    """Return what the Makefile tells DVC, which the page of docs tells too."""
+    (line,) = re.findall(r"^\t\$\(RUN\) (dvc config .*site_cache_dir.*)$",
+                         (ROOT / "Makefile").read_text(), re.MULTILINE)  # fmt: skip
+    documented = recipe("cluster.md", "dvc config --local", {"$PWD": "$(CURDIR)"})[-1]
+    assert line == documented
+    return ["sh", "-c", line.replace("$(CURDIR)", str(folder))]
+
+
+def test_the_tiny_graph_leaves_nothing_outside(one_task: Path, tmp_path: Path) -> None:
+    workspace = clone(one_task, tmp_path / "work")
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir()
+    temporary.mkdir()
+    values = {name: environment()[name] for name in KEPT if name in environment()}
+    values |= {"HOME": str(home), "TMPDIR": str(temporary)}
+    only = ("env", "-i", *(f"{name}={value}" for name, value in values.items()))
+
+    workspace.succeed(*only, *site_cache_command(workspace.folder))
+    assert "report" in stages_run(workspace.succeed(*only, "dvc", "repro"))
+    workspace.succeed(
+        *only, "python", "-m", "pipeline", "compose", "methods.noise_space.margin=0.2"
+    )
+    output = workspace.succeed(*only, "snakemake", "--cores", "2")
+    assert "train@denoise-noise_space-0" in stages_run(output)
+    workspace.succeed(*only, "snakemake", "-n")
+    workspace.commit("results")
+    apart = ("--temp", "-S", "methods.noise_space.margin=0.3")
+    assert "Running stage" in workspace.succeed(*only, "dvc", "exp", "run", *apart)
+
+    assert found(home) == [] and found(temporary) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"work", "home", "tmp"}
+    with Repo(str(workspace.folder)) as repo:
+        token = Path(repo.site_cache_dir).name
+    caches = workspace.folder / ".cache"
+    assert (caches / "dvc" / "repo" / token).is_dir()
+    assert not any(Path(var, "dvc/repo", token).exists() for var in ("/var/tmp", "/var/cache"))
+    assert any((caches / "matplotlib").iterdir())
+
+
+def found(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*"))]
+
+
+def test_where_somebody_has_said_it_is_kept(tmp_path: Path) -> None:
+    code = "import pipeline, matplotlib; print(matplotlib.get_configdir())"
+    for told, expected in (({"MPLCONFIGDIR": str(tmp_path)}, tmp_path),
+                           ({}, ROOT / ".cache" / "matplotlib")):  # fmt: skip
+        values = {k: v for k, v in os.environ.items() if k != "MPLCONFIGDIR"}
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=values | told,
+                              capture_output=True, text=True, check=True)  # fmt: skip
+        assert done.stdout.strip() == str(expected)

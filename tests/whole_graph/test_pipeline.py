@@ -1,0 +1,302 @@
+"""The whole graph on the tiny preset: runs, repeats to the byte, survives kills, varies."""
+
+import json
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.config import read_params
+from pipeline.config.restorers import UNet
+from pipeline.models.build import build_restorer
+from pipeline.runtime.files import sha256_of
+from tests.helpers.workspace import Workspace, clone, copy, make_origin, stages_run
+
+pytestmark = pytest.mark.graph
+
+TASKS = ("denoise", "derain", "deblur")
+METHODS = ("vanilla", "noise_space")
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_origin(tmp_path_factory.mktemp("origin"))
+
+
+@pytest.fixture(scope="module")
+def reproduced(origin: Path) -> Workspace:
+    """A clone after one unbroken run, committed."""
+    workspace = clone(origin, origin.parent / "reproduced")
+    output = workspace.succeed("dvc", "repro")
+    assert "report" in stages_run(output)
+    workspace.commit("results")
+    return workspace
+
+
+@pytest.fixture
+def again(reproduced: Workspace, request: pytest.FixtureRequest) -> Workspace:
+    """The reproduced clone, put back afterwards as it was."""
+
+    def put_back() -> None:
+        reproduced.succeed("git", "checkout", "--force", ".")
+        reproduced.succeed("git", "clean", "--quiet", "--force", "-d")
+        reproduced.succeed("dvc", "checkout", "--force")
+
+    request.addfinalizer(put_back)
+    return reproduced
+
+
+def test_summary_has_a_row_for_every_number(reproduced: Workspace) -> None:
+    rows = json.loads((reproduced.folder / "reports" / "summary.json").read_text())
+    named = {(row["task"], row["method"], row["seed"]) for row in rows}
+    expected = {(task, "degraded", None) for task in TASKS}
+    expected |= {(task, method, 0) for task in TASKS for method in METHODS}
+    assert named == expected
+    protocols = {"denoise": "sidd", "derain": "y", "deblur": "rgb"}
+    for row in rows:
+        assert row["simulated"] and "simulated real" in row["data_set"]
+        assert row["protocol"] == protocols[row["task"]]
+        assert (row["images"], row["scenes"]) == (28, 6)
+        assert 5 < row["psnr"] < 60 and -1 < row["ssim"] < 1
+
+
+def test_report_names_what_it_shows(reproduced: Workspace) -> None:
+    markdown = (reproduced.folder / "reports" / "report.md").read_text()
+    page = (reproduced.folder / "reports" / "report.html").read_text()
+    for text in (markdown, page):
+        assert "simulated real" in text
+        assert all(name in text for name in (*TASKS, *METHODS, "degraded"))
+    assert not re.search(r'(src|href)="https?://', page), "opens without a network"
+
+
+def test_nothing_to_do_the_second_time(reproduced: Workspace) -> None:
+    assert stages_run(reproduced.succeed("dvc", "repro")) == set()
+    assert "up to date" in reproduced.succeed("dvc", "status")
+
+
+def test_metrics_plots_and_experiments_can_be_read(reproduced: Workspace) -> None:
+    shown = reproduced.succeed("dvc", "metrics", "show", "--md")
+    assert all(f"{task}/noise_space-0.json" in shown for task in TASKS)
+    assert "psnr" in shown
+    assert "psnr" in reproduced.succeed("dvc", "exp", "show", "--md")
+    plots = json.loads(reproduced.run("dvc", "plots", "show", "--json").stdout)
+    assert "errors" not in plots
+    assert "data/models/derain/noise_space-0/log.csv" in plots["data"]
+    assert "reports/summary.json" in plots["data"]
+
+
+def output_names(stage: str) -> Callable[[str], bool]:
+    """Be ready some random time after a stage began."""
+    delay = random.Random(stage).randrange(200)
+    polls = 0
+
+    def ready(output: str) -> bool:
+        nonlocal polls
+        polls += f"Running stage '{stage}'" in output
+        return polls > delay
+
+    return ready
+
+
+def test_killed_in_every_stage_it_ends_with_the_same_bytes(
+    origin: Path, reproduced: Workspace
+) -> None:
+    workspace = clone(origin, origin.parent / "killed")
+
+    def saved(output: str) -> bool:
+        return any((workspace.folder / ".checkpoints").glob("*/state.safetensors"))
+
+    def killed(ready: Callable[[str], bool], with_children: bool = True) -> str:
+        # as 'make reproduce' does: the kill may have hit DVC while it rewrote dvc.lock
+        workspace.succeed("python", "-m", "pipeline", "mend_lock")
+        return workspace.kill_when(ready, "dvc", "repro", with_children=with_children)
+
+    for stage in ("download@skimage", "prepare@skimage", "synthesize@derain"):
+        killed(output_names(stage))
+    killed(saved)
+    output = killed(output_names("train@denoise-noise_space-0"))
+    assert "going on from step" in output, "the pretraining went on from its checkpoint"
+    # only DVC itself is killed: the training must not go on as an orphan beside its successor
+    killed(output_names("train@derain-noise_space-0"), with_children=False)
+    for stage in ("evaluate_degraded@deblur", "evaluate@deblur-noise_space-0", "report"):
+        assert "is training this already" not in killed(output_names(stage))
+    workspace.succeed("python", "-m", "pipeline", "mend_lock")
+    workspace.succeed("dvc", "repro")
+
+    assert workspace.hashes() == reproduced.hashes()
+    name = Path("reports") / "summary.json"
+    assert (workspace.folder / name).read_bytes() == (reproduced.folder / name).read_bytes()
+    assert not any((workspace.folder / ".checkpoints").iterdir()), "finished, so removed"
+
+
+def test_half_a_lock_file_costs_no_training(again: Workspace) -> None:
+    lock = again.folder / "dvc.lock"
+    before, text = again.hashes(), lock.read_text()
+    lock.write_text(text[: text.index("cmd:", len(text) // 2)])
+    assert again.run("dvc", "repro").returncode != 0, (
+        "DVC mends it now: drop pipeline/workflow/mend_lock.py"
+    )
+    again.succeed("python", "-m", "pipeline", "mend_lock")
+    # its output persists, so DVC looks for no earlier run of it; it fetches nothing anew
+    assert stages_run(again.succeed("dvc", "repro")) == {"download@skimage"}
+    assert again.hashes() == before
+
+
+@pytest.mark.parametrize(
+    ("rate", "undone"),  # two rates: DVC would find the first run in its cache
+    [("1e-3", ["params.yaml"]), ("2e-3", ["params.yaml", "dvc.lock", "reports"])],
+)
+def test_a_variation_reruns_only_what_depends_on_it_and_can_be_undone(
+    again: Workspace, rate: str, undone: list[str]
+) -> None:
+    before = again.hashes()
+    changed = f"train.learning_rate={rate}"
+    output = again.succeed("dvc", "exp", "run", "-S", "preset=tiny", "-S", changed)
+    expected = {f"pretrain@{task}-0" for task in TASKS} | {"report"}
+    expected |= {f"{verb}@{task}-{method}-0" for verb in ("train", "evaluate") for task in TASKS
+                 for method in METHODS}  # fmt: skip
+    assert stages_run(output) == expected
+    assert "metrics/denoise/vanilla-0.json" in again.succeed("dvc", "metrics", "diff", "--md")
+    assert again.hashes() != before
+
+    # from the cache, without training: at once with dvc.lock, else DVC finds the earlier runs
+    again.succeed("git", "checkout", *undone)
+    again.succeed("dvc", "checkout")
+    assert stages_run(again.succeed("dvc", "repro")) == set()
+    assert again.hashes() == before
+
+
+def test_one_method_setting_reruns_one_method(again: Workspace) -> None:
+    margin = "methods.noise_space.margin=0.2"
+    output = again.succeed("dvc", "exp", "run", "-S", "preset=tiny", "-S", margin)
+    touched = {f"{verb}@{task}-noise_space-0" for verb in ("train", "evaluate") for task in TASKS}
+    assert stages_run(output) == touched | {"report"}
+
+
+def test_fewer_tasks_more_seeds_another_restorer(again: Workspace) -> None:
+    output = again.succeed(
+        "dvc", "exp", "run", "-S", "preset=tiny", "-S", "tasks=[deblur]", "-S", "seeds=[0,1]",
+        "-S", "restorer=unet_small", "-S", "methods.noise_space.start=scratch",
+    )  # fmt: skip
+    run = stages_run(output)
+    assert {"train@deblur-noise_space-1", "train@deblur-vanilla-0", "report"} <= run
+    assert not any("denoise" in stage or "derain" in stage for stage in run)
+    rows = json.loads((again.folder / "reports" / "summary.json").read_text())
+    assert {row["task"] for row in rows} == {"deblur"}
+    assert {row["seed"] for row in rows} == {None, 0, 1}
+
+
+def test_released_weights_and_the_unpaired_extension_stand_beside_the_others(
+    again: Workspace, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    restorer = build_restorer(UNet(name="unet", levels=3, channels=8))  # the tiny preset's
+    state = {f"RestorationNet.{name}": value for name, value in restorer.state_dict().items()}
+    weights = tmp_path / "deblur.pth"
+    torch.save(state, weights)
+    given = f"{{file:{weights},sha256:{sha256_of(weights)},image_range:[0,1]}}"
+    output = again.succeed(
+        "dvc", "exp", "run", "-S", "preset=tiny", "-S", "tasks=[deblur]",
+        "-S", "methods=[vanilla,noise_space,unpaired,released]",
+        "-S", f"+methods.released.weights.deblur={given}",
+    )  # fmt: skip
+    new = {f"{verb}@deblur-{method}-0" for verb in ("train", "evaluate")
+           for method in ("unpaired", "released")}  # fmt: skip
+    assert stages_run(output) == new | {"report"}
+    rows = json.loads((again.folder / "reports" / "summary.json").read_text())
+    steps = {row["method"]: row["steps"] for row in rows}
+    assert steps == {
+        "degraded": None, "vanilla": 8, "noise_space": 8, "unpaired": 8, "released": None,
+    }  # fmt: skip
+    page = (again.folder / "reports" / "report.html").read_text()
+    assert "not trained here" in page
+
+
+def test_the_baselines_stand_side_by_side(again: Workspace) -> None:
+    output = again.succeed(
+        "dvc", "exp", "run", "-S", "preset=tiny", "-S", "tasks=[deblur]",
+        "-S", "+experiment=baselines",
+    )  # fmt: skip
+    names = set(read_params(again.folder / "params.yaml").methods) - set(METHODS)
+    assert {"dann", "target_supervised"} < names
+    new = {f"{verb}@deblur-{method}-0" for verb in ("train", "evaluate") for method in names}
+    assert stages_run(output) == new | {"report"}, "vanilla and noise_space are there already"
+    rows = json.loads((again.folder / "reports" / "summary.json").read_text())
+    assert {row["method"]: row["steps"] for row in rows} == {
+        "degraded": None, **dict.fromkeys((*METHODS, *names), 8),
+    }  # fmt: skip
+    page = (again.folder / "reports" / "report.md").read_text()
+    assert "target_supervised: trained on the truth" in page
+    costs = (again.folder / "reports" / "cost.md").read_text()
+    assert "Parameters thrown away" in costs
+
+
+def test_a_stage_of_two_processes_ends_as_one(pretrained: Workspace, tmp_path: Path) -> None:
+    """Both leave the last barrier at once; one of them writes what the stage took."""
+    workspace = copy(pretrained, tmp_path / "two")
+    workspace.succeed("python", "-m", "pipeline", "compose", "train.devices=2")
+    workspace.succeed("dvc", "repro", "train@denoise-noise_space-0")
+    record = json.loads(
+        (workspace.folder / "logs" / "costs" / "train@denoise-noise_space-0.json").read_text()
+    )
+    assert record["wall_s"] > 0
+    assert not list(workspace.folder.glob("logs/costs/.*"))
+
+
+def test_own_photographs_by_overrides_alone(again: Workspace, tmp_path: Path) -> None:
+    folders = ("clean", "snapshots/rain", "pairs/input", "pairs/target")
+    generator = np.random.default_rng(0)
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        for name in "ab":
+            pixels = generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{name}.png")
+    own = [
+        "dvc", "exp", "run", "-S", "preset=tiny", "-S", "sources=[folder]",
+        "-S", "tasks=[own_derain]", "-S", f"sources.folder.location={tmp_path}",
+        "-S", "sources.folder.real=snapshots/rain",
+    ]  # fmt: skip
+    pairs = "+sources.folder.test.mine={degraded:pairs/input,clean:pairs/target}"
+    again.succeed(*own, "-S", pairs)
+    rows = json.loads((again.folder / "reports" / "summary.json").read_text())
+    assert {row["data_set"] for row in rows} == {"mine"}
+    assert not any(row["simulated"] for row in rows)
+
+    # without pairs there is nothing to score, and the report says so
+    again.succeed(*own)
+    assert json.loads((again.folder / "reports" / "summary.json").read_text()) == []
+
+    # a new photograph is noticed; one smaller than the patch is left out, or else named
+    Image.new("RGB", (31, 48)).save(tmp_path / "snapshots" / "rain" / "small.png")
+    done = again.run(*own)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    assert re.search(r"left out 1 of \d images with a side below 32 pixels", printed), printed
+    done = again.run(*own, "-S", "sources.folder.min_side=null")
+    printed = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "'small' is 31x48, smaller than the training patch of 32" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.steps=many", r"train.steps: found 'many' \(str\), expected a whole number"),
+        ("+train.stepz=5", r"train.stepz: unknown key, did you mean 'steps'\?"),
+        ("evaluate.tile=1", "evaluate.tile: found 1, expected a number of at least 32"),
+    ],
+)
+def test_a_wrong_value_stops_before_any_work(again: Workspace, override: str, message: str) -> None:
+    before = again.hashes()
+    done = again.run("dvc", "exp", "run", "-S", "preset=tiny", "-S", override)
+    printed = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert re.search(message, printed), printed
+    assert "Traceback" not in printed
+    assert again.hashes() == before, "nothing already made is lost"
