@@ -25,7 +25,7 @@ from rich.table import Table
 from pipeline.inference.photographs.reading import Form, Values
 from pipeline.inference.photographs.writing import write_picture
 
-DEMO = {"name": "unet", "levels": 3, "channels": 24}
+DEMO = {"kind": "unet", "levels": 3, "channels": 24}
 
 
 def main() -> None:

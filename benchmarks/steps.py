@@ -38,7 +38,7 @@ class Size:
     def method(self) -> NoiseSpace:
         """The paper's method with this denoiser."""
         return NoiseSpace(
-            adaptation="noise_space",
+            kind="noise_space",
             start="pretrained",
             weight=0.2,
             ramp=300,

@@ -18,7 +18,7 @@ def main(params: Params, task: str, seed: int) -> None:
             synthetic=params.tasks[task].synthetic,
             image_range=params.tasks[task].image_range,
             learning_rate_factor=params.tasks[task].learning_rate_factor,
-            method=Vanilla(adaptation="vanilla", start="scratch"),
+            method=Vanilla(kind="vanilla", start="scratch"),
             restorer=params.tasks[task].restorer or params.restorer,
             train=params.train,
             seed=seed,

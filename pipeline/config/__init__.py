@@ -126,10 +126,10 @@ def _check_tasks(params: Params) -> None:
                 f"tasks.{label}.synthetic.degradation: found null, expected a degradation to draw"
                 " anew; pairs that a source brings go with draw: stored"
             )
-        if task.restorer is not None and task.restorer.name != params.restorer.name:
+        if task.restorer is not None and task.restorer.kind != params.restorer.kind:
             raise ConfigError(
-                f"tasks.{label}.restorer.name: found {task.restorer.name!r}, expected"
-                f" {params.restorer.name!r}: sizes may differ within a run, not the kind"
+                f"tasks.{label}.restorer.kind: found {task.restorer.kind!r}, expected"
+                f" {params.restorer.kind!r}: sizes may differ within a run, not the kind"
                 " (dvc.yaml names its file)"
             )
         for split, source in vars(task.sources).items():
@@ -149,10 +149,10 @@ def _check_image_range(key: str, found: tuple[float, float]) -> None:
 
 def _check_methods(params: Params) -> None:
     for label, method in params.methods.items():
-        if method.adaptation == "released":
+        if method.kind == "released":
             _check_released(params, label, method)
         _check_baseline(params, label, method)
-        if method.adaptation != "noise_space":
+        if method.kind != "noise_space":
             continue
         key = f"methods.{label}"
         first, last = method.diffusion_step_range
@@ -258,7 +258,7 @@ def _check_train(params: Params) -> None:
         if train.patch % restorer.factor:
             raise ConfigError(
                 f"train.patch: found {train.patch}, expected a multiple of {restorer.factor}"
-                f" (restorer {restorer.name} needs it)"
+                f" (restorer {restorer.kind} needs it)"
             )
     if params.evaluate.tile_overlap * 2 > params.evaluate.tile:
         raise ConfigError(

@@ -10,7 +10,7 @@ from pipeline.config.checks import Interval, Setting
 class GaussianNoise:
     """White Gaussian noise, not clipped (the paper's synthetic denoising domain)."""
 
-    model: Literal["gaussian_noise"]
+    kind: Literal["gaussian_noise"]
     sigma_255: Annotated[
         Interval, Setting(low=0, high=255, unit="standard deviation on a scale of 255")
     ]
@@ -20,7 +20,7 @@ class GaussianNoise:
 class RainStreaks:
     """Bright straight streaks of one direction, added to the image."""
 
-    model: Literal["rain_streaks"]
+    kind: Literal["rain_streaks"]
     streaks_per_megapixel: Annotated[Interval, Setting(low=0, high=1e5)]
     length_pixels: Annotated[Interval, Setting(low=1, high=1000, unit="pixels")]
     width_pixels: Annotated[Interval, Setting(low=0.1, high=50, unit="pixels")]
@@ -32,7 +32,7 @@ class RainStreaks:
 class LinearMotionBlur:
     """Uniform motion along a straight line, on the gamma-coded values."""
 
-    model: Literal["linear_motion_blur"]
+    kind: Literal["linear_motion_blur"]
     length_pixels: Annotated[Interval, Setting(low=1, high=200, unit="pixels")]
     angle_degrees: Annotated[Interval, Setting(low=-180, high=180, unit="degrees")]
 
@@ -41,7 +41,7 @@ class LinearMotionBlur:
 class Camera:
     """A camera in low light: Poisson-Gaussian noise on a Bayer mosaic, demosaicked and coded."""
 
-    model: Literal["camera"]
+    kind: Literal["camera"]
     shot_noise: Annotated[
         Interval, Setting(low=0, high=1, unit="variance per unit of linear signal")
     ]
@@ -58,7 +58,7 @@ class Camera:
 class LayeredRain:
     """Rain at several depths, each out of focus by its own amount, with a veil of far rain."""
 
-    model: Literal["layered_rain"]
+    kind: Literal["layered_rain"]
     layers: Annotated[Interval, Setting(low=1, high=10)]
     streaks_per_megapixel: Annotated[Interval, Setting(low=0, high=1e5, unit="per layer")]
     length_pixels: Annotated[Interval, Setting(low=1, high=1000, unit="pixels, nearest layer")]
@@ -74,7 +74,7 @@ class LayeredRain:
 class CameraShake:
     """A curved camera path during exposure: linear light, clipped highlights, sensor noise."""
 
-    model: Literal["camera_shake"]
+    kind: Literal["camera_shake"]
     extent_pixels: Annotated[Interval, Setting(low=1, high=200, unit="pixels")]
     exposure_gain: Annotated[
         Interval, Setting(low=0.1, high=10, unit="linear light before clipping")

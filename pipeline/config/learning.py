@@ -34,7 +34,7 @@ class NoiseSchedule:
 class Vanilla:
     """Training on synthetic pairs alone."""
 
-    adaptation: Literal["vanilla"]
+    kind: Literal["vanilla"]
     start: Literal["pretrained", "scratch"]
 
 
@@ -47,7 +47,7 @@ class NoiseSpace:
     restored images the denoiser is given.
     """
 
-    adaptation: Literal["noise_space"]
+    kind: Literal["noise_space"]
     start: Literal["pretrained", "scratch"]
     weight: Annotated[
         float, Setting(low=0, high=1000, unit="factor of the diffusion loss (paper 0.2)")
@@ -88,7 +88,7 @@ class ReleasedWeights:
 class Released:
     """Nothing is trained: the authors' released weights are evaluated, one file a task."""
 
-    adaptation: Literal["released"]
+    kind: Literal["released"]
     weights: dict[str, ReleasedWeights]
 
 

@@ -26,7 +26,7 @@ RateFactor = Annotated[float, Setting(low=0, high=1000, unit="of the restorer's 
 class Dann:
     """Features that do not tell the domain; ``weight`` is the largest lambda of the reversal."""
 
-    adaptation: Literal["dann"]
+    kind: Literal["dann"]
     start: Start
     weight: Weight
     channels: Channels
@@ -38,7 +38,7 @@ class Dann:
 class Dsn:
     """Shared and private features; the paper's alpha, beta and gamma in this order."""
 
-    adaptation: Literal["dsn"]
+    kind: Literal["dsn"]
     start: Start
     reconstruction_weight: Weight
     difference_weight: Weight
@@ -52,7 +52,7 @@ class Dsn:
 class PixelDa:
     """A generator makes synthetic images look real."""
 
-    adaptation: Literal["pixel_da"]
+    kind: Literal["pixel_da"]
     start: Start
     adversarial_weight: Weight
     content_weight: Weight
@@ -72,7 +72,7 @@ class PixelDa:
 class CyCada:
     """Two generators that undo each other, and aligned features."""
 
-    adaptation: Literal["cycada"]
+    kind: Literal["cycada"]
     start: Start
     adversarial_weight: Weight
     cycle_weight: Weight
@@ -93,7 +93,7 @@ class CyCada:
 class Neighbor2Neighbor:
     """Self-supervised denoising of the real images alone; ``weight`` is of the regularization."""
 
-    adaptation: Literal["neighbor2neighbor"]
+    kind: Literal["neighbor2neighbor"]
     start: Start
     weight: Weight
     real_alone: ClassVar[bool] = True
@@ -111,7 +111,7 @@ class Neighbor2Neighbor:
 class ApBsn:
     """Self-supervised denoising of the real images alone, with a blind spot."""
 
-    adaptation: Literal["ap_bsn"]
+    kind: Literal["ap_bsn"]
     start: Start
     stride: Annotated[int, Setting(low=1, high=64, unit="pixels between those left together")]
     real_alone: ClassVar[bool] = True
@@ -128,7 +128,7 @@ class ApBsn:
 class TargetSupervised:
     """Trained on real pairs, where real training photographs have a truth: an upper bound there."""
 
-    adaptation: Literal["target_supervised"]
+    kind: Literal["target_supervised"]
     start: Start
     is_bound: ClassVar[bool] = True
 

@@ -18,7 +18,7 @@ Heads = Annotated[tuple[int, ...], Setting(low=1, high=64, unit="attention heads
 class UNet:
     """The paper's plain U-Net: 4 levels and 64 base channels there."""
 
-    name: Literal["unet"]
+    kind: Literal["unet"]
     levels: Annotated[int, Setting(low=2, high=6)]
     channels: Channels
 
@@ -32,7 +32,7 @@ class UNet:
 class DnCNN:
     """Plain convolutions at full resolution: 20 layers of 64 channels for colour images."""
 
-    name: Literal["dncnn"]
+    kind: Literal["dncnn"]
     layers: Annotated[int, Setting(low=3, high=64)]
     channels: Channels
 
@@ -46,7 +46,7 @@ class DnCNN:
 class NAFNet:
     """U-Net without activation functions; every level doubles the channels."""
 
-    name: Literal["nafnet"]
+    kind: Literal["nafnet"]
     channels: Channels
     encoder_blocks: Blocks
     middle_blocks: Annotated[int, Setting(low=1, high=64)]
@@ -65,7 +65,7 @@ class NAFNet:
 class SwinIR:
     """Groups of Swin transformer blocks at full resolution."""
 
-    name: Literal["swinir"]
+    kind: Literal["swinir"]
     channels: Channels
     blocks: Blocks
     heads: Heads
@@ -87,7 +87,7 @@ class SwinIR:
 class Uformer:
     """U-Net of windowed transformer blocks: four levels down, a bottleneck, four up."""
 
-    name: Literal["uformer"]
+    kind: Literal["uformer"]
     channels: Channels
     blocks: Blocks
     window: Annotated[int, Setting(low=2, high=32, unit="pixels")]
@@ -105,7 +105,7 @@ class Uformer:
 class Restormer:
     """U-Net of transformer blocks that attend across channels."""
 
-    name: Literal["restormer"]
+    kind: Literal["restormer"]
     channels: Channels
     blocks: Blocks
     heads: Heads

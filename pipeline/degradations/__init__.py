@@ -48,4 +48,4 @@ def degrade(
             f"image: found {image.dtype} {image.shape}, expected float32 (height, width, 3)"
             " in [0, 1]"
         )
-    return DEGRADATIONS[settings.model](image, settings, generator)
+    return DEGRADATIONS[settings.kind](image, settings, generator)

@@ -22,7 +22,7 @@ from pipeline.dry_run.wording import Row, conclusions, overview, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-SCRATCH = Vanilla(adaptation="vanilla", start="scratch")
+SCRATCH = Vanilla(kind="vanilla", start="scratch")
 
 
 def dry_run(overrides: list[str]) -> None:

@@ -135,7 +135,7 @@ def _in_own_process(work: Callable[["Job"], tuple[Networks, Cost]], job: "Job") 
     except EOFError:
         process.join()
         raise UserError(
-            f"a training of {job.method.adaptation} was ended with status {process.exitcode}"
+            f"a training of {job.method.kind} was ended with status {process.exitcode}"
             " (-9: out of memory); set a larger train.accumulate or a smaller train.batch"
         ) from None
     process.join()
@@ -151,7 +151,7 @@ def _send(work: Callable[["Job"], tuple[Networks, Cost]], job: "Job", pipe: Any)
         result = error
     except Exception as error:
         # whatever torch says of memory or shapes belongs into one line
-        result = UserError(f"{job.method.adaptation}: {' '.join(str(error).split())[:500]}")
+        result = UserError(f"{job.method.kind}: {' '.join(str(error).split())[:500]}")
     pipe.send(result)
 
 

@@ -1,6 +1,6 @@
 """How a restorer is adapted to real photographs: one file per method, all of one shape.
 
-A method is a module of this package named as in ``method.adaptation``. Its class ``Adaptation`` is
+A method is a module of this package named as in ``method.kind``. Its class ``Adaptation`` is
 built from ``(restorer, settings)`` and
 
 * holds its networks as children, the restorer as ``restorer``;
@@ -47,5 +47,5 @@ class Progress:
 
 def build_adaptation(restorer: nn.Module, settings: TrainedMethod) -> Any:
     """Return the adaptation module of a method around a restorer; imports that method alone."""
-    method = importlib.import_module(f"{__name__}.{settings.adaptation}")
+    method = importlib.import_module(f"{__name__}.{settings.kind}")
     return method.Adaptation(restorer, settings)

@@ -28,10 +28,10 @@ def build_restorer(settings: Restorer) -> nn.Module:
         UserError: a library that it comes from is not installed.
     """
     try:
-        module = importlib.import_module(f"pipeline.models.restorers.{settings.name}")
+        module = importlib.import_module(f"pipeline.models.restorers.{settings.kind}")
     except ModuleNotFoundError as error:
         raise UserError(
-            f"restorer.name: {settings.name} needs {error.name}; pip install '.[restorers]'"
+            f"restorer.kind: {settings.kind} needs {error.name}; pip install '.[restorers]'"
         ) from None
     network = module.build(settings)
     network.factor = settings.factor

@@ -99,7 +99,7 @@ class TaskResults:
 
 def released(params: Params) -> list[str]:
     """Return the methods that were not trained here: weights of the authors' release."""
-    return [name for name, method in params.methods.items() if method.adaptation == "released"]
+    return [name for name, method in params.methods.items() if method.kind == "released"]
 
 
 def bounds(params: Params) -> list[str]:

@@ -68,7 +68,7 @@ def notes(params: Params, data_set: DataSet) -> list[str]:
         f"{name}: in the manner of AP-BSN, not its network: the same restorer as of the other"
         " methods is made blind to a few pixels, and restores in one pass."
         for name, method in params.methods.items()
-        if method.adaptation == "ap_bsn"
+        if method.kind == "ap_bsn"
     ]
     found += [
         f"{name}: assumes {method.assumes}."
@@ -107,7 +107,7 @@ def _starts(params: Params) -> list[str]:
 
 def _tuning(params: Params) -> list[str]:
     """Return how unlike the weights of the losses were chosen, as docs/extending.md has it."""
-    ours = [n for n, method in params.methods.items() if method.adaptation == "noise_space"]
+    ours = [n for n, method in params.methods.items() if method.kind == "noise_space"]
     if not ours:
         return []
     weighted = [

@@ -36,7 +36,7 @@ def take_over(weights: ReleasedWeights, run: Run, restorer: Restorer) -> None:
     facts = {
         "task": run.task,
         "method": run.method,
-        "method_settings": {"adaptation": "released", "sha256": weights.sha256},
+        "method_settings": {"kind": "released", "sha256": weights.sha256},
         "restorer": asdict(restorer),
         "image_range": weights.image_range,
         "seed": run.seed,

@@ -105,7 +105,7 @@ def test_evaluation_gives_the_same_numbers_every_way(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    facts = {"restorer": {"name": "unet", "levels": 2, "channels": 4}, "image_range": [0.0, 1.0]}
+    facts = {"restorer": {"kind": "unet", "levels": 2, "channels": 4}, "image_range": [0.0, 1.0]}
     save_tensors(Path("model"), UNet(levels=2, channels=4).state_dict(), facts)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 40, 3), np.uint8)
     record = Record("a", "s", "d", 32, 40, lambda: pixels[0], lambda: pixels[1])

@@ -99,9 +99,9 @@ def test_the_paper_preset_holds_the_released_configuration(tmp_path: Path) -> No
     assert params.tasks["denoise"].synthetic.draw == "anew"
     protocols = {name: task.protocol for name, task in params.tasks.items()}
     assert protocols == {"denoise": "sidd", "derain": "y", "deblur": "rgb"}
-    assert dataclasses.asdict(params.restorer) == {"name": "unet", "levels": 4, "channels": 64}
+    assert dataclasses.asdict(params.restorer) == {"kind": "unet", "levels": 4, "channels": 64}
     assert dataclasses.asdict(method) == {
-        "adaptation": "noise_space",
+        "kind": "noise_space",
         "start": "pretrained",  # after 0 steps: from scratch
         "weight": 0.2,
         "ramp": 300,
@@ -186,13 +186,13 @@ def test_the_blind_spot_is_tried_on_noise_alone(tmp_path: Path) -> None:
         params = composed(tmp_path, "+experiment=self_supervised", *overrides)
         assert list(params.tasks) == ["denoise"]
         first, *between, last = params.methods.values()
-        assert (first.adaptation, last.adaptation) == ("vanilla", "noise_space")
+        assert (first.kind, last.kind) == ("vanilla", "noise_space")
         assert between and all(getattr(method, "real_alone", False) for method in between)
 
 
 def test_the_experiments_hold_every_baseline(tmp_path: Path) -> None:
     together = {
-        method.adaptation
+        method.kind
         for name in ("baselines", "self_supervised")
         for method in composed(tmp_path, f"+experiment={name}").methods.values()
     }
@@ -583,11 +583,11 @@ def test_a_choice_is_told_with_the_nearest(
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("methods.vanilla.adaptation", "nose_space", "vanilla, noise_space"),
+        ("methods.vanilla.kind", "nose_space", "vanilla, noise_space"),
         ("sources.skimage.kind", "bundle", "bundled, folder"),
-        ("tasks.denoise.synthetic.degradation.model", "gausian_noise", "gaussian_noise"),
-        ("methods.vanilla.adaptation", None, "vanilla, noise_space"),
-        ("methods.vanilla.adaptation", ["vanilla"], "vanilla, noise_space"),
+        ("tasks.denoise.synthetic.degradation.kind", "gausian_noise", "gaussian_noise"),
+        ("methods.vanilla.kind", None, "vanilla, noise_space"),
+        ("methods.vanilla.kind", ["vanilla"], "vanilla, noise_space"),
         ("sources.skimage.kind", {"bundled": None}, "bundled, folder"),
     ],
 )
@@ -601,7 +601,7 @@ def test_an_unknown_kind_is_told(
 
 
 def test_the_keys_are_those_of_the_chosen_kind(values: dict[str, Any]) -> None:
-    message = told(values, "tasks.denoise.synthetic.degradation.model", "camera")
+    message = told(values, "tasks.denoise.synthetic.degradation.kind", "camera")
     assert message.startswith("tasks.denoise.synthetic.degradation.sigma_255: unknown key")
 
 
@@ -680,7 +680,7 @@ def test_names_of_test_sets_are_fit_for_paths(tmp_path: Path, name: str) -> None
         ("tasks.denoise.synthetic.degradation", None, ["synthetic.degradation: found null"]),
         (
             "methods.vanilla",
-            {"adaptation": "released", "weights": {}},
+            {"kind": "released", "weights": {}},
             [
                 "methods.vanilla.weights.denoise: missing",
                 "{file:PATH,sha256:HASH,image_range:[0,1]}",
@@ -689,7 +689,7 @@ def test_names_of_test_sets_are_fit_for_paths(tmp_path: Path, name: str) -> None
         (
             "methods.vanilla",
             {
-                "adaptation": "released",
+                "kind": "released",
                 "weights": {"denoise": {"file": "a.pth", "sha256": "0", "image_range": [1, 1]}},
             },
             ["methods.vanilla.weights.denoise.image_range: found [1", "black below white"],

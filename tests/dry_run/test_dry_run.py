@@ -91,7 +91,7 @@ def test_a_wrong_value_ends_in_one_line(overrides: list[str], message: str) -> N
 def test_released_weights_must_be_of_the_restorer(tmp_path: Path) -> None:
     """With these alone and no pretraining nothing is measured."""
     torch.manual_seed(0)
-    restorer = build_restorer(UNet(name="unet", levels=3, channels=8))  # the tiny preset's
+    restorer = build_restorer(UNet(kind="unet", levels=3, channels=8))  # the tiny preset's
     weights = tmp_path / "denoise.pth"
     torch.save(
         {f"RestorationNet.{n}": value for n, value in restorer.state_dict().items()}, weights

@@ -356,7 +356,7 @@ def test_batches_of_a_network_differ_by_rounding_alone(mixed: Path) -> None:
     Of protocol sidd: the others round to 8 bits, where 1e-7 may become 1.
     """
     torch.manual_seed(0)
-    facts = {"restorer": {"name": "unet", "levels": 2, "channels": 8}, "image_range": [0.0, 1.0]}
+    facts = {"restorer": {"kind": "unet", "levels": 2, "channels": 8}, "image_range": [0.0, 1.0]}
     save_tensors(Path("model"), UNet(levels=2, channels=8).state_dict(), facts)
     scores = {}
     for batch in (1, 3):

@@ -44,9 +44,9 @@ ROOT = Path(__file__).parents[2]
 STEPS = 7
 PRETRAIN_STEPS = 3
 
-VANILLA = Vanilla(adaptation="vanilla", start="pretrained")
+VANILLA = Vanilla(kind="vanilla", start="pretrained")
 NOISE_SPACE = NoiseSpace(
-    adaptation="noise_space",
+    kind="noise_space",
     start="pretrained",
     weight=1.0,
     ramp=2,
@@ -70,7 +70,7 @@ BASELINES: dict[str, Baseline] = {
     "ap_bsn": ApBsn("ap_bsn", "pretrained", stride=2),
     "target_supervised": TargetSupervised("target_supervised", "pretrained"),
 }
-RESTORER = UNet(name="unet", levels=2, channels=4)
+RESTORER = UNet(kind="unet", levels=2, channels=4)
 TRAIN = Train(
     steps=STEPS,
     pretrain_steps=PRETRAIN_STEPS,
@@ -111,7 +111,7 @@ def write_images(folder: Path, seed: int = 0) -> None:
 
 
 def job(images: Path, folder: Path, method: TrainedMethod, **changes: object) -> Job:
-    noise = GaussianNoise(model="gaussian_noise", sigma_255=(0.0, 75.0))
+    noise = GaussianNoise(kind="gaussian_noise", sigma_255=(0.0, 75.0))
     made = Job(
         title="test",
         task_name="denoise",

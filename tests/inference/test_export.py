@@ -25,7 +25,7 @@ onnx = pytest.importorskip("onnx", reason="the optional packages of pip install 
 onnxruntime = pytest.importorskip("onnxruntime")
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = {"name": "unet", "levels": 3, "channels": 6}
+SETTINGS = {"kind": "unet", "levels": 3, "channels": 6}
 FACTS = {
     "task": "denoise",
     "method": "noise_space",
@@ -33,9 +33,9 @@ FACTS = {
     "steps": 1900,
     "restorer": SETTINGS,
     "image_range": [-1.0, 1.0],
-    "synthetic": {"degradation": {"model": "gaussian_noise", "sigma_255": [0, 75]}},
+    "synthetic": {"degradation": {"kind": "gaussian_noise", "sigma_255": [0, 75]}},
     "train": {"steps": 1900, "batch": 8},
-    "method_settings": {"adaptation": "noise_space"},
+    "method_settings": {"kind": "noise_space"},
     "device": "CPU",
     "precision": "fp32",
     "torch": "2",
@@ -265,11 +265,11 @@ def test_a_card_names_the_other_clean_photographs_of_the_extension(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    method = {"adaptation": "noise_space", "target": "unpaired"}
+    method = {"kind": "noise_space", "target": "unpaired"}
     model = save(tmp_path / "m.safetensors", method_settings=method)
     record(model)
     assert "* clean photographs of another collection: others\n" in card(str(model))
-    taken_over = save(tmp_path / "m.safetensors", method_settings={"adaptation": "released"})
+    taken_over = save(tmp_path / "m.safetensors", method_settings={"kind": "released"})
     record(taken_over)
     text = card(str(taken_over))
     assert "not recorded in the file" in text and "terms of clean" not in text

@@ -134,7 +134,7 @@ def test_a_trained_model_is_rebuilt_from_its_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = UNet(levels=2, channels=4)
     path = tmp_path / "model.safetensors"
-    facts = {"restorer": {"name": "unet", "levels": 2, "channels": 4}, "image_range": [0.0, 1.0]}
+    facts = {"restorer": {"kind": "unet", "levels": 2, "channels": 4}, "image_range": [0.0, 1.0]}
     save_tensors(path, network.state_dict(), facts)
     given = image(32, 48)
     found = load_model(path, SETTINGS)(given)
@@ -145,7 +145,7 @@ def test_a_trained_model_is_rebuilt_from_its_file(tmp_path: Path) -> None:
 
 def test_a_model_whose_weights_and_settings_disagree_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    facts = {"restorer": {"name": "unet", "levels": 3, "channels": 4}, "image_range": [0.0, 1.0]}
+    facts = {"restorer": {"kind": "unet", "levels": 3, "channels": 4}, "image_range": [0.0, 1.0]}
     save_tensors(path, UNet(levels=2, channels=4).state_dict(), facts)
     with pytest.raises(UserError, match="weights of another network"):
         load_model(path, SETTINGS)
@@ -160,7 +160,7 @@ def test_a_network_of_another_range_restores_images_all_the_same(
         torch.nn.init.zeros_(weight)
     network.last.bias.data.fill_(0.5)
     facts = {
-        "restorer": {"name": "unet", "levels": 2, "channels": 4},
+        "restorer": {"kind": "unet", "levels": 2, "channels": 4},
         "image_range": [-1.0, 1.0],
     }
     save_tensors(tmp_path / "model", network.state_dict(), facts)
@@ -174,7 +174,7 @@ def test_several_images_are_restored_as_one_by_one(tmp_path: Path, side: int) ->
     """Also those larger than a tile."""
     torch.manual_seed(0)
     path = tmp_path / "model.safetensors"
-    facts = {"restorer": {"name": "unet", "levels": 2, "channels": 4}, "image_range": [0.0, 1.0]}
+    facts = {"restorer": {"kind": "unet", "levels": 2, "channels": 4}, "image_range": [0.0, 1.0]}
     save_tensors(path, UNet(levels=2, channels=4).state_dict(), facts)
     model = load_model(path, SETTINGS)
     given = [image(side, side + 3) * share for share in (0.2, 0.6, 1.0)]

@@ -35,7 +35,7 @@ from pipeline.models.weights import save_tensors
 from pipeline.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = {"name": "unet", "levels": 2, "channels": 4}
+SETTINGS = {"kind": "unet", "levels": 2, "channels": 4}
 ORIENTATION, MAKE = 0x0112, 0x010F
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -611,7 +611,7 @@ def test_a_pickle_given_as_model_is_not_unpickled(desk: Desk) -> None:
         # 9 GB of weights: told before they are made
         ({"restorer": {**SETTINGS, "levels": 6, "channels": 512}, "image_range": [0, 1]},
          "of another network"),
-        ({"restorer": {**SETTINGS, "name": "pickle"}, "image_range": [0, 1]}, "expected one of"),
+        ({"restorer": {**SETTINGS, "kind": "pickle"}, "image_range": [0, 1]}, "expected one of"),
         ({"restorer": SETTINGS}, "image_range: found None"),
         ({"restorer": SETTINGS, "image_range": [1, 0]}, "image_range"),
         ({"restorer": SETTINGS, "image_range": [1, 1]}, "image_range"),

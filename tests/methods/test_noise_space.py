@@ -67,7 +67,7 @@ def float64() -> Iterator[None]:
 
 def settings(**changes: object) -> NoiseSpace:
     values: dict[str, object] = {
-        "adaptation": "noise_space",
+        "kind": "noise_space",
         "start": "scratch",
         "weight": 0.2,
         "ramp": 1,

@@ -43,7 +43,7 @@ def test_unet_equals_the_released_one() -> None:
 
 
 def test_paper_restorer_has_the_published_size() -> None:
-    restorer = build_restorer(UNetSettings(name="unet", levels=4, channels=64))
+    restorer = build_restorer(UNetSettings(kind="unet", levels=4, channels=64))
     assert parameter_count(restorer) == 8_559_171
 
 
@@ -55,7 +55,7 @@ def test_paper_restorer_has_the_published_cost() -> None:
         kernel = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
         macs += output.numel() * kernel
 
-    restorer = build_restorer(UNetSettings(name="unet", levels=4, channels=64))
+    restorer = build_restorer(UNetSettings(kind="unet", levels=4, channels=64))
     for layer in restorer.modules():
         if isinstance(layer, torch.nn.Conv2d):
             layer.register_forward_hook(count)

@@ -96,7 +96,7 @@ def make_workspace(params: Params) -> None:
 
 def write_run(params: Params, run: Run, psnr: tuple[float | None, ...]) -> None:
     write_scores(run, psnr)
-    adapted = params.methods[run.method].adaptation != "vanilla"
+    adapted = params.methods[run.method].kind != "vanilla"
     columns = {"step": (2, 4, 6), "restoration": (0.4, 0.2, 0.1)}
     if adapted:
         columns |= {"positive_error": ("", 0.9, 0.5), "negative_error": ("", 0.8, 0.7)}
@@ -115,7 +115,7 @@ def write_run(params: Params, run: Run, psnr: tuple[float | None, ...]) -> None:
 def write_model(params: Params, run: Run, **changes: Any) -> None:
     facts = {
         "task": run.task, "method": run.method, "seed": run.seed, "steps": params.train.steps,
-        "restorer": {"name": "unet", "levels": 2, "channels": 8}, "parameters": 1234,
+        "restorer": {"kind": "unet", "levels": 2, "channels": 8}, "parameters": 1234,
         "precision": "fp32", "device": "CPU test", "torch": "2.0.0", **changes,
     }  # fmt: skip
     save_facts(run, facts)
@@ -136,8 +136,8 @@ def with_released(params: Params) -> Params:
         write_text(run.training / "log.csv", "step\n")
         facts = {
             "task": TASK, "method": RELEASED, "seed": seed, "parameters": 5678,
-            "method_settings": {"adaptation": "released", "sha256": "0123"},
-            "restorer": {"name": "unet", "levels": 2, "channels": 8}, "image_range": [0, 1],
+            "method_settings": {"kind": "released", "sha256": "0123"},
+            "restorer": {"kind": "unet", "levels": 2, "channels": 8}, "image_range": [0, 1],
         }  # fmt: skip
         save_facts(run, facts)
         write_restored(run, lambda image: flat(50 + IMAGES.index(image)))

@@ -74,8 +74,8 @@ def test_the_default_graph_has_the_stages_that_it_had(tmp_path: Path) -> None:
 def test_another_kind_within_a_run_is_refused(tmp_path: Path) -> None:
     composed(tmp_path)
     values: Any = OmegaConf.to_container(OmegaConf.load(tmp_path / "params.yaml"))
-    values["tasks"]["denoise_8"]["restorer"] = {"name": "dncnn", "layers": 3, "channels": 8}
-    with pytest.raises(ConfigError, match=r"tasks.denoise_8.restorer.name: found 'dncnn', expec"):
+    values["tasks"]["denoise_8"]["restorer"] = {"kind": "dncnn", "layers": 3, "channels": 8}
+    with pytest.raises(ConfigError, match=r"tasks.denoise_8.restorer.kind: found 'dncnn', expec"):
         check(values)
 
 

@@ -18,7 +18,7 @@ from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, Run
 from pipeline.training.released import read_released, take_over
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "restorer_unet.npz"
-SMALL = UNet(name="unet", levels=4, channels=8)
+SMALL = UNet(kind="unet", levels=4, channels=8)
 """The network of the golden file; the paper's has 64 channels."""
 RUN = Run("denoise", "released", 0)
 
@@ -118,7 +118,7 @@ def test_weights_of_another_network_are_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="weights of another network"):
-        take_over(weights(file), RUN, UNet(name="unet", levels=3, channels=8))
+        take_over(weights(file), RUN, UNet(kind="unet", levels=3, channels=8))
     foreign = tmp_path / "foreign.pth"
     torch.save({"conv.weight": torch.zeros(1)}, foreign)
     with pytest.raises(UserError, match=r"no weight is named RestorationNet\.\*, found conv"):

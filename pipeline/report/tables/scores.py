@@ -78,7 +78,7 @@ def method_label(params: Params, restorer: str, *data_sets: DataSet) -> str:
     The truth bounds nothing but on the domain that it is of: on all ``data_sets`` of the table.
     """
     method = params.methods.get(restorer)
-    said = MANNERS.get(method.adaptation) if method else None
+    said = MANNERS.get(method.kind) if method else None
     if restorer in bounds(params):
         domain = real_domain(params, data_sets[0].task)
         at_home = all(of_real_domain(params, data_set) for data_set in data_sets)
@@ -88,7 +88,7 @@ def method_label(params: Params, restorer: str, *data_sets: DataSet) -> str:
 
 def baseline(params: Params) -> str | None:
     """Return the first method without adaptation, against which the others are held."""
-    plain = (name for name, method in params.methods.items() if method.adaptation == "vanilla")
+    plain = (name for name, method in params.methods.items() if method.kind == "vanilla")
     return next(plain, None)
 
 
