@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from pipeline.config.learning import NoiseSpace
-from pipeline.config.restorers import Restorer as RestorerSettings
+from pipeline.config.methods import NoiseSpaceSettings
+from pipeline.config.restorers import RestorerSettings
 from pipeline.datasets.batches import Batch
 from pipeline.methods.diffusion import add_noise, alpha_bars, continuous_level
 from pipeline.methods.losses import charbonnier
@@ -27,7 +27,7 @@ AVERAGE_DECAY = 0.9999
 class PlainStep:
     """Networks, optimizers and averages; call it with a batch to make one training step."""
 
-    def __init__(self, restorer: RestorerSettings, settings: NoiseSpace) -> None:
+    def __init__(self, restorer: RestorerSettings, settings: NoiseSpaceSettings) -> None:
         self.settings = settings
         self.levels = alpha_bars(settings.schedule).float()
         self.networks: dict[str, nn.Module] = {

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.learning import Evaluate
+from pipeline.config.running import Evaluate
 from pipeline.evaluation.evaluate import ImageScore, evaluate, read_table
 from pipeline.evaluation.metrics import score
 from pipeline.images.pixels import as_float

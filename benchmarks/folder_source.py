@@ -20,7 +20,7 @@ from rich.table import Table
 
 from benchmarks.own_process import Cost, cost_of
 from benchmarks.packing import photograph
-from pipeline.config.data import Crops, FolderSource
+from pipeline.config.sources import Crops, FolderSource
 from pipeline.datasets.prepare import prepare
 from pipeline.sources import folder as folder_source
 

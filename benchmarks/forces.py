@@ -19,13 +19,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from pipeline.config import Params, read_params
 from pipeline.config.compose import compose
-from pipeline.config.methods import CyCada, Dann, Dsn
+from pipeline.config.methods import CyCadaSettings, DannSettings, DsnSettings
+from pipeline.config.params import Params
+from pipeline.config.read import read_params
 from pipeline.datasets.batches import Batch, JointCrops, Share, batches
 from pipeline.images.store import ImageStore
-from pipeline.methods import Progress, build_adaptation
 from pipeline.methods.bottleneck import Bottleneck
+from pipeline.methods.method import Progress, build_method
 from pipeline.models.build import build_restorer
 from pipeline.models.weights import load_strictly, load_tensors
 from pipeline.randomness import seeded_torch, torch_generator
@@ -74,14 +75,14 @@ def measure(params: Params, task: str, seed: int, state: Path) -> Forces:
     first = int(facts["step"])
     found: Forces = {}
     for name, method in params.methods.items():
-        if not isinstance(method, Dann | Dsn | CyCada):
+        if not isinstance(method, DannSettings | DsnSettings | CyCadaSettings):
             continue
         with seeded_torch(seed, "restorer weights"):
             restorer = build_restorer(settings.restorer or params.restorer)
         values = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
         load_strictly(restorer, values, state)
         with seeded_torch(seed, "other weights"):
-            adaptation = build_adaptation(restorer, _of_weight_one(method))
+            adaptation = build_method(restorer, _of_weight_one(method))
         rows = [
             _norms(adaptation, batch.to(torch.device("cpu"), settings.image_range))
             for batch in batches(crops, Share(params.train), first, first + BATCHES)
@@ -90,11 +91,13 @@ def measure(params: Params, task: str, seed: int, state: Path) -> Forces:
     return found
 
 
-def _of_weight_one(method: Dann | Dsn | CyCada) -> Dann | Dsn | CyCada:
+def _of_weight_one(
+    method: DannSettings | DsnSettings | CyCadaSettings,
+) -> DannSettings | DsnSettings | CyCadaSettings:
     """Return the method with its reversal at weight 1; the other losses are told unweighted."""
-    if isinstance(method, Dann):
+    if isinstance(method, DannSettings):
         return replace(method, weight=1.0)
-    if isinstance(method, Dsn):
+    if isinstance(method, DsnSettings):
         return replace(method, similarity_weight=1.0)
     return replace(method, feature_weight=1.0)
 

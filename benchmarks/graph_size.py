@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from pipeline.config import read_params
+from pipeline.config.read import read_params
 from pipeline.dry_run import trainings
 
 COMMANDS = (("dvc", "status", "--quiet"), ("snakemake", "--dry-run", "--quiet"))

@@ -30,7 +30,7 @@ from rich.table import Table
 from skimage import data
 
 from benchmarks.own_process import cost_of
-from pipeline.config.data import Crop, Crops, FetchedSource
+from pipeline.config.sources import Crop, Crops, FetchedSource
 from pipeline.datasets.prepare import prepare
 from pipeline.randomness import numpy_generator
 from pipeline.sources.fetch import FETCHED

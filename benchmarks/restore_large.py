@@ -101,13 +101,13 @@ def untrained(path: Path) -> Path:
     """Write a model of the demo's size with random weights."""
     import torch
 
-    from pipeline.config.checks import build
-    from pipeline.config.restorers import Restorer
+    from pipeline.config.build import build
+    from pipeline.config.restorers import RestorerSettings
     from pipeline.models.build import build_restorer
     from pipeline.models.weights import save_tensors
 
     torch.manual_seed(0)
-    network = build_restorer(build(Restorer, DEMO, "restorer"))
+    network = build_restorer(build(RestorerSettings, DEMO, "restorer"))
     save_tensors(path, network.state_dict(), {"restorer": DEMO, "image_range": [0.0, 1.0]})
     return path
 

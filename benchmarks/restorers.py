@@ -68,8 +68,8 @@ def measure(choice: str, side: int) -> RestorerCost:
     import torch
     from omegaconf import OmegaConf
 
-    from pipeline.config.checks import build
-    from pipeline.config.restorers import Restorer
+    from pipeline.config.build import build
+    from pipeline.config.restorers import RestorerSettings
     from pipeline.device import autocast, prepare_torch, use_precision
     from pipeline.inference.model import on_device
     from pipeline.models.build import build_restorer, giga_macs, parameter_count
@@ -77,7 +77,7 @@ def measure(choice: str, side: int) -> RestorerCost:
     prepare_torch(torch.get_num_threads())
     precision = use_precision("auto")
     values = OmegaConf.to_container(OmegaConf.load(CONF / "restorer" / f"{choice}.yaml"))
-    network = on_device(build_restorer(build(Restorer, values, "restorer")))
+    network = on_device(build_restorer(build(RestorerSettings, values, "restorer")))
     device = next(network.parameters()).device
     images = torch.rand(1, 3, side, side, device=device)
 

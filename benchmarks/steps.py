@@ -8,11 +8,12 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.baseline import AVERAGE_DECAY, LEARNING_RATE, PlainStep
-from pipeline.config.learning import Denoiser, NoiseSchedule, NoiseSpace
-from pipeline.config.restorers import UNet
+from pipeline.config.methods import DenoiserSettings, NoiseSchedule, NoiseSpaceSettings
+from pipeline.config.restorers import UNetSettings
 from pipeline.datasets.batches import Batch
 from pipeline.device import Precision, autocast
-from pipeline.methods import Progress, build_adaptation
+from pipeline.methods.method import Progress, build_method
+from pipeline.methods.noise_space import NoiseSpace
 from pipeline.models.build import build_restorer
 
 VARIANTS = ("plain", "fp32", "bf16", "fp32-shares", "bf16-shares")
@@ -28,16 +29,16 @@ AT_FULL_WEIGHT = Progress(step=10**9, epoch=10**9, fraction=1.0)
 class Size:
     """Networks and batch of a measurement, and more bytes of memory than its steps take."""
 
-    restorer: UNet
-    denoiser: Denoiser
+    restorer: UNetSettings
+    denoiser: DenoiserSettings
     batch: int
     patch: int
     memory: int
 
     @property
-    def method(self) -> NoiseSpace:
+    def method(self) -> NoiseSpaceSettings:
         """The paper's method with this denoiser."""
-        return NoiseSpace(
+        return NoiseSpaceSettings(
             kind="noise_space",
             start="pretrained",
             weight=0.2,
@@ -57,9 +58,15 @@ class Size:
 
 SIZES = {
     "paper": Size(
-        UNet("unet", 4, 64), Denoiser((64, 128, 256, 512), 2, 1, 32, 32, 0.2), 2, 128, 6 * 2**30
+        UNetSettings("unet", 4, 64),
+        DenoiserSettings((64, 128, 256, 512), 2, 1, 32, 32, 0.2),
+        2,
+        128,
+        6 * 2**30,
     ),
-    "tiny": Size(UNet("unet", 2, 8), Denoiser((8, 16), 1, 1, 8, 4, 0.2), 2, 16, 2**26),
+    "tiny": Size(
+        UNetSettings("unet", 2, 8), DenoiserSettings((8, 16), 1, 1, 8, 4, 0.2), 2, 16, 2**26
+    ),
 }
 """``tiny`` is for tests: its numbers mean nothing."""
 
@@ -83,34 +90,35 @@ def project_step(
 ) -> Callable[[], float]:
     """Return this project's step; the lines are those of ``pipeline/training/loop.py``."""
     device = torch.device("cpu")
-    adaptation = build_adaptation(build_restorer(size.restorer), size.method)
-    adaptation.to(memory_format=torch.channels_last)
+    method = build_method(build_restorer(size.restorer), size.method)
+    assert isinstance(method, NoiseSpace)
+    method.to(memory_format=torch.channels_last)
     average_step = get_ema_multi_avg_fn(AVERAGE_DECAY)  # type: ignore[no-untyped-call]
-    average = AveragedModel(copy.deepcopy(adaptation.restorer), multi_avg_fn=average_step)
+    average = AveragedModel(copy.deepcopy(method.restorer), multi_avg_fn=average_step)
     optimizers = [
         torch.optim.Adam(network.parameters(), LEARNING_RATE, fused=True)
-        for network in (adaptation.restorer, adaptation.denoiser)
+        for network in (method.restorer, method.denoiser)
     ]
     if compiled:
-        for network in (adaptation.restorer, adaptation.denoiser):
+        for network in (method.restorer, method.denoiser):
             network.compile()
     generator = torch.Generator().manual_seed(0)
 
     def step() -> float:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        draws = adaptation.draw(generator, tuple(batch.clean.shape))
+        draws = method.draw(generator, tuple(batch.clean.shape))
         loss = 0.0
         for number in range(shares):
             place = slice(number * size.batch // shares, (number + 1) * size.batch // shares)
             part = Batch(batch.synthetic[place], batch.clean[place], batch.real[place])
             with autocast(device, precision):
-                terms = adaptation(part.to(device, (0, 1)), draws.part(place), AT_FULL_WEIGHT)
+                terms = method(part.to(device, (0, 1)), draws.part(place), AT_FULL_WEIGHT)
             (terms["total"] / shares).backward()
             loss += terms["total"].item() / shares
         for optimizer in optimizers:
             optimizer.step()
-        average.update_parameters(adaptation.restorer)
+        average.update_parameters(method.restorer)
         return loss
 
     return step

@@ -1,6 +1,6 @@
 """Fetch the archives of one source into data/raw/<source>."""
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.runtime.paths import raw
 from pipeline.sources import download
 from pipeline.workflow.stage import run

@@ -1,6 +1,6 @@
 """Restore and score the test images of one task with one trained restorer."""
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.runtime.paths import MODEL_FILE, Run, task_images
 from pipeline.workflow.stage import run

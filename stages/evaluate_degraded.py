@@ -1,6 +1,6 @@
 """Score the degraded test images of one task as they are: the row that any method must beat."""
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.runtime.paths import DEGRADED, Run, task_images
 from pipeline.workflow.stage import run

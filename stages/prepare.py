@@ -1,6 +1,6 @@
 """Unpack, pair, cut and pack one source: data/raw/<source> -> data/prepared/<source>."""
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.datasets.prepare import prepare
 from pipeline.runtime.paths import prepared, raw
 from pipeline.workflow.stage import run

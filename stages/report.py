@@ -1,6 +1,6 @@
 """Render tables, figures and provenance of all evaluations into reports/."""
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.report import write_report
 from pipeline.runtime.paths import REPORTS
 from pipeline.workflow.stage import run

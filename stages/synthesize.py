@@ -1,7 +1,7 @@
 """Make the domains of one task: data/prepared/<source>, ... -> data/tasks/<task>."""
 
-from pipeline.config import Params
-from pipeline.config.data import SPLITS
+from pipeline.config.params import Params
+from pipeline.config.sources import SPLITS
 from pipeline.datasets.synthesize import synthesize
 from pipeline.runtime.paths import prepared, task_images
 from pipeline.workflow.stage import run

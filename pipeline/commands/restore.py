@@ -24,8 +24,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pipeline.commands import parser
-from pipeline.config import PARAMS_FILE, read_params
-from pipeline.config.learning import Evaluate
+from pipeline.config.params import PARAMS_FILE
+from pipeline.config.read import read_params
+from pipeline.config.running import Evaluate
 from pipeline.inference.photographs.listing import Order, list_photographs, orders, shown
 from pipeline.inference.photographs.restore import (
     RowsRestorer,
@@ -146,7 +147,7 @@ def _settings(arguments: argparse.Namespace) -> Evaluate:
         "tile_overlap": arguments.overlap,
     }
     values = vars(base) | {name: value for name, value in given.items() if value is not None}
-    from pipeline.config.checks import build
+    from pipeline.config.build import build
 
     settings: Evaluate = build(Evaluate, values, "command line")
     if settings.tile_overlap * 2 > settings.tile:

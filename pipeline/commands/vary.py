@@ -8,8 +8,8 @@ same command.
 import subprocess
 
 from pipeline.commands import parser
-from pipeline.config import PARAMS_FILE
 from pipeline.config.compose import compose
+from pipeline.config.params import PARAMS_FILE
 from pipeline.runtime.errors import UserError
 from pipeline.workflow.one_snakemake import require_nobody_runs
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.config import PARAMS_FILE, check
+from pipeline.config.params import PARAMS_FILE
+from pipeline.config.read import check
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing
 

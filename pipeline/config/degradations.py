@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pipeline.config.checks import Interval, Setting
+from pipeline.config.build import Interval, Setting
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,10 @@
-"""Settings of the baselines; each method's file in ``pipeline/methods`` has the equations.
+"""Settings of all methods; each method's file in ``pipeline/methods`` has the equations."""
 
-What is true of a method whatever its values stands in its class too, where it is not as usual:
-
-* ``compiles = False``: it reads or freezes parts of networks, which compiled ones hide;
-* ``patch_factor(restorer_factor)``: what ``train.patch`` must be a multiple of;
-* ``is_bound = True``: given the truth of real photographs, so no competitor;
-* ``real_alone = True``: no synthetic pair takes part in its loss;
-* ``assumes``: of the degradation, said below every table of scores.
-"""
-
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pipeline.config.checks import Setting
+from pipeline.config.build import ConfigError, Setting
 
 Start = Literal["pretrained", "scratch"]
 Weight = Annotated[float, Setting(low=0, high=1000, unit="factor of a loss")]
@@ -23,11 +15,162 @@ RateFactor = Annotated[float, Setting(low=0, high=1000, unit="of the restorer's 
 
 
 @dataclass(frozen=True)
-class Dann:
+class TrainedMethod:
+    """What all trained methods share; a class names what is not as usual of it.
+
+    ``start``: from the restorer that was pretrained on synthetic pairs, or from first weights.
+    """
+
+    kind: str
+    start: Start
+
+    compiles: ClassVar[bool] = True
+    """False: it reads or freezes parts of networks, which compiled ones hide."""
+    is_bound: ClassVar[bool] = False
+    """True: it is given the truth of real photographs, so it is no competitor."""
+    real_alone: ClassVar[bool] = False
+    """True: no synthetic pair takes part in its loss."""
+    assumes: ClassVar[str] = ""
+    """What it assumes of the degradation; stands below every table of scores."""
+    manner: ClassVar[str] = ""
+    """The published method that it resembles without being it."""
+    manner_note: ClassVar[str] = ""
+    """In what it differs from that method."""
+    tuned_on: ClassVar[Mapping[str, str]] = {}
+    """On which photographs its values were chosen, by preset."""
+
+    def patch_factor(self, restorer_factor: int) -> int:
+        """Return what ``train.patch`` must be a multiple of, given the restorer's own factor."""
+        return restorer_factor
+
+    def check(self, key: str, patch: int) -> None:
+        """Refuse values that do not go together.
+
+        Args:
+            key: the dotted name of these settings.
+            patch: ``train.patch``.
+
+        Raises:
+            ConfigError: names the key.
+        """
+
+
+@dataclass(frozen=True)
+class VanillaSettings(TrainedMethod):
+    """Training on synthetic pairs alone."""
+
+    kind: Literal["vanilla"]
+
+
+@dataclass(frozen=True)
+class DenoiserSettings:
+    """The conditional diffusion U-Net, needed only while training."""
+
+    channels: Annotated[tuple[int, ...], Setting(low=8, high=4096, unit="channels of each level")]
+    blocks_per_level: Annotated[int, Setting(low=1, high=8)]
+    pixel_unshuffle: Annotated[
+        int, Setting(low=1, high=8, unit="factor; 1 works at full resolution")
+    ]
+    attention_head_channels: Annotated[int, Setting(low=1, high=512)]
+    norm_groups: Annotated[int, Setting(low=1, high=64)]
+    dropout: Annotated[float, Setting(low=0, high=0.99)]
+
+    def check(self, key: str, patch: int) -> None:
+        """Refuse widths and patches that cannot be divided as the network needs it."""
+        if not self.channels:
+            raise ConfigError(f"{key}.channels: found an empty list, expected a level")
+        for width in self.channels:
+            if width % self.norm_groups:
+                raise ConfigError(
+                    f"{key}.channels: found {width}, expected a multiple of"
+                    f" norm_groups = {self.norm_groups}"
+                )
+        if self.channels[-1] % self.attention_head_channels:
+            raise ConfigError(
+                f"{key}.attention_head_channels: found {self.attention_head_channels}, expected a"
+                f" divisor of the last level's {self.channels[-1]} channels"
+            )
+        factor = self.pixel_unshuffle * 2 ** (len(self.channels) - 1)
+        if patch % factor:
+            raise ConfigError(
+                f"train.patch: found {patch}, expected a multiple of {factor}"
+                f" ({key} halves it on each level)"
+            )
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Betas linear over the diffusion steps; the paper has 1e-6 to 0.01 over 1000."""
+
+    diffusion_steps: Annotated[int, Setting(low=2, high=100_000)]
+    beta_first: Annotated[float, Setting(low=0, high=1)]
+    beta_last: Annotated[float, Setting(low=0, high=1)]
+
+
+@dataclass(frozen=True)
+class NoiseSpaceSettings(TrainedMethod):
+    """The paper's method; see ``pipeline/methods/noise_space.py`` for the equations.
+
+    ``target``: the clean image that is noised, the synthetic pair's own or, in the paper's unpaired
+    extension, one of another collection (``tasks.<task>.sources.unpaired``). ``conditions``: which
+    restored images the denoiser is given.
+    """
+
+    kind: Literal["noise_space"]
+    weight: Annotated[
+        float, Setting(low=0, high=1000, unit="factor of the diffusion loss (paper 0.2)")
+    ]
+    ramp: Annotated[
+        int, Setting(low=1, unit="ramp_units over which the weight rises (paper 300 epochs)")
+    ]
+    ramp_unit: Literal["steps", "epochs"]
+    margin: Annotated[float, Setting(low=0, high=10, unit="of the contrastive term (paper 0.1)")]
+    channel_shuffling: bool
+    residual_swapping: bool
+    target: Literal["paired", "unpaired"]
+    conditions: Literal["both", "synthetic", "real"]
+    diffusion_step_range: Annotated[
+        tuple[int, int], Setting(low=1, unit="first and last step drawn")
+    ]
+    denoiser_learning_rate_factor: Annotated[
+        float, Setting(low=0, high=1000, unit="of the restorer's learning rate")
+    ]
+    schedule: NoiseSchedule
+    denoiser: DenoiserSettings
+    tuned_on: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("demo", "tiny"),
+        "weight and ramp of this preset were chosen in trials on the demo's own test images",
+    )
+
+    def check(self, key: str, patch: int) -> None:
+        """Refuse steps outside the schedule, swapping without both conditions, other sizes."""
+        first, last = self.diffusion_step_range
+        limit = self.schedule.diffusion_steps - 1
+        if not 1 <= first <= last <= limit:
+            raise ConfigError(
+                f"{key}.diffusion_step_range: found [{first}, {last}],"
+                f" expected first <= last within 1 to {limit}"
+            )
+        if self.schedule.beta_first > self.schedule.beta_last:
+            raise ConfigError(f"{key}.schedule.beta_first: expected at most beta_last")
+        for name, found, usual in (
+            ("conditions", self.conditions, "both"),
+            ("target", self.target, "paired"),
+        ):
+            if self.residual_swapping and found != usual:
+                raise ConfigError(
+                    f"{key}.{name}: found {found} beside residual_swapping: true, expected {usual}"
+                    f" (the paper has no negatives there: {key}.residual_swapping=false, or the"
+                    " methods only_synthetic, only_real and unpaired, which say so)"
+                )
+        self.denoiser.check(f"{key}.denoiser", patch)
+
+
+@dataclass(frozen=True)
+class DannSettings(TrainedMethod):
     """Features that do not tell the domain; ``weight`` is the largest lambda of the reversal."""
 
     kind: Literal["dann"]
-    start: Start
     weight: Weight
     channels: Channels
     learning_rate_factor: RateFactor
@@ -35,11 +178,10 @@ class Dann:
 
 
 @dataclass(frozen=True)
-class Dsn:
+class DsnSettings(TrainedMethod):
     """Shared and private features; the paper's alpha, beta and gamma in this order."""
 
     kind: Literal["dsn"]
-    start: Start
     reconstruction_weight: Weight
     difference_weight: Weight
     similarity_weight: Weight
@@ -49,11 +191,10 @@ class Dsn:
 
 
 @dataclass(frozen=True)
-class PixelDa:
+class PixelDaSettings(TrainedMethod):
     """A generator makes synthetic images look real."""
 
     kind: Literal["pixel_da"]
-    start: Start
     adversarial_weight: Weight
     content_weight: Weight
     identity_weight: Weight
@@ -69,11 +210,10 @@ class PixelDa:
 
 
 @dataclass(frozen=True)
-class CyCada:
+class CyCadaSettings(TrainedMethod):
     """Two generators that undo each other, and aligned features."""
 
     kind: Literal["cycada"]
-    start: Start
     adversarial_weight: Weight
     cycle_weight: Weight
     identity_weight: Weight
@@ -90,11 +230,10 @@ class CyCada:
 
 
 @dataclass(frozen=True)
-class Neighbor2Neighbor:
+class Neighbor2NeighborSettings(TrainedMethod):
     """Self-supervised denoising of the real images alone; ``weight`` is of the regularization."""
 
     kind: Literal["neighbor2neighbor"]
-    start: Start
     weight: Weight
     real_alone: ClassVar[bool] = True
     assumes: ClassVar[str] = (
@@ -108,12 +247,16 @@ class Neighbor2Neighbor:
 
 
 @dataclass(frozen=True)
-class ApBsn:
+class ApBsnSettings(TrainedMethod):
     """Self-supervised denoising of the real images alone, with a blind spot."""
 
     kind: Literal["ap_bsn"]
-    start: Start
     stride: Annotated[int, Setting(low=1, high=64, unit="pixels between those left together")]
+    manner: ClassVar[str] = "AP-BSN"
+    manner_note: ClassVar[str] = (
+        "not its network: the same restorer as of the other methods is made blind to a few pixels,"
+        " and restores in one pass"
+    )
     real_alone: ClassVar[bool] = True
     assumes: ClassVar[str] = (
         "noise that is independent between pixels its stride apart; rain and blur are not"
@@ -125,13 +268,44 @@ class ApBsn:
 
 
 @dataclass(frozen=True)
-class TargetSupervised:
+class TargetSupervisedSettings(TrainedMethod):
     """Trained on real pairs, where real training photographs have a truth: an upper bound there."""
 
     kind: Literal["target_supervised"]
-    start: Start
     is_bound: ClassVar[bool] = True
 
 
-Baseline = Dann | Dsn | PixelDa | CyCada | Neighbor2Neighbor | ApBsn | TargetSupervised
+@dataclass(frozen=True)
+class ReleasedWeights:
+    """A weight file (.pth) of the authors' release, on this machine.
+
+    ``image_range``: black and white as it was trained with them, [0, 1] for the release's
+    denoising, [-1, 1] for its deraining and deblurring.
+    """
+
+    file: str
+    sha256: str
+    image_range: Annotated[tuple[float, float], Setting(low=-1, high=1)]
+
+
+@dataclass(frozen=True)
+class ReleasedSettings:
+    """Nothing is trained: the authors' released weights are evaluated, one file a task."""
+
+    kind: Literal["released"]
+    weights: dict[str, ReleasedWeights]
+
+
+MethodSettings = (
+    VanillaSettings
+    | NoiseSpaceSettings
+    | DannSettings
+    | DsnSettings
+    | PixelDaSettings
+    | CyCadaSettings
+    | Neighbor2NeighborSettings
+    | ApBsnSettings
+    | TargetSupervisedSettings
+    | ReleasedSettings
+)
 """All of them; a new one is named here."""

@@ -7,7 +7,7 @@ back. The module of the same name in ``pipeline/models`` builds the network.
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pipeline.config.checks import ConfigError, Setting
+from pipeline.config.build import ConfigError, Setting
 
 Channels = Annotated[int, Setting(low=1, high=512, unit="channels of the first level")]
 Blocks = Annotated[tuple[int, ...], Setting(low=1, high=64, unit="blocks of each level")]
@@ -15,7 +15,7 @@ Heads = Annotated[tuple[int, ...], Setting(low=1, high=64, unit="attention heads
 
 
 @dataclass(frozen=True)
-class UNet:
+class UNetSettings:
     """The paper's plain U-Net: 4 levels and 64 base channels there."""
 
     kind: Literal["unet"]
@@ -29,7 +29,7 @@ class UNet:
 
 
 @dataclass(frozen=True)
-class DnCNN:
+class DnCNNSettings:
     """Plain convolutions at full resolution: 20 layers of 64 channels for colour images."""
 
     kind: Literal["dncnn"]
@@ -43,7 +43,7 @@ class DnCNN:
 
 
 @dataclass(frozen=True)
-class NAFNet:
+class NAFNetSettings:
     """U-Net without activation functions; every level doubles the channels."""
 
     kind: Literal["nafnet"]
@@ -62,7 +62,7 @@ class NAFNet:
 
 
 @dataclass(frozen=True)
-class SwinIR:
+class SwinIRSettings:
     """Groups of Swin transformer blocks at full resolution."""
 
     kind: Literal["swinir"]
@@ -84,7 +84,7 @@ class SwinIR:
 
 
 @dataclass(frozen=True)
-class Uformer:
+class UformerSettings:
     """U-Net of windowed transformer blocks: four levels down, a bottleneck, four up."""
 
     kind: Literal["uformer"]
@@ -102,7 +102,7 @@ class Uformer:
 
 
 @dataclass(frozen=True)
-class Restormer:
+class RestormerSettings:
     """U-Net of transformer blocks that attend across channels."""
 
     kind: Literal["restormer"]
@@ -124,7 +124,14 @@ class Restormer:
         return 8
 
 
-Restorer = UNet | DnCNN | NAFNet | SwinIR | Uformer | Restormer
+RestorerSettings = (
+    UNetSettings
+    | DnCNNSettings
+    | NAFNetSettings
+    | SwinIRSettings
+    | UformerSettings
+    | RestormerSettings
+)
 
 
 def _require_levels(name: str, values: tuple[int, ...], levels: int) -> None:

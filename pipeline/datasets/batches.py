@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.config.data import SyntheticDomain
-from pipeline.config.learning import Train
+from pipeline.config.running import Train
+from pipeline.config.tasks import SyntheticDomain
 from pipeline.degradations import degrade
 from pipeline.images.pixels import Image, as_float, to_range
 from pipeline.images.store import ImageStore

@@ -1,19 +1,18 @@
 """Unpack, pair, cut and pack the photographs of one source."""
 
 import contextlib
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.config.data import SPLITS, BundledSource, Crop, FetchedSource, Source
+from pipeline.config.sources import SPLITS, BundledSource, Crop, FetchedSource, Source
 from pipeline.images.pixels import Pixels
 from pipeline.images.store import Loader, Record, write_store
+from pipeline.runtime.csv_files import csv_text
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_text
-from pipeline.runtime.progress import Progress
+from pipeline.runtime.progress import ProgressBars
 from pipeline.runtime.streaming import Ahead, Remade, mapped, working_threads
 from pipeline.sources import source_module
 from pipeline.sources.archives.reading import readable
@@ -77,7 +76,7 @@ def prepare(settings: Source, archives: Path, folder: Path) -> None:
         if isinstance(settings, FetchedSource):
             listed = chosen(settings, archives, listed)
         skip = not isinstance(settings, BundledSource) and settings.skip_unreadable
-        with Progress(name, "images") as progress:
+        with ProgressBars(name, "images") as progress:
             if skip:
                 listed = _without_unreadable(listed, pool, progress)
             elif not isinstance(settings, BundledSource):
@@ -114,7 +113,7 @@ def _pack(
     group: Sequence[_Sized],
     crop: Crop | None,
     pool: ThreadPoolExecutor,
-    progress: Progress,
+    progress: ProgressBars,
 ) -> None:
     images = sum(1 for _ in _in_packing_order(group))
     decoder = Ahead(_in_packing_order(group), images, pool, progress, path.stem)
@@ -194,7 +193,7 @@ def _size(photograph: Photograph) -> Size:
 
 
 def _without_unreadable(
-    listed: list[Photograph], pool: ThreadPoolExecutor, progress: Progress
+    listed: list[Photograph], pool: ThreadPoolExecutor, progress: ProgressBars
 ) -> list[Photograph]:
     """Leave out the training photographs that cannot be read, naming and counting them.
 
@@ -215,7 +214,7 @@ def _without_unreadable(
 
 
 def _large_enough(
-    listed: list[Photograph], min_side: int, pool: ThreadPoolExecutor, progress: Progress
+    listed: list[Photograph], min_side: int, pool: ThreadPoolExecutor, progress: ProgressBars
 ) -> list[Photograph]:
     """Leave out the training photographs with a side below ``min_side``, counting them."""
     sides = zip(listed, mapped(pool, lambda p: min(_size(p)), listed), strict=True)
@@ -241,13 +240,12 @@ def _unreadable(photograph: Photograph) -> str | None:
 
 
 def _table(sized: Sequence[_Sized]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "scene", "split", "data_set", "degraded", "clean", "height", "width"])
+    rows = []
     for item in sized:
         photograph = item.photograph
         clean = photograph.clean or photograph.truth
         names = [picture.name if picture else "" for picture in (photograph.degraded, clean)]
         about = [photograph.id, photograph.scene, photograph.split, photograph.data_set]
-        writer.writerow([*about, *names, *item.size])
-    return text.getvalue()
+        rows.append([*about, *names, *item.size])
+    columns = ("id", "scene", "split", "data_set", "degraded", "clean", "height", "width")
+    return csv_text(columns, rows)

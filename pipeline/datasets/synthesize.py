@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.config.data import Split, Task
 from pipeline.config.degradations import Degradation
+from pipeline.config.sources import Split
+from pipeline.config.tasks import Task
+from pipeline.datasets.validation import write_validation
 from pipeline.degradations import degrade
 from pipeline.images.pixels import Pixels, as_float, to_uint8
 from pipeline.images.store import ImageStore, Record, write_store
@@ -23,7 +25,7 @@ from pipeline.randomness import numpy_generator
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing
 from pipeline.runtime.paths import SIMULATED
-from pipeline.runtime.progress import Progress
+from pipeline.runtime.progress import ProgressBars
 from pipeline.runtime.streaming import Ahead, Remade, working_threads
 
 WORKING_BYTES = 40
@@ -35,7 +37,7 @@ class _Work:
     """Where images are degraded, and where it is told how far they are."""
 
     pool: ThreadPoolExecutor
-    progress: Progress
+    progress: ProgressBars
 
 
 def synthesize(
@@ -46,7 +48,7 @@ def synthesize(
     unseen: list[Path],
     folder: Path,
 ) -> None:
-    """Write synthetic.h5, unpaired.h5, real.h5, truth.h5 and test.h5 of a task.
+    """Write the stores of a task: synthetic, unpaired, real, truth, test and validation.h5.
 
     Args:
         task: its settings.
@@ -72,7 +74,7 @@ def synthesize(
             f"task {name}: its sources bring degraded photographs of their own, so nothing is"
             f" simulated; set tasks.{name}.simulated_real to null"
         )
-    with Progress(name, "images") as progress, ThreadPoolExecutor(working_threads()) as pool:
+    with ProgressBars(name, "images") as progress, ThreadPoolExecutor(working_threads()) as pool:
         work = _Work(pool, progress)
         try:
             _synthetic(task, name, stores["synthetic"], folder / "synthetic.h5", work)
@@ -80,6 +82,7 @@ def synthesize(
             for split in ("real", "test"):
                 _real(task, name, split, stores[split], folder / f"{split}.h5", work)
             _add_unseen(task, name, stores["test"], unseen, folder / "test.h5", work)
+            write_validation(task, folder)
         finally:
             pool.shutdown(cancel_futures=True)
 

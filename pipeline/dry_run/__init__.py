@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config import Params, read_params
 from pipeline.config.compose import compose
-from pipeline.config.learning import Released, TrainedMethod, Vanilla
+from pipeline.config.methods import ReleasedSettings, TrainedMethod, VanillaSettings
+from pipeline.config.params import Params
+from pipeline.config.read import read_params
 from pipeline.dry_run.disk import summary
 from pipeline.dry_run.measuring import measure, write_stand_ins
 from pipeline.dry_run.wording import Row, conclusions, overview, table
@@ -22,7 +23,7 @@ from pipeline.dry_run.wording import Row, conclusions, overview, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-SCRATCH = Vanilla(kind="vanilla", start="scratch")
+SCRATCH = VanillaSettings(kind="vanilla", start="scratch")
 
 
 def dry_run(overrides: list[str]) -> None:
@@ -77,7 +78,7 @@ def trainings(params: Params) -> list[tuple[str, TrainedMethod, int]]:
     if params.train.pretrain_steps:
         found.append(("(pretraining)", SCRATCH, params.train.pretrain_steps))
     for label, method in params.methods.items():
-        if not isinstance(method, Released):
+        if not isinstance(method, ReleasedSettings):
             shared = params.train.pretrain_steps if method.start == "pretrained" else 0
             found.append((label, method, params.train.steps - shared))
     return found
@@ -87,6 +88,6 @@ def _check_released(params: Params) -> None:
     from pipeline.training.released import load_released
 
     for method in params.methods.values():
-        if isinstance(method, Released):
-            for name, task in params.tasks.items():
-                load_released(method.weights[name], task.restorer or params.restorer)
+        if isinstance(method, ReleasedSettings):
+            for name in params.tasks:
+                load_released(method.weights[name], params.restorer_of(name))

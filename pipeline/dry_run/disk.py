@@ -8,9 +8,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import Params, read_params
 from pipeline.config.compose import compose
-from pipeline.config.data import SPLITS, Crop, FetchedSource, Split, Task, TypicalImages
+from pipeline.config.params import Params
+from pipeline.config.read import read_params
+from pipeline.config.sources import SPLITS, Crop, FetchedSource, Split, TypicalImages
+from pipeline.config.tasks import Task
 from pipeline.sources.pairs import boxes
 
 GB = 1e9

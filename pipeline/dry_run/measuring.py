@@ -5,14 +5,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.config import Params
-from pipeline.config.learning import TrainedMethod
+from pipeline.config.methods import TrainedMethod
+from pipeline.config.params import Params
 from pipeline.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from pipeline.training.loop import Job
+from pipeline.training.job import Job
 
 UPDATES = 3
 """The last one is timed: the first warms up, and the second is the first beside Adam's moments."""
@@ -52,6 +50,7 @@ def write_stand_ins(folder: Path, patch: int) -> None:
     write_store(folder / "unpaired.h5", [])
     write_store(folder / "real.h5", [record(degraded=lambda: pixels)])
     write_store(folder / "truth.h5", [record(clean=lambda: pixels)])
+    write_store(folder / "validation.h5", [])
 
 
 def measure(
@@ -91,39 +90,28 @@ def extrapolate(few: tuple[int, int], costs: tuple[Cost, Cost], images: int) -> 
     )
 
 
-def _job(params: Params, task: str, method: TrainedMethod, folder: Path) -> "Job":
-    from pipeline.training.loop import Job
-
-    settings = params.tasks[task]
-    return Job(
-        title="dry run",
-        task_name=task,
+def _job(params: Params, task: str, method: TrainedMethod, folder: Path) -> Job:
+    return replace(
+        Job.pretraining(params, task, seed=0),
         method_name="dry run",
-        synthetic=settings.synthetic,
-        image_range=settings.image_range,
-        learning_rate_factor=settings.learning_rate_factor,
         method=method,
-        restorer=settings.restorer or params.restorer,
-        train=params.train,
-        seed=0,
         images=folder / "images",
-        start_from=None,
         last_step=UPDATES,
-        keeps="state",
         folder=folder / "result",
         timings=folder / "timings.csv",
     )
 
 
-def _with_share(job: "Job", images: int) -> "Job":
+def _with_share(job: Job, images: int) -> Job:
     """Return the job of one process that takes one share of so many images an update."""
     changes: dict[str, Any] = {"batch": images, "accumulate": 1, "devices": 1, "nodes": 1}
-    changes |= {"workers": 0, "log_every_steps": 1, "checkpoint_every_steps": 10**9}
+    changes |= {"workers": 0, "log_every_steps": 1, "validate_every_steps": 10**9}
+    changes |= {"checkpoint_every_steps": 10**9, "tensorboard": False}
     changes |= {"steps": max(job.train.steps, UPDATES + 1)}
     return replace(job, train=replace(job.train, **changes))
 
 
-def _in_own_process(work: Callable[["Job"], tuple[Networks, Cost]], job: "Job") -> Any:
+def _in_own_process(work: Callable[[Job], tuple[Networks, Cost]], job: Job) -> Any:
     """Call in a process of its own: its memory is its own, and an error does not end this one."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -144,7 +132,7 @@ def _in_own_process(work: Callable[["Job"], tuple[Networks, Cost]], job: "Job") 
     return result
 
 
-def _send(work: Callable[["Job"], tuple[Networks, Cost]], job: "Job", pipe: Any) -> None:
+def _send(work: Callable[[Job], tuple[Networks, Cost]], job: Job, pipe: Any) -> None:
     try:
         result: tuple[Networks, Cost] | UserError = work(job)
     except UserError as error:
@@ -155,7 +143,7 @@ def _send(work: Callable[["Job"], tuple[Networks, Cost]], job: "Job", pipe: Any)
     pipe.send(result)
 
 
-def _train(job: "Job") -> tuple[Networks, Cost]:
+def _train(job: Job) -> tuple[Networks, Cost]:
     import torch
 
     from pipeline.report.collect import read_log
@@ -177,14 +165,14 @@ def _peak_memory() -> int:
     raise UserError("/proc/self/status: no VmHWM; the dry run needs Linux")
 
 
-def _count(job: "Job") -> Networks:
-    from pipeline.methods import build_adaptation
+def _count(job: Job) -> Networks:
+    from pipeline.methods.method import build_method
     from pipeline.models.build import build_restorer, giga_macs, parameter_count
 
     restorer = build_restorer(job.restorer)
-    adaptation = build_adaptation(restorer, job.method)
+    method = build_method(restorer, job.method)
     own = parameter_count(restorer)
-    return Networks(own, parameter_count(adaptation) - own, giga_macs(restorer))
+    return Networks(own, parameter_count(method) - own, giga_macs(restorer))
 
 
 def gpus() -> int:

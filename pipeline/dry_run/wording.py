@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.dry_run.measuring import Cost, Networks, gpus
 
 

@@ -1,7 +1,5 @@
 """Restore the test images of a task with one model, and score each under the task's protocol."""
 
-import csv
-import io
 import json
 import math
 from collections import deque
@@ -13,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.learning import Evaluate
+from pipeline.config.running import Evaluate
 from pipeline.evaluation.kept_images import FAILURES, KeptImages
 from pipeline.evaluation.lpips import SMALLEST_SIDE, Distances, load_lpips
 from pipeline.evaluation.metrics import PERFECT_PSNR, Score
 from pipeline.evaluation.workers import Submit, scoring
 from pipeline.images.pixels import Image, Pixels, as_float, to_uint8
 from pipeline.images.store import ImageStore, write_store
+from pipeline.runtime.csv_files import csv_text, read_csv
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.paths import DEGRADED, FACTS_FILE, IMAGES_FILE, TABLE_FILE, Run
@@ -142,10 +141,6 @@ def read_table(path: Path) -> list[ImageScore]:
     Raises:
         UserError: the file is missing.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: not found; 'dvc repro' or 'dvc checkout' makes it")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     return [
         ImageScore(
             data_set=row["data_set"],
@@ -154,7 +149,7 @@ def read_table(path: Path) -> list[ImageScore]:
             protocol=row["protocol"],
             **{name: float(row[name]) if row.get(name) else None for name in SCORES},
         )
-        for row in rows
+        for row in read_csv(path)
     ]
 
 
@@ -212,11 +207,7 @@ def _row(store: ImageStore, done: Restored, protocol: str) -> ImageScore:
 
 
 def _table(rows: list[ImageScore]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(ImageScore.__dataclass_fields__)
-    writer.writerows(astuple(row) for row in rows)
-    return text.getvalue()
+    return csv_text(list(ImageScore.__dataclass_fields__), map(astuple, rows))
 
 
 def _means(rows: list[ImageScore]) -> dict[str, dict[str, float | int | str]]:

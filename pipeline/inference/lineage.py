@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
-from pipeline.config import PARAMS_FILE
+from pipeline.config.params import PARAMS_FILE
 from pipeline.report.provenance import git
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.paths import METRICS

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.checks import Interval, build
-from pipeline.config.learning import Evaluate
-from pipeline.config.restorers import Restorer
+from pipeline.config.build import Interval, build
+from pipeline.config.restorers import RestorerSettings
+from pipeline.config.running import Evaluate
 from pipeline.device import (
     Precision,
     autocast,
@@ -84,7 +84,7 @@ def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
         raise UserError(f"{path}: cannot be read ({error})") from None
     if not isinstance(facts, dict):
         raise UserError(f"{path}: its facts are no names and values; not written by this project")
-    settings = build(Restorer, facts.get("restorer"), f"{path}: restorer")
+    settings = build(RestorerSettings, facts.get("restorer"), f"{path}: restorer")
     black, white = build(Interval, facts.get("image_range"), f"{path}: image_range")
     if black == white or not math.isfinite(white - black):
         raise UserError(

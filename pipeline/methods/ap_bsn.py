@@ -23,16 +23,15 @@ paper's numbers are therefore not those of this method and cannot be compared wi
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.config.methods import ApBsn
+from pipeline.config.methods import ApBsnSettings
 from pipeline.datasets.batches import Batch
-from pipeline.methods import Progress
 from pipeline.methods.losses import watched_restoration
+from pipeline.methods.method import Draws, Method, Progress
 
 MASKED_SHARE = 1 / 16
 """Of the pixels are hidden: few enough that neighbours show what belongs there."""
@@ -40,7 +39,7 @@ AROUND = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
 @dataclass(frozen=True)
-class Draws:
+class ApBsnDraws(Draws):
     """The random numbers of one training step."""
 
     masked: Tensor
@@ -48,39 +47,21 @@ class Draws:
     neighbour: Tensor
     """Which of AROUND takes a hidden pixel's place, the same shape, int64."""
 
-    def part(self, images: slice) -> "Draws":
-        """Return the draws of some images of the batch."""
-        return Draws(self.masked[images], self.neighbour[images])
 
-    def to(self, device: torch.device) -> "Draws":
-        """Return the draws on another device."""
-        return Draws(self.masked.to(device), self.neighbour.to(device))
-
-
-class Adaptation(nn.Module):
+class ApBsn(Method):
     """The restorer alone."""
 
-    wants: tuple[str, ...] = ()
+    settings: ApBsnSettings
 
-    def __init__(self, restorer: nn.Module, settings: ApBsn) -> None:
-        super().__init__()
-        self.settings = settings
-        self.restorer = restorer
-        self.gradient_norms: dict[str, Tensor] = {}
-
-    def learning_rate_factors(self) -> dict[str, float]:
-        """Return nothing: there is no other network."""
-        return {}
-
-    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> Draws:
+    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> ApBsnDraws:
         """Return what is hidden in one step, for images of a shape (batch, 3, height, width)."""
         pixels = (shape[0], 1, *shape[2:])
-        return Draws(
+        return ApBsnDraws(
             masked=torch.rand(pixels, generator=generator) < MASKED_SHARE,
             neighbour=torch.randint(len(AROUND), pixels, generator=generator),
         )
 
-    def forward(self, batch: Batch, draws: Draws, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, draws: ApBsnDraws, progress: Progress) -> dict[str, Tensor]:
         """Return the loss of the hidden pixels and, for the log, that on synthetic pairs."""
         stride = self.settings.stride
         images, masked, neighbour = (
@@ -91,10 +72,6 @@ class Adaptation(nn.Module):
         blind = (error * masked).mean() / MASKED_SHARE
         watched = watched_restoration(self.restorer, batch, progress)
         return {"total": blind, "blind": blind, **watched}
-
-    def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:
-        """Return nothing: there is no other network."""
-        return {}
 
 
 def downsample(values: Tensor, stride: int) -> Tensor:

@@ -30,15 +30,12 @@ gradient has DANN's weight, 0.01, and its rise. beta1 of Adam is 0.5 for all net
 restorer, as in the code of Zhu et al.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.methods import CyCada
+from pipeline.config.methods import CyCadaSettings
 from pipeline.datasets.batches import Batch
-from pipeline.methods import Progress
 from pipeline.methods.adversarial import (
     domain_loss,
     fooled,
@@ -48,34 +45,32 @@ from pipeline.methods.adversarial import (
 )
 from pipeline.methods.bottleneck import Bottleneck
 from pipeline.methods.losses import charbonnier
+from pipeline.methods.method import Method, Progress
 from pipeline.models.adversarial import Discriminator, DomainClassifier, Generator
 
 
-class Adaptation(nn.Module):
+class CyCada(Method):
     """Restorer, two generators, two discriminators, domain classifier."""
 
-    wants: tuple[str, ...] = ()
+    settings: CyCadaSettings
 
-    def __init__(self, restorer: nn.Module, settings: CyCada) -> None:
-        super().__init__()
-        self.settings = settings
-        self.momentum = settings.momentum
-        self.restorer = restorer
+    def __init__(self, restorer: nn.Module, settings: CyCadaSettings) -> None:
+        super().__init__(restorer, settings)
         self.bottleneck = Bottleneck(restorer)
         self.to_real = Generator(settings.channels, settings.blocks)
         self.to_synthetic = Generator(settings.channels, settings.blocks)
         self.real_discriminator = Discriminator(settings.channels)
         self.synthetic_discriminator = Discriminator(settings.channels)
         self.classifier = DomainClassifier(self.bottleneck.channels, settings.channels)
-        self.gradient_norms: dict[str, Tensor] = {}
 
     def learning_rate_factors(self) -> dict[str, float]:
         """Return those of the five networks beside the restorer, all alike."""
         names = [name for name, _ in self.named_children() if name != "restorer"]
         return dict.fromkeys(names, self.settings.learning_rate_factor)
 
-    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> None:
-        """Draw nothing."""
+    def momentum(self) -> float:
+        """Return beta1 of the networks that play against each other."""
+        return self.settings.momentum
 
     def forward(self, batch: Batch, draws: None, progress: Progress) -> dict[str, Tensor]:
         """Return the losses and their weighted sum, see the top of this file."""
@@ -122,7 +117,3 @@ class Adaptation(nn.Module):
             "cycle": cycle,
             "identity": identity,
         }
-
-    def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:
-        """Return nothing: the log has all that is to be known."""
-        return {}

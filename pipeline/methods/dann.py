@@ -25,39 +25,31 @@ default pulls a tenth as hard at the full reversal. As hard a pull, 0.1, restore
 the momentum that the paper trains with.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.methods import Dann
+from pipeline.config.methods import DannSettings
 from pipeline.datasets.batches import Batch
-from pipeline.methods import Progress
 from pipeline.methods.adversarial import domain_loss, reverse_gradient, rising
 from pipeline.methods.bottleneck import Bottleneck
 from pipeline.methods.losses import charbonnier
+from pipeline.methods.method import Method, Progress
 from pipeline.models.adversarial import DomainClassifier
 
 
-class Adaptation(nn.Module):
+class Dann(Method):
     """Restorer and domain classifier."""
 
-    wants: tuple[str, ...] = ()
+    settings: DannSettings
 
-    def __init__(self, restorer: nn.Module, settings: Dann) -> None:
-        super().__init__()
-        self.settings = settings
-        self.restorer = restorer
+    def __init__(self, restorer: nn.Module, settings: DannSettings) -> None:
+        super().__init__(restorer, settings)
         self.bottleneck = Bottleneck(restorer)
         self.classifier = DomainClassifier(self.bottleneck.channels, settings.channels)
-        self.gradient_norms: dict[str, Tensor] = {}
 
     def learning_rate_factors(self) -> dict[str, float]:
         """Return the classifier's."""
         return {"classifier": self.settings.learning_rate_factor}
-
-    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> None:
-        """Draw nothing."""
 
     def forward(self, batch: Batch, draws: None, progress: Progress) -> dict[str, Tensor]:
         """Return L_res and L_d, whose sum has the gradients above, see the top of this file."""
@@ -69,7 +61,3 @@ class Adaptation(nn.Module):
         domain = domain_loss(*self.classifier(features).chunk(2))
         total = restoration / batch.span + domain
         return {"total": total, "restoration": restoration, "domain": domain}
-
-    def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:
-        """Return nothing: the log says how well the domains were told apart."""
-        return {}

@@ -29,15 +29,12 @@ and 0.08 times as hard as L_res (``benchmarks/README.md``, forces). With 3, 0.1 
 hard as L_res, it restores worse there (``docs/trials.md``, trial 11).
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.methods import Dsn
+from pipeline.config.methods import DsnSettings
 from pipeline.datasets.batches import Batch
-from pipeline.methods import Progress
 from pipeline.methods.adversarial import (
     domain_loss,
     pairwise_squared_error,
@@ -46,33 +43,28 @@ from pipeline.methods.adversarial import (
 )
 from pipeline.methods.bottleneck import Bottleneck
 from pipeline.methods.losses import charbonnier
+from pipeline.methods.method import Method, Progress
 from pipeline.models.adversarial import DomainClassifier, PrivateEncoder, SharedDecoder
 
 
-class Adaptation(nn.Module):
+class Dsn(Method):
     """Restorer, two private encoders, shared decoder, domain classifier."""
 
-    wants: tuple[str, ...] = ()
+    settings: DsnSettings
 
-    def __init__(self, restorer: nn.Module, settings: Dsn) -> None:
-        super().__init__()
-        self.settings = settings
-        self.restorer = restorer
+    def __init__(self, restorer: nn.Module, settings: DsnSettings) -> None:
+        super().__init__(restorer, settings)
         self.bottleneck = Bottleneck(restorer)
         channels, factor = self.bottleneck.channels, self.bottleneck.factor
         self.synthetic_encoder = PrivateEncoder(settings.channels, channels, factor)
         self.real_encoder = PrivateEncoder(settings.channels, channels, factor)
         self.decoder = SharedDecoder(channels, settings.channels, factor)
         self.classifier = DomainClassifier(channels, settings.channels)
-        self.gradient_norms: dict[str, Tensor] = {}
 
     def learning_rate_factors(self) -> dict[str, float]:
         """Return those of the four networks beside the restorer, all alike."""
         names = ("synthetic_encoder", "real_encoder", "decoder", "classifier")
         return dict.fromkeys(names, self.settings.learning_rate_factor)
-
-    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> None:
-        """Draw nothing."""
 
     def forward(self, batch: Batch, draws: None, progress: Progress) -> dict[str, Tensor]:
         """Return the four losses and their weighted sum, see the top of this file."""
@@ -106,10 +98,6 @@ class Adaptation(nn.Module):
             "difference": difference,
             "domain": similarity,
         }
-
-    def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:
-        """Return nothing: the log has all that is to be known."""
-        return {}
 
 
 def correlation(shared: Tensor, private: Tensor) -> Tensor:

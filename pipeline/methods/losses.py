@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.datasets.batches import Batch
-from pipeline.methods import Progress
+from pipeline.methods.method import Progress
 
 
 def charbonnier(restored: Tensor, clean: Tensor) -> Tensor:

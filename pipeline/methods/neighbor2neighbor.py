@@ -22,58 +22,41 @@ learnt from.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.config.methods import Neighbor2Neighbor
+from pipeline.config.methods import Neighbor2NeighborSettings
 from pipeline.datasets.batches import Batch
-from pipeline.methods import Progress
 from pipeline.methods.losses import watched_restoration
+from pipeline.methods.method import Draws, Method, Progress
 
 NEIGHBOURS = torch.tensor([[0, 1], [1, 0], [0, 2], [2, 0], [1, 3], [3, 1], [2, 3], [3, 2]])
 """Places in a cell of 2x2, row by row, of the two pixels that each of the eight choices takes."""
 
 
 @dataclass(frozen=True)
-class Draws:
+class Neighbor2NeighborDraws(Draws):
     """The random numbers of one training step."""
 
     choice: Tensor
     """Rows of NEIGHBOURS, (batch, height / 2, width / 2) int64."""
 
-    def part(self, images: slice) -> "Draws":
-        """Return the draws of some images of the batch."""
-        return Draws(self.choice[images])
 
-    def to(self, device: torch.device) -> "Draws":
-        """Return the draws on another device."""
-        return Draws(self.choice.to(device))
-
-
-class Adaptation(nn.Module):
+class Neighbor2Neighbor(Method):
     """The restorer alone."""
 
-    wants: tuple[str, ...] = ()
+    settings: Neighbor2NeighborSettings
 
-    def __init__(self, restorer: nn.Module, settings: Neighbor2Neighbor) -> None:
-        super().__init__()
-        self.settings = settings
-        self.restorer = restorer
-        self.gradient_norms: dict[str, Tensor] = {}
-
-    def learning_rate_factors(self) -> dict[str, float]:
-        """Return nothing: there is no other network."""
-        return {}
-
-    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> Draws:
+    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> Neighbor2NeighborDraws:
         """Return the choices of one step for images of a shape (batch, 3, height, width)."""
         cells = (shape[0], shape[2] // 2, shape[3] // 2)
-        return Draws(torch.randint(len(NEIGHBOURS), cells, generator=generator))
+        return Neighbor2NeighborDraws(torch.randint(len(NEIGHBOURS), cells, generator=generator))
 
-    def forward(self, batch: Batch, draws: Draws, progress: Progress) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, draws: Neighbor2NeighborDraws, progress: Progress
+    ) -> dict[str, Tensor]:
         """Return the two losses and their weighted sum, see the top of this file."""
         first, second = neighbours(batch.real, draws.choice)
         restored = self.restorer(first)
@@ -89,10 +72,6 @@ class Adaptation(nn.Module):
             "regularization": regularization,
             **watched_restoration(self.restorer, batch, progress),
         }
-
-    def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:
-        """Return nothing: there is no other network."""
-        return {}
 
 
 def neighbours(images: Tensor, choice: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,11 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.learning import NoiseSpace
+from pipeline.config.methods import NoiseSpaceSettings
 from pipeline.datasets.batches import Batch
-from pipeline.methods import Progress
 from pipeline.methods.diffusion import add_noise, alpha_bars, continuous_level
 from pipeline.methods.losses import charbonnier
+from pipeline.methods.method import Draws, Method, Progress
 from pipeline.models.denoiser.network import Denoiser
 
 RAMP_STEEPNESS = 5.0
@@ -47,7 +47,7 @@ MEASURED_DRAWS = 8
 
 
 @dataclass(frozen=True)
-class Draws:
+class NoiseSpaceDraws(Draws):
     """The random numbers of one training step."""
 
     noise: Tensor
@@ -61,40 +61,30 @@ class Draws:
     shuffled_negative: Tensor
     """The same for the negatives, drawn independently, (batch,) bool."""
 
-    def part(self, images: slice) -> "Draws":
-        """Return the draws of some images of the batch."""
-        return Draws(**{name: value[images] for name, value in vars(self).items()})
 
-    def to(self, device: torch.device) -> "Draws":
-        """Return the draws on another device."""
-        return Draws(**{name: value.to(device) for name, value in vars(self).items()})
-
-
-class Adaptation(nn.Module):
+class NoiseSpace(Method):
     """Restorer and denoiser, trained together."""
 
+    settings: NoiseSpaceSettings
     levels: Tensor
 
-    def __init__(self, restorer: nn.Module, settings: NoiseSpace) -> None:
-        super().__init__()
-        self.settings = settings
+    def __init__(self, restorer: nn.Module, settings: NoiseSpaceSettings) -> None:
+        super().__init__(restorer, settings)
         self.wants = ("unpaired",) if settings.target == "unpaired" else ()
-        self.restorer = restorer
         self.denoiser: nn.Module = Denoiser(
             settings.denoiser, conditions=2 if settings.conditions == "both" else 1
         )
         self.register_buffer("levels", alpha_bars(settings.schedule).float(), persistent=False)
-        self.gradient_norms: dict[str, Tensor] = {}
 
     def learning_rate_factors(self) -> dict[str, float]:
         """Return the denoiser's."""
         return {"denoiser": self.settings.denoiser_learning_rate_factor}
 
-    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> Draws:
+    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> NoiseSpaceDraws:
         """Return the draws of one step for images of a shape (batch, 3, height, width)."""
         batch = shape[0]
         first, last = self.settings.diffusion_step_range
-        return Draws(
+        return NoiseSpaceDraws(
             noise=torch.randn(shape, generator=generator),
             diffusion_step=torch.randint(first, last + 1, (batch,), generator=generator),
             fraction=torch.rand(batch, generator=generator),
@@ -102,7 +92,9 @@ class Adaptation(nn.Module):
             shuffled_negative=torch.rand(batch, generator=generator) > 0.5,
         )
 
-    def forward(self, batch: Batch, draws: Draws, progress: Progress) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, draws: NoiseSpaceDraws, progress: Progress
+    ) -> dict[str, Tensor]:
         """Return the joint loss and its terms, see the top of this file.
 
         After the backward pass ``gradient_norms`` holds the L2 norms of the two forces on the

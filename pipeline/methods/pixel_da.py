@@ -28,15 +28,13 @@ The restorer keeps its own.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.methods import PixelDa
+from pipeline.config.methods import PixelDaSettings
 from pipeline.datasets.batches import Batch
-from pipeline.methods import Progress
 from pipeline.methods.adversarial import (
     domain_loss,
     fooled,
@@ -44,6 +42,7 @@ from pipeline.methods.adversarial import (
     pairwise_squared_error,
 )
 from pipeline.methods.losses import charbonnier
+from pipeline.methods.method import Draws, Method, Progress
 from pipeline.models.adversarial import Discriminator, Generator
 
 NOISE_CHANNELS = 3
@@ -51,44 +50,38 @@ NOISE_CHANNELS = 3
 
 
 @dataclass(frozen=True)
-class Draws:
+class PixelDaDraws(Draws):
     """The random numbers of one training step."""
 
     noise: Tensor
     """z, (batch, NOISE_CHANNELS, height, width)."""
 
-    def part(self, images: slice) -> "Draws":
-        """Return the draws of some images of the batch."""
-        return Draws(self.noise[images])
 
-    def to(self, device: torch.device) -> "Draws":
-        """Return the draws on another device."""
-        return Draws(self.noise.to(device))
-
-
-class Adaptation(nn.Module):
+class PixelDa(Method):
     """Restorer, generator and discriminator."""
 
-    wants: tuple[str, ...] = ()
+    settings: PixelDaSettings
 
-    def __init__(self, restorer: nn.Module, settings: PixelDa) -> None:
-        super().__init__()
-        self.settings = settings
-        self.momentum = settings.momentum
-        self.restorer = restorer
+    def __init__(self, restorer: nn.Module, settings: PixelDaSettings) -> None:
+        super().__init__(restorer, settings)
         self.generator = Generator(settings.channels, settings.blocks, NOISE_CHANNELS)
         self.discriminator = Discriminator(settings.channels)
-        self.gradient_norms: dict[str, Tensor] = {}
 
     def learning_rate_factors(self) -> dict[str, float]:
         """Return those of generator and discriminator, both alike."""
         return dict.fromkeys(("generator", "discriminator"), self.settings.learning_rate_factor)
 
-    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> Draws:
+    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> PixelDaDraws:
         """Return z of one step for images of a shape (batch, 3, height, width)."""
-        return Draws(torch.randn((shape[0], NOISE_CHANNELS, *shape[2:]), generator=generator))
+        return PixelDaDraws(
+            torch.randn((shape[0], NOISE_CHANNELS, *shape[2:]), generator=generator)
+        )
 
-    def forward(self, batch: Batch, draws: Draws, progress: Progress) -> dict[str, Tensor]:
+    def momentum(self) -> float:
+        """Return beta1 of the networks that play against each other."""
+        return self.settings.momentum
+
+    def forward(self, batch: Batch, draws: PixelDaDraws, progress: Progress) -> dict[str, Tensor]:
         """Return the losses and their weighted sum, see the top of this file."""
         settings = self.settings
         given = torch.cat([batch.synthetic, batch.real])
@@ -118,7 +111,3 @@ class Adaptation(nn.Module):
             "content": content,
             "identity": identity,
         }
-
-    def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:
-        """Return nothing: the log has all that is to be known."""
-        return {}

@@ -8,33 +8,17 @@ one alone. It starts, like the others, from the restorer that was pretrained on 
 whose restoration loss is logged, not learnt from.
 """
 
-from typing import Any
+from torch import Tensor
 
-import torch
-from torch import Tensor, nn
-
-from pipeline.config.methods import TargetSupervised
 from pipeline.datasets.batches import Batch
-from pipeline.methods import Progress
 from pipeline.methods.losses import charbonnier, watched_restoration
+from pipeline.methods.method import Method, Progress
 
 
-class Adaptation(nn.Module):
+class TargetSupervised(Method):
     """The restorer alone."""
 
-    wants: tuple[str, ...] = ("truth",)
-
-    def __init__(self, restorer: nn.Module, settings: TargetSupervised) -> None:
-        super().__init__()
-        self.restorer = restorer
-        self.gradient_norms: dict[str, Tensor] = {}
-
-    def learning_rate_factors(self) -> dict[str, float]:
-        """Return nothing: there is no other network."""
-        return {}
-
-    def draw(self, generator: torch.Generator, shape: tuple[int, ...]) -> None:
-        """Draw nothing."""
+    wants = ("truth",)
 
     def forward(self, batch: Batch, draws: None, progress: Progress) -> dict[str, Tensor]:
         """Return the loss on real pairs and, for the log, that on synthetic ones."""
@@ -45,7 +29,3 @@ class Adaptation(nn.Module):
             "real_restoration": supervised,
             **watched_restoration(self.restorer, batch, progress),
         }
-
-    def measure(self, batch: Batch, generator: torch.Generator, span: float) -> dict[str, Any]:
-        """Return nothing: there is no other network."""
-        return {}

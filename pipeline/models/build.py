@@ -9,15 +9,15 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.config.learning import Initialization
-from pipeline.config.restorers import Restorer
+from pipeline.config.restorers import RestorerSettings
+from pipeline.config.running import Initialization
 from pipeline.runtime.errors import UserError
 
 COUNTED_SIDE = 128
 """Of the image on which multiplications are counted, as in the paper."""
 
 
-def build_restorer(settings: Restorer) -> nn.Module:
+def build_restorer(settings: RestorerSettings) -> nn.Module:
     """Return a freshly initialized restorer; draws from torch's global generator.
 
     It takes degraded images (batch, 3, height, width) and returns restored ones of that shape; its
@@ -56,7 +56,7 @@ def initialize(network: nn.Module, how: Initialization, without: nn.Module | Non
         initialize(part, how, without)
 
 
-def skeleton(settings: Restorer) -> nn.Module:
+def skeleton(settings: RestorerSettings) -> nn.Module:
     """Return the restorer with names and shapes of its weights, but no memory for them.
 
     Raises:

@@ -1,6 +1,5 @@
 """Read what trainings and evaluations left: the files that params.yaml's lists name, no others."""
 
-import csv
 import json
 import math
 from collections.abc import Iterable
@@ -12,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from pipeline.config import Params
-from pipeline.config.data import FetchedSource
+from pipeline.config.params import Params
+from pipeline.config.sources import FetchedSource
 from pipeline.evaluation.evaluate import MEASURED, ImageScore, read_table
 from pipeline.evaluation.metrics import one_protocol
+from pipeline.runtime.csv_files import read_csv
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.paths import (
     DEGRADED,
@@ -183,13 +183,10 @@ def read_log(path: Path) -> Log:
     Raises:
         UserError: the file is missing.
     """
-    _require(path)
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
+    rows = read_csv(path)
     return {
         name: np.array([float(row[name]) if row[name] else math.nan for row in rows])
-        for name in reader.fieldnames or ()
+        for name in (rows[0] if rows else ())
     }
 
 

@@ -1,13 +1,11 @@
 """Two states of the project side by side: settings that differ, and their scores."""
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pipeline.config import PARAMS_FILE
+from pipeline.config.params import PARAMS_FILE
 from pipeline.evaluation.metrics import one_protocol
 from pipeline.randomness import numpy_generator
 from pipeline.report.collect import Values
@@ -30,6 +28,7 @@ from pipeline.report.tables.scores import (
     text_table,
 )
 from pipeline.report.tables.writing import to_csv, to_latex, to_markdown
+from pipeline.runtime.csv_files import parse_csv
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.paths import DEGRADED, PER_IMAGE_FILE, REPORTS, TABLES
 
@@ -104,7 +103,7 @@ def read_scores(text: str) -> dict[Key, Scores]:
         UserError: a restorer was scored under two protocols.
     """
     rows: dict[Key, list[dict[str, str]]] = {}
-    for row in csv.DictReader(io.StringIO(text)):
+    for row in parse_csv(text):
         rows.setdefault((row["task"], row["data_set"], row["method"]), []).append(row)
     return {key: _scores(key, found) for key, found in rows.items()}
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.evaluation.metrics import PERFECT_PSNR
 from pipeline.report.collect import (
     DataSet,

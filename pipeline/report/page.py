@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.config import PARAMS_FILE, Params
+from pipeline.config.params import PARAMS_FILE, Params
 from pipeline.report.collect import DataSet, TaskResults, collect, released
 from pipeline.report.cost import cost_record, cost_tables, method_costs, read_costs
 from pipeline.report.examples.choice import examples

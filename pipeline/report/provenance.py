@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from pipeline.config import PARAMS_FILE, Params
+from pipeline.config.params import PARAMS_FILE, Params
 from pipeline.report.collect import Model, TaskResults, released
 from pipeline.runtime.paths import REPORTS, TABLES
 

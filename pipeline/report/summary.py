@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.randomness import numpy_generator
 from pipeline.report.collect import DataSet, Model, TaskResults, Values, released
 from pipeline.report.provenance import Code

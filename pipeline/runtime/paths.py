@@ -13,12 +13,15 @@ TABLES = "tables"
 """Folder of the report's tables, below REPORTS."""
 COSTS = Path("logs/costs")
 """Durations and memory: they differ from run to run, so they are no DVC outputs."""
+TENSORBOARD = Path("logs/tensorboard")
 TIMINGS = Path("logs/timings")
 """Seconds a step and waiting for data of every training, likewise."""
 
 STATE_FILE = "state.safetensors"
 MODEL_FILE = "model.safetensors"
 LOG_FILE = "log.csv"
+SNAPSHOTS_FILE = "snapshots.safetensors"
+"""Restored crops at several steps of a training."""
 TABLE_FILE = "per_image.csv"
 IMAGES_FILE = "restored.h5"
 FACTS_FILE = "facts.json"

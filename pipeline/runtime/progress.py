@@ -10,42 +10,44 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
+    Progress,
     ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.progress import Progress as Bars
 
 SECONDS_BETWEEN_LINES = 30
 
 
-class Progress:
+class ProgressBars:
     """A bar for each task on a terminal; elsewhere one line about all of them, now and then.
 
-    ``unit`` is ``bytes`` or a plural such as ``images``. Any thread may report.
+    ``unit`` is ``bytes`` or a plural such as ``images``. Nothing is shown where ``shown`` is false.
+    Any thread may report.
     """
 
-    def __init__(self, title: str, unit: str) -> None:
+    def __init__(self, title: str, unit: str, shown: bool = True) -> None:
         self.title, self.unit = title, unit
-        self.console = Console(stderr=True, soft_wrap=True)
+        self.console = Console(stderr=True, soft_wrap=True, quiet=not shown)
         self.started = self.last_line = time.monotonic()
-        self.worked = 0
+        self.worked = 0.0
         self._lock = threading.Lock()
         amount: list[ProgressColumn] = [MofNCompleteColumn()]
         if unit == "bytes":
             amount = [DownloadColumn(), TransferSpeedColumn()]
-        self.bars = Bars(
+        self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             *amount,
             TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not (shown and self.console.is_terminal),
         )
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressBars":
         self.bars.start()
         return self
 
@@ -59,18 +61,21 @@ class Progress:
 
     def add(self, name: str, total: int | None) -> TaskID:
         """Begin a task; its total may become known later."""
-        return self.bars.add_task(name, total=total)
+        return self.bars.add_task(name, total=total, detail="")
 
-    def reach(self, task: TaskID, done: int, total: int | None, fresh: int = 0) -> None:
+    def reach(
+        self, task: TaskID, done: float, total: float | None, fresh: float = 0, detail: str = ""
+    ) -> None:
         """Report how far a task is; ``fresh`` of it was done just now and counts for the rate."""
-        self.bars.update(task, completed=done, total=total)
+        self.bars.update(task, completed=done, total=total, detail=detail)
         with self._lock:
             self.worked += fresh
             now = time.monotonic()
             if self.console.is_terminal or now - self.last_line < SECONDS_BETWEEN_LINES:
                 return
             self.last_line = now
-        self.say(self._line(now - self.started))
+        line = self._line(now - self.started)
+        self.say(f"{line}, {detail}" if detail else line)
 
     def say(self, text: str) -> None:
         """Print a line."""

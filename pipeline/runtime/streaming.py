@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar, overload
 
-from pipeline.runtime.progress import Progress
+from pipeline.runtime.progress import ProgressBars
 
 AHEAD_BYTES = 256 * 2**20
 """Memory of the images that may wait to be packed."""
@@ -72,7 +72,7 @@ class Ahead(Generic[Result]):
         order: Iterable[tuple[object, int, Callable[[], Result]]],
         count: int,
         pool: ThreadPoolExecutor,
-        progress: Progress,
+        progress: ProgressBars,
         title: str,
     ) -> None:
         """Take the images in the order in which they will be asked for, ``count`` of them.

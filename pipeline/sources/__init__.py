@@ -9,7 +9,7 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-from pipeline.config.data import FetchedSource, Source
+from pipeline.config.sources import FetchedSource, Source
 
 
 def source_module(kind: str) -> ModuleType:

@@ -8,7 +8,7 @@ import hashlib
 import importlib.resources
 from pathlib import Path
 
-from pipeline.config.data import BundledPhotograph, BundledSource
+from pipeline.config.sources import BundledPhotograph, BundledSource
 from pipeline.runtime.errors import UserError
 from pipeline.sources.archives.reading import write_archive
 from pipeline.sources.photographs import ARCHIVE, ImageFile, Photograph

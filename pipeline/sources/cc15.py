@@ -6,7 +6,7 @@ Layout: ``*_{real,mean}.png``, beside results (``*_ours.png``) that are no part 
 import re
 from pathlib import Path
 
-from pipeline.config.data import FetchedSource
+from pipeline.config.sources import FetchedSource
 from pipeline.sources.pairs import PAIR, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, images_in
 

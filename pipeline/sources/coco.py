@@ -6,7 +6,7 @@ Layout: ``{train,val}2017/NNNNNNNNNNNN.jpg``.
 import re
 from pathlib import Path
 
-from pipeline.config.data import FetchedSource
+from pipeline.config.sources import FetchedSource
 from pipeline.sources.pairs import CLEAN, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, images_in
 

@@ -10,7 +10,7 @@ BSDS500's own archive the folders ``train`` and ``test`` are BSD400; ``val`` hol
 import re
 from pathlib import Path, PurePosixPath
 
-from pipeline.config.data import FetchedSource
+from pipeline.config.sources import FetchedSource
 from pipeline.sources.pairs import CLEAN, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, images_in
 

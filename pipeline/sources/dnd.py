@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.data import FetchedSource
+from pipeline.config.sources import FetchedSource
 from pipeline.images.pixels import to_uint8
 from pipeline.runtime.errors import UserError
 from pipeline.sources.photographs import ImageFile, Photograph, files_in

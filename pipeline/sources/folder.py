@@ -9,11 +9,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from pipeline.config.data import FolderSource
+from pipeline.config.sources import FolderSource
 from pipeline.images.files import ENDINGS, UNREAD_ENDINGS
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import require_space
-from pipeline.runtime.progress import Progress
+from pipeline.runtime.progress import ProgressBars
 from pipeline.runtime.streaming import mapped, working_threads
 from pipeline.sources.archives.reading import open_archive, write_archive
 from pipeline.sources.photographs import ARCHIVE, ImageFile, Photograph, decode, skippable
@@ -37,7 +37,7 @@ def download(settings: FolderSource, folder: Path) -> None:
             " sources.<name>.location to the folder that holds your photographs"
         )
     files: dict[str, Path] = {}
-    with Progress("checking", "images") as progress:
+    with ProgressBars("checking", "images") as progress:
         for name, chosen in _folders(settings).items():
             images = _images(root / chosen, progress)
             files |= {f"{name}/{key}{path.suffix}": path for key, path in images.items()}
@@ -95,7 +95,7 @@ def _folders(settings: FolderSource) -> dict[str, str]:
     return folders
 
 
-def _images(folder: Path, progress: Progress) -> dict[str, Path]:
+def _images(folder: Path, progress: ProgressBars) -> dict[str, Path]:
     """Return the images below a folder by their path without the ending, sorted."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a folder of images")
@@ -130,7 +130,9 @@ def _images(folder: Path, progress: Progress) -> dict[str, Path]:
     return found
 
 
-def _require_readable(files: dict[str, Path], source: str, skip: bool, progress: Progress) -> None:
+def _require_readable(
+    files: dict[str, Path], source: str, skip: bool, progress: ProgressBars
+) -> None:
     """Stop at the first file that cannot be read or, to skip, drop training images like it."""
     unreadable: dict[str, str] = {}
     with ThreadPoolExecutor(working_threads()) as pool:

@@ -7,7 +7,7 @@ literature uses ``blur``. Restormer's: ``train/[GoPro/]{input,target}/<sequence>
 import re
 from pathlib import Path
 
-from pipeline.config.data import FetchedSource, Split
+from pipeline.config.sources import FetchedSource, Split
 from pipeline.sources.pairs import PAIR, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, images_in
 

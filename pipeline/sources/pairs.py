@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.config.data import SPLITS, Crop, FetchedSource, Split
+from pipeline.config.sources import SPLITS, Crop, FetchedSource, Split
 from pipeline.images.tiles import starts
 from pipeline.runtime.errors import UserError
 from pipeline.sources import source_module

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pipeline.config.data import Split
+from pipeline.config.sources import Split
 from pipeline.images.files import (
     ENDINGS,
     EXIF_ORIENTATION,

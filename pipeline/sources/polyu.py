@@ -6,7 +6,7 @@ Layout: ``CroppedImages/*_{real,mean}.JPG``; the mean of many shots is the truth
 import re
 from pathlib import Path
 
-from pipeline.config.data import FetchedSource
+from pipeline.config.sources import FetchedSource
 from pipeline.sources.pairs import PAIR, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, images_in
 

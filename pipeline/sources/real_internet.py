@@ -5,7 +5,7 @@ Layout: images in any folders.
 
 from pathlib import Path, PurePosixPath
 
-from pipeline.config.data import FetchedSource
+from pipeline.config.sources import FetchedSource
 from pipeline.sources.pairs import DEGRADED, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, images_in
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from pipeline.config.data import FetchedSource, Split
+from pipeline.config.sources import FetchedSource, Split
 from pipeline.images.files import ENDINGS
 from pipeline.runtime.errors import UserError
 from pipeline.sources.pairs import PAIR, Found, paired

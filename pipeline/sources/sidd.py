@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.data import FetchedSource
+from pipeline.config.sources import FetchedSource
 from pipeline.runtime.errors import UserError
 from pipeline.sources.pairs import PAIR, Found, named
 from pipeline.sources.photographs import ImageFile, Photograph, files_in

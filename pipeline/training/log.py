@@ -1,28 +1,23 @@
 """The training log: one row of averages per interval, and the progress that people see."""
 
-import csv
-import io
 import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
+from pipeline.runtime.csv_files import csv_of_mappings, read_csv
 from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import write_text
+from pipeline.runtime.paths import LOG_FILE, TENSORBOARD
+from pipeline.runtime.progress import ProgressBars
+from pipeline.training.job import Job
 
 Row = dict[str, float]
-SECONDS_BETWEEN_LINES = 30
+SCORE = "psnr_"
+"""Begins the name of a column of the validation; the domain follows."""
 
 
 @dataclass
@@ -40,16 +35,19 @@ class TrainingLog:
             # each term its own count: an interval may begin in pretraining, which has fewer terms
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def close_interval(self, step: int, images_seen: int, learning_rate: float) -> None:
-        """Append a row: counters, learning rate, and the mean of each term."""
+    def close_interval(
+        self, step: int, images_seen: int, learning_rate: float, scores: Row
+    ) -> None:
+        """Append a row: counters, learning rate, the mean of each term, and scores if any."""
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
         row = {"step": step, "images_seen": images_seen, "learning_rate": learning_rate, **means}
+        row |= scores
         self.rows.append(row)
         self.sums, self.counts = {}, {}
 
     def to_csv(self) -> str:
         """Return all rows as CSV; a column that a row lacks is empty."""
-        return _to_csv(self.rows)
+        return csv_of_mappings(self.rows)
 
 
 class Stopwatch:
@@ -65,8 +63,7 @@ class Stopwatch:
     def go_on(self, path: Path, step: int) -> None:
         """Take over the rows up to a step that this training wrote before it was stopped."""
         if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+            rows = [{k: float(v) for k, v in row.items()} for row in read_csv(path)]
             self.rows = [{**row, "step": int(row["step"])} for row in rows if row["step"] <= step]
 
     def _begin(self) -> None:
@@ -97,62 +94,84 @@ class Stopwatch:
 
     def to_csv(self) -> str:
         """Return all rows as CSV."""
-        return _to_csv(self.rows)
+        return csv_of_mappings(self.rows)
 
 
-def _to_csv(rows: list[Row]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+class TrainingDisplay:
+    """What people see of a training while it runs: progress, log and durations as files.
 
+    The files change no result. TensorBoard's are written where ``train.tensorboard`` asks for them.
+    """
 
-class ProgressDisplay:
-    """A bar with time left on a terminal; a line now and then where output goes to a file."""
+    def __init__(self, job: Job, shown: bool) -> None:
+        self.job, self.shown = job, shown
+        self.stopwatch = Stopwatch()
+        self.bars = ProgressBars(job.title, "updates", shown)
+        self.task = self.bars.add(job.title, job.last_step)
+        self.board: Any = None
 
-    def __init__(self, title: str, last_step: int, shown: bool = True) -> None:
-        self.title, self.last_step = title, last_step
-        self.console = Console(stderr=True, soft_wrap=True, quiet=not shown)
-        self.started = self.last_line = time.monotonic()
-        self.steps_done = 0
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}"),
-            console=self.console,
-            disable=not (shown and self.console.is_terminal),
-        )
-        self.task = self.bar.add_task(title, total=last_step, loss="")
-
-    def __enter__(self) -> "ProgressDisplay":
-        self.bar.start()
+    def __enter__(self) -> "TrainingDisplay":
+        if self.job.train.tensorboard and self.shown:
+            self.board = _tensorboard(self.job)
+        self.bars.__enter__()
         return self
 
-    def __exit__(self, *reason: object) -> None:
-        self.bar.stop()
+    def __exit__(self, *reason: Any) -> None:
+        self.bars.__exit__(*reason)
+        if self.board is not None:
+            self.board.close()
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(f"{self.title}: {text}")
+        self.bars.say(text)
 
-    def update(self, step: int, log: TrainingLog, stopwatch: Stopwatch) -> None:
-        """Show that a step is done, the loss and the share of waiting of the newest rows."""
-        self.steps_done += 1
-        loss = f"loss {log.rows[-1]['total']:.4f}" if log.rows else ""
-        if stopwatch.rows:
-            loss += f", {stopwatch.rows[-1]['waiting_share']:.0%} of the time waiting for data"
-        self.bar.update(self.task, completed=step, loss=loss)
-        now = time.monotonic()
-        if not self.console.is_terminal and now - self.last_line > SECONDS_BETWEEN_LINES:
-            self.last_line = now
-            left = (now - self.started) / self.steps_done * (self.last_step - step)
-            self.say(f"step {step} of {self.last_step}, {left:.0f} s left, {loss}")
+    def go_on(self, step: int) -> None:
+        """Take over what was written up to a step before the training was stopped."""
+        self.stopwatch.go_on(self.job.timings, step)
+        self.say(f"going on from step {step}")
+
+    def step_done(self, step: int, log: TrainingLog, row_ends: bool) -> None:
+        """Show that a step is done; at the end of a row of the log, write the files."""
+        self.stopwatch.step_done()
+        if row_ends:
+            self.stopwatch.close_interval(step)
+            if self.shown:
+                write_text(self.job.folder / LOG_FILE, log.to_csv())
+                write_text(self.job.timings, self.stopwatch.to_csv())
+            if self.board is not None:
+                for name, value in log.rows[-1].items():
+                    self.board.add_scalar(name, value, step)
+        self.bars.reach(self.task, step, self.job.last_step, fresh=1, detail=self._detail(log))
+
+    def _detail(self, log: TrainingLog) -> str:
+        if not log.rows:
+            return ""
+        parts = [f"loss {log.rows[-1]['total']:.4f}"]
+        validated = next((row for row in reversed(log.rows) if has_scores(row)), {})
+        parts += [
+            f"{name.removeprefix(SCORE)} {value:.2f} dB"
+            for name, value in validated.items()
+            if name.startswith(SCORE)
+        ]
+        if self.stopwatch.rows:
+            waiting = self.stopwatch.rows[-1]["waiting_share"]
+            parts.append(f"{waiting:.0%} of the time waiting for data")
+        return ", ".join(parts)
+
+
+def has_scores(row: Row) -> bool:
+    """Return whether a row of the log has the PSNR of the validation."""
+    return any(name.startswith(SCORE) for name in row)
+
+
+def _tensorboard(job: Job) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"train.tensorboard: true needs {error.name}; pip install '.[tensorboard]'"
+        ) from None
+    return SummaryWriter(TENSORBOARD / job.task_name / f"{job.method_name}-{job.seed}")
 
 
 def require_finite(terms: Row, step: int, checkpoint: Path) -> None:

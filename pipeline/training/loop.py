@@ -7,18 +7,15 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline.config.data import SyntheticDomain
-from pipeline.config.learning import Train, TrainedMethod
-from pipeline.config.restorers import Restorer
+from pipeline.config.running import Train
 from pipeline.datasets.batches import TRAINING_SIGNALS, JointCrops, Share, batches
 from pipeline.device import (
     Precision,
@@ -28,23 +25,26 @@ from pipeline.device import (
     use_precision,
 )
 from pipeline.images.store import ImageStore
-from pipeline.methods import Progress, build_adaptation
+from pipeline.methods.method import Method, Progress, build_method
 from pipeline.models.build import build_restorer, initialize, parameter_count
 from pipeline.models.weights import save_tensors
 from pipeline.randomness import seeded_torch, stable_seed, torch_generator
 from pipeline.runtime.checkpoints import Checkpoint
 from pipeline.runtime.files import sha256_of, write_text
-from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, STATE_FILE
-from pipeline.training.log import ProgressDisplay, Stopwatch, TrainingLog, require_finite
+from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, SNAPSHOTS_FILE, STATE_FILE
+from pipeline.training.job import Job
+from pipeline.training.log import TrainingDisplay, TrainingLog, require_finite
 from pipeline.training.processes import (
     any_process,
     mean_terms,
     require_same_step,
+    squared_norms,
     start_processes,
 )
 from pipeline.training.state import TrainingState, fingerprint
+from pipeline.training.validation import Validation, snapshot_steps
 
-WITHOUT_EFFECT = ("workers", "checkpoint_every_steps")
+WITHOUT_EFFECT = ("workers", "checkpoint_every_steps", "tensorboard")
 """Training settings that change no result: a run may go on with others."""
 RETRY_STATUS = 75
 """Exit status after a signal (EX_TEMPFAIL): the same command goes on from the checkpoint."""
@@ -52,33 +52,10 @@ MEASURED_IMAGES = 8
 """How many training images the method's measurements at the end use."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training: what to train, on what, up to which step, and where the results go."""
-
-    title: str
-    task_name: str
-    method_name: str
-    synthetic: SyntheticDomain
-    image_range: tuple[float, float]
-    learning_rate_factor: float
-    method: TrainedMethod
-    restorer: Restorer
-    train: Train
-    seed: int
-    images: Path
-    start_from: Path | None
-    last_step: int
-    keeps: Literal["state", "model"]
-    folder: Path
-    timings: Path
-
-
 def train(job: Job) -> None:
     """Run a training to its last step, going on from its checkpoint if it was stopped before.
 
-    Writes to ``job.folder`` either the whole state, for others to go on from, or the averaged
-    restorer with its configuration inside and the log; durations to ``job.timings``.
+    Writes what ``job.keeps`` names, and the log as it grows; durations to ``job.timings``.
 
     Raises:
         UserError: an image is smaller than the patch, the loss is not finite, the same training
@@ -87,17 +64,8 @@ def train(job: Job) -> None:
     settings = job.train
     prepare_torch(settings.threads)
     precision = use_precision(settings.precision)
-
-    # Networks: the restorer's first weights depend on the seed alone, so all methods share them.
-    with seeded_torch(job.seed, "restorer weights"):
-        restorer = build_restorer(job.restorer)
-        initialize(restorer, settings.initialization)
-    with seeded_torch(job.seed, "other weights"):
-        adaptation = build_adaptation(restorer, job.method)
-        initialize(adaptation, settings.initialization, without=restorer)
-
-    # Data: crops of both domains. Sizes are checked here, before any work.
-    stores = _open_stores(job, adaptation.wants)
+    restorer, method = _networks(job)
+    stores = _open_stores(job, method.wants)
     crops = JointCrops(
         stores["synthetic"],
         stores["real"],
@@ -107,29 +75,16 @@ def train(job: Job) -> None:
         stores.get("unpaired"),
         stores.get("truth"),
     )
+    validation = Validation(stores["validation"], job.image_range, job.restorer.factor)
 
     # Processes: all do the same steps, each on its own part of every batch.
     fabric = start_processes(settings, job.last_step)
     share = Share(settings, fabric.global_rank)
-    adaptation.to(device=fabric.device, memory_format=torch.channels_last)
+    method.to(fabric.device).to(memory_format=torch.channels_last)
     average_step = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(copy.deepcopy(restorer), multi_avg_fn=average_step)
-    base_rate = settings.learning_rate * job.learning_rate_factor
-    rate_factors = {"restorer": 1.0, **adaptation.learning_rate_factors()}
-    networks = {name: getattr(adaptation, name) for name in rate_factors}
-    # networks that play against each other want less momentum than the restorer: a method says so
-    beta1, beta2 = settings.adam_betas
-    extra_betas = (getattr(adaptation, "momentum", beta1), beta2)
-    optimizers: dict[str, torch.optim.Optimizer] = {
-        name: torch.optim.Adam(
-            network.parameters(),
-            base_rate,
-            betas=settings.adam_betas if name == "restorer" else extra_betas,
-            fused=True,
-        )
-        for name, network in networks.items()
-    }
-    state = TrainingState(adaptation, average, optimizers, TrainingLog())
+    average = AveragedModel(copy.deepcopy(restorer).eval(), multi_avg_fn=average_step)
+    rates, optimizers = _optimizers(job, method)
+    state = TrainingState(method, average, optimizers, TrainingLog())
 
     # Start: from the shared pretraining or afresh; a checkpoint of this very training goes first.
     digests = {name: store.digest for name, store in stores.items()}
@@ -141,48 +96,41 @@ def train(job: Job) -> None:
     # the leader's: another kind of processor, or a file that another node sees later, has another
     name = fabric.broadcast(fingerprint({**facts, "data": digests, "last_step": job.last_step}))
     if settings.compile:
-        for network in networks.values():
-            network.compile()  # in place: names of weights stay as they are
-    module = fabric.setup_module(adaptation)
-    adaptation.train()
+        for network in rates:
+            getattr(method, network).compile()  # in place: names of weights stay as they are
+    module = fabric.setup_module(method)
+    method.train()
     leads = fabric.is_global_zero
-    stopwatch = Stopwatch()
+    kept_steps = snapshot_steps(first_step, job.last_step, settings.validate_every_steps)
 
     with (
         Checkpoint(name, job.folder, leads) as checkpoint,
         _stop_signals() as stop,
-        ProgressDisplay(job.title, job.last_step, leads) as display,
+        TrainingDisplay(job, leads) as display,
         ExitStack() as opened,
     ):
         display.say(f"on {facts['device']}, {precision}")
         fabric.barrier()  # nobody reads before the leader holds the folder
         if checkpoint.path.is_file():
             state.load(checkpoint.path)
-            stopwatch.go_on(job.timings, state.step)
-            display.say(f"going on from step {state.step}")
+            display.go_on(state.step)
         require_same_step(fabric, state.step)
         incoming = opened.enter_context(closing(batches(crops, share, state.step, job.last_step)))
         for step in range(state.step + 1, job.last_step + 1):
             factor = _learning_rate_factor(settings, step)
-            for name, optimizer in optimizers.items():
-                optimizer.param_groups[0]["lr"] = base_rate * rate_factors[name] * factor
+            for network, optimizer in optimizers.items():
+                optimizer.param_groups[0]["lr"] = rates[network] * factor
                 optimizer.zero_grad(set_to_none=True)
 
             # Loss and gradients, share by share. The draws of a step are made for the whole batch
             # from (seed, step), so that an image's noise does not depend on who takes it.
-            done = step - first_step
             row_ends = step == settings.steps or step % settings.log_every_steps == 0
-            progress = Progress(
-                step=done,
-                epoch=1 + (done - 1) * settings.batch // len(stores["synthetic"]),
-                fraction=done / (job.last_step - first_step),
-                logged=row_ends,
-            )
+            progress = _progress(job, step, first_step, len(stores["synthetic"]), row_ends)
             shape = (settings.batch, 3, settings.patch, settings.patch)
-            draws = adaptation.draw(torch_generator(job.seed, "draws", step), shape)
+            draws = method.draw(torch_generator(job.seed, "draws", step), shape)
             shares: list[dict[str, Tensor]] = []
             for number in range(settings.accumulate):
-                with stopwatch.waiting():
+                with display.stopwatch.waiting():
                     batch = next(incoming)
                 place = share.place(number)
                 own = draws if draws is None else draws.part(place).to(fabric.device)
@@ -194,34 +142,36 @@ def train(job: Job) -> None:
                         terms = module(moved, own, progress)
                     # divided, so that the sum over shares is the gradient of their mean
                     fabric.backward(terms["total"] / settings.accumulate)
-                shares.append({**terms, **{n: v**2 for n, v in adaptation.gradient_norms.items()}})
-            logged = mean_terms(fabric, shares)
-            for name in adaptation.gradient_norms:
-                # of the whole batch: shares add up, of a process's own gradient the mean is taken
-                logged[name] = math.sqrt(logged[name] * settings.accumulate / fabric.world_size)
+                shares.append({**terms, **squared_norms(method.gradient_norms)})
+            logged = mean_terms(fabric, shares, norms=method.gradient_norms)
             require_finite(logged, step, checkpoint.path)
 
             # Update: all networks at once, then the moving average of the restorer.
-            for name, optimizer in optimizers.items():
+            for network, optimizer in optimizers.items():
                 if settings.clip_norm is not None:
-                    clip_grad_norm_(networks[name].parameters(), settings.clip_norm)
+                    clip_grad_norm_(getattr(method, network).parameters(), settings.clip_norm)
                 optimizer.step()
             average.update_parameters(restorer)
             state.step = step
 
             # Bookkeeping: a log row at each interval, a checkpoint now and then or when told to.
             state.log.add(logged)
-            stopwatch.step_done()
             if row_ends:
-                state.log.close_interval(step, step * settings.batch, base_rate * factor)
-                stopwatch.close_interval(step)
-            display.update(step, state.log, stopwatch)
+                validated = step == job.last_step or step % settings.validate_every_steps == 0
+                scores: dict[str, float] = {}
+                if validated and leads:
+                    scores, restored = validation(average.module, fabric.device, precision)
+                    if step in kept_steps:
+                        state.keep_snapshots(restored)
+                state.log.close_interval(
+                    step, step * settings.batch, rates["restorer"] * factor, scores
+                )
+            display.step_done(step, state.log, row_ends)
             stops = any_process(fabric, stop.requested)
             due = stops or step % settings.checkpoint_every_steps == 0
             if due and leads and step < job.last_step:
                 state.require_finite(checkpoint.path)
                 state.save(checkpoint.path)
-                write_text(job.timings, stopwatch.to_csv())
             if stops and step < job.last_step:
                 fabric.barrier()
                 display.say(f"stopped, saved at step {step}")
@@ -231,25 +181,27 @@ def train(job: Job) -> None:
         if leads:
             state.require_finite(checkpoint.path)
             state.save(checkpoint.path)
-            write_text(job.timings, stopwatch.to_csv())
-            if job.keeps == "state":
-                state.save(job.folder / STATE_FILE)
-            else:
-                model = {
-                    **facts,
-                    "steps": state.step,
-                    "parameters": parameter_count(restorer),
-                    "extra_parameters": parameter_count(adaptation) - parameter_count(restorer),
-                    "measured": _measure(job, crops, adaptation, fabric.device, precision),
-                }
-                save_tensors(job.folder / MODEL_FILE, average.module.state_dict(), model)
-                write_text(job.folder / LOG_FILE, state.log.to_csv())
+            measured = _measure(job, crops, method, fabric.device, precision)
+            _save_result(job, state, {**facts, "measured": measured})
             checkpoint.finish(job.folder / (STATE_FILE if job.keeps == "state" else MODEL_FILE))
         fabric.barrier()
 
 
+def _networks(job: Job) -> tuple[nn.Module, Method]:
+    """Return restorer and method; first weights of the restorer depend on the seed alone."""
+    with seeded_torch(job.seed, "restorer weights"):
+        restorer = build_restorer(job.restorer)
+        initialize(restorer, job.train.initialization)
+    with seeded_torch(job.seed, "other weights"):
+        method = build_method(restorer, job.method)
+        initialize(method, job.train.initialization, without=restorer)
+    return restorer, method
+
+
 def _open_stores(job: Job, wants: tuple[str, ...]) -> dict[str, ImageStore]:
-    stores = {name: ImageStore(job.images / f"{name}.h5") for name in ("synthetic", "real")}
+    """Open what the training reads, sizes not yet checked."""
+    names = ("synthetic", "real", "validation")
+    stores = {name: ImageStore(job.images / f"{name}.h5") for name in names}
     if "unpaired" in wants:
         others = ImageStore(job.images / "unpaired.h5")
         # empty: the clean images of the synthetic pairs serve, in an order of their own
@@ -260,19 +212,71 @@ def _open_stores(job: Job, wants: tuple[str, ...]) -> dict[str, ImageStore]:
     return stores
 
 
+def _optimizers(
+    job: Job, method: Method
+) -> tuple[dict[str, float], dict[str, torch.optim.Optimizer]]:
+    """Return the learning rate and Adam of each network."""
+    settings = job.train
+    base = settings.learning_rate * job.learning_rate_factor
+    factors = {"restorer": 1.0, **method.learning_rate_factors()}
+    rates = {name: base * factor for name, factor in factors.items()}
+    # networks that play against each other want less momentum than the restorer: a method says so
+    beta1, beta2 = settings.adam_betas
+    momentum = method.momentum()
+    others = (beta1 if momentum is None else momentum, beta2)
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        name: torch.optim.Adam(
+            getattr(method, name).parameters(),
+            rate,
+            betas=settings.adam_betas if name == "restorer" else others,
+            fused=True,
+        )
+        for name, rate in rates.items()
+    }
+    return rates, optimizers
+
+
+def _progress(job: Job, step: int, first_step: int, images: int, logged: bool) -> Progress:
+    done = step - first_step
+    return Progress(
+        step=done,
+        epoch=1 + (done - 1) * job.train.batch // images,
+        fraction=done / (job.last_step - first_step),
+        logged=logged,
+    )
+
+
+def _save_result(job: Job, state: TrainingState, facts: dict[str, Any]) -> None:
+    """Write the state, or the averaged restorer with its configuration inside, log and crops."""
+    if job.keeps == "state":
+        state.save(job.folder / STATE_FILE)
+        return
+    restorer = state.average.module
+    own = parameter_count(restorer)
+    model = {
+        **facts,
+        "steps": state.step,
+        "parameters": own,
+        "extra_parameters": parameter_count(state.method) - own,
+    }
+    save_tensors(job.folder / MODEL_FILE, restorer.state_dict(), model)
+    save_tensors(job.folder / SNAPSHOTS_FILE, state.snapshots, {})
+    write_text(job.folder / LOG_FILE, state.log.to_csv())
+
+
 def _measure(
-    job: Job, crops: JointCrops, adaptation: Any, device: torch.device, precision: Precision
+    job: Job, crops: JointCrops, method: Method, device: torch.device, precision: Precision
 ) -> dict[str, Any]:
     """Return the method's own measurements on the first images, without dropout."""
     images = range(min(MEASURED_IMAGES, job.train.batch))
     samples = [crops[number] for number in images]
     batch = crops.batch([torch.stack(role) for role in zip(*samples, strict=True)])
     black, white = job.image_range
-    adaptation.eval()
+    method.eval()
     with torch.inference_mode(), autocast(device, precision):
         generator = torch_generator(job.seed, "measure")
         moved = batch.to(device, job.image_range)
-        measured: dict[str, Any] = adaptation.measure(moved, generator, white - black)
+        measured: dict[str, Any] = method.measure(moved, generator, white - black)
     return measured
 
 

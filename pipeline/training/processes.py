@@ -1,7 +1,9 @@
 """Several processes that train as one: one a GPU, or on CPUs over gloo."""
 
+import math
 import os
 import warnings
+from collections.abc import Collection, Mapping
 
 import torch
 from lightning_fabric import Fabric
@@ -9,7 +11,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
-from pipeline.config.learning import Train
+from pipeline.config.running import Train
 from pipeline.runtime.errors import UserError
 
 
@@ -83,8 +85,22 @@ def require_same_step(fabric: Fabric, step: int) -> None:
         )
 
 
-def mean_terms(fabric: Fabric, shares: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Return the mean of every term over the shares of a step and over all processes."""
+def squared_norms(norms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the squares, which add up over shares as norms do not."""
+    return {name: norm.square() for name, norm in norms.items()}
+
+
+def mean_terms(
+    fabric: Fabric, shares: list[dict[str, Tensor]], norms: Collection[str] = ()
+) -> dict[str, float]:
+    """Return the mean of every term over the shares of a step and over all processes.
+
+    Args:
+        fabric: the processes.
+        shares: the terms of each share; of the gradient norms the squares.
+        norms: names of gradient norms. Returned is the norm of the whole batch's gradient: shares
+            add up, of the processes' own gradients the mean is taken.
+    """
     names = list(shares[0])
     stacked = torch.stack(
         [torch.stack([s[name].detach().float() for name in names]) for s in shares]
@@ -92,7 +108,9 @@ def mean_terms(fabric: Fabric, shares: list[dict[str, Tensor]]) -> dict[str, flo
     mean = stacked.mean(dim=0)
     if fabric.world_size > 1:
         mean = fabric.all_reduce(mean, reduce_op="mean")  # type: ignore[assignment]
-    return dict(zip(names, mean.tolist(), strict=True))
+    found = dict(zip(names, mean.tolist(), strict=True))
+    whole = len(shares) / fabric.world_size
+    return found | {name: math.sqrt(found[name] * whole) for name in norms}
 
 
 def any_process(fabric: Fabric, asked: bool) -> bool:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.learning import ReleasedWeights
-from pipeline.config.restorers import Restorer
+from pipeline.config.methods import ReleasedWeights
+from pipeline.config.restorers import RestorerSettings
 from pipeline.models.build import build_restorer, parameter_count
 from pipeline.models.weights import load_strictly, save_tensors
 from pipeline.runtime.errors import UserError
@@ -21,7 +21,7 @@ PARALLEL_PREFIX = "module."
 """Before every name where a network was saved inside torch's DistributedDataParallel."""
 
 
-def take_over(weights: ReleasedWeights, run: Run, restorer: Restorer) -> None:
+def take_over(weights: ReleasedWeights, run: Run, restorer: RestorerSettings) -> None:
     """Write a released restorer as if it had been trained here, with an empty log.
 
     Args:
@@ -46,7 +46,7 @@ def take_over(weights: ReleasedWeights, run: Run, restorer: Restorer) -> None:
     write_text(run.training / LOG_FILE, "step\n")
 
 
-def load_released(weights: ReleasedWeights, restorer: Restorer) -> nn.Module:
+def load_released(weights: ReleasedWeights, restorer: RestorerSettings) -> nn.Module:
     """Return a released restorer.
 
     Args:

@@ -8,15 +8,16 @@ import inspect
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from pipeline.methods.method import Method
 from pipeline.models.weights import load_strictly, load_tensors, save_tensors
 from pipeline.runtime import CHANGES_NO_RESULT
 from pipeline.runtime.errors import UserError
@@ -31,22 +32,29 @@ LIBRARIES = {"PIL": "pillow", "deepinv": "deepinv", "diffusers": "diffusers", "n
 class TrainingState:
     """Networks, moving average, optimizers, counter and log of one training."""
 
-    adaptation: nn.Module
+    method: Method
     average: AveragedModel
     optimizers: dict[str, torch.optim.Optimizer]
     log: TrainingLog
     step: int = 0
+    snapshots: dict[str, Tensor] = field(default_factory=dict)
+    """``<domain>.<step>``: restored crops, (3, height, width) uint8."""
 
     def save(self, path: Path) -> None:
         """Write everything into one safetensors file, whole or not at all."""
         tensors = {f"networks.{name}": value for name, value in self._networks().items()}
         tensors |= {f"average.{name}": value for name, value in self._average().items()}
+        tensors |= {f"snapshots.{name}": value for name, value in self.snapshots.items()}
         for name, optimizer in self.optimizers.items():
             for index, values in optimizer.state_dict()["state"].items():
                 for key, value in values.items():
                     tensors[f"optimizers.{name}.{index}.{key}"] = value
         facts = {"step": self.step, "log": vars(self.log)}
         save_tensors(path, tensors, facts)
+
+    def keep_snapshots(self, restored: dict[str, Tensor]) -> None:
+        """Keep restored crops of this step, one of each domain."""
+        self.snapshots |= {f"{domain}.{self.step}": crop for domain, crop in restored.items()}
 
     def require_finite(self, checkpoint: Path) -> None:
         """Refuse to go on with, or to keep, weights that are not finite.
@@ -75,6 +83,7 @@ class TrainingState:
         self._load_restorer_average(path, tensors)
         for name in self.optimizers:
             self._load_optimizer(name, tensors)
+        self.snapshots = _below(tensors, "snapshots.")
         self.step = facts["step"]
         self.log = TrainingLog(**facts["log"])
 
@@ -86,20 +95,20 @@ class TrainingState:
         """
         tensors, facts = load_tensors(path)
         prefix = "networks.restorer."
-        load_strictly(self.adaptation.restorer, _below(tensors, prefix), path)  # type: ignore[arg-type]
+        load_strictly(self.method.restorer, _below(tensors, prefix), path)
         self._load_restorer_average(path, tensors)
         self._load_optimizer("restorer", tensors)
         self.step = facts["step"]
         self.log = TrainingLog(**facts["log"])
 
     def _networks(self) -> dict[str, Tensor]:
-        return dict(self.adaptation.state_dict())
+        return dict(self.method.state_dict())
 
     def _average(self) -> dict[str, Tensor]:
         return dict(self.average.state_dict())
 
     def _load_networks(self, path: Path, tensors: dict[str, Tensor]) -> None:
-        load_strictly(self.adaptation, _below(tensors, "networks."), path)
+        load_strictly(self.method, _below(tensors, "networks."), path)
 
     def _load_restorer_average(self, path: Path, tensors: dict[str, Tensor]) -> None:
         load_strictly(self.average, _below(tensors, "average."), path)

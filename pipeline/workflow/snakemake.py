@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import PARAMS_FILE, read_params
+from pipeline.config.params import PARAMS_FILE
+from pipeline.config.read import read_params
 from pipeline.runtime.errors import UserError, user_errors_end
 from pipeline.runtime.files import write_text
 from pipeline.runtime.locks import lock, this_process

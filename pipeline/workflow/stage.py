@@ -18,7 +18,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.config import PARAMS_FILE, Params, read_params
+from pipeline.config.params import PARAMS_FILE, Params
+from pipeline.config.read import read_params
 from pipeline.runtime.checkpoints import forget_finished
 from pipeline.runtime.errors import USER_ERROR_STATUS, UserError
 from pipeline.runtime.files import write_text

@@ -22,8 +22,8 @@ from benchmarks import (
 )
 from benchmarks.crop_reading import measure
 from benchmarks.steps import SIZES, VARIANTS, build_step
-from pipeline.config import read_params
 from pipeline.config.compose import compose
+from pipeline.config.read import read_params
 from pipeline.images.store import ImageStore, Record, write_store
 from pipeline.models.restorers.unet import UNet
 from pipeline.models.weights import save_tensors

@@ -15,12 +15,12 @@ import pytest
 from dvc.stage.cache import _get_cache_hash
 from omegaconf import OmegaConf
 
-from pipeline.config import Params, check, read_params
-from pipeline.config import compose as compose_module
-from pipeline.config.checks import ConfigError, tagged
+from pipeline.config.build import ConfigError, tagged
 from pipeline.config.compose import CONF, compose
-from pipeline.config.data import FetchedSource
-from pipeline.config.methods import Baseline
+from pipeline.config.methods import BaselineSettings
+from pipeline.config.params import Params
+from pipeline.config.read import check, read_params
+from pipeline.config.sources import FetchedSource
 from pipeline.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -196,7 +196,7 @@ def test_the_experiments_hold_every_baseline(tmp_path: Path) -> None:
         for name in ("baselines", "self_supervised")
         for method in composed(tmp_path, f"+experiment={name}").methods.values()
     }
-    _, baselines = tagged(list(get_args(Baseline)))
+    _, baselines = tagged(list(get_args(BaselineSettings)))
     assert together == {"vanilla", "noise_space", *baselines}
 
 
@@ -368,7 +368,7 @@ def test_a_preset_that_is_no_yaml_is_told(
 ) -> None:
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf" / "preset" / "mine.yaml").write_bytes(b"# @package _global_\n" + preset)
-    monkeypatch.setattr(compose_module, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(compose, "CONF", tmp_path / "conf")
     with pytest.raises(UserError):
         compose(["preset=mine"], tmp_path / "params.yaml")
     assert not (tmp_path / "params.yaml").exists()

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipeline.config import check
-from pipeline.config.data import SyntheticDomain
 from pipeline.config.degradations import GaussianNoise
-from pipeline.config.learning import Train
+from pipeline.config.read import check
+from pipeline.config.running import Train
+from pipeline.config.tasks import SyntheticDomain
 from pipeline.datasets.batches import SYMMETRIES, Batch, JointCrops, Share, batches, transform
 from pipeline.images.pixels import from_range
 from pipeline.images.store import ImageStore

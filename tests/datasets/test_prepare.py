@@ -12,8 +12,8 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.config import check
-from pipeline.config.data import SPLITS, Crop, Crops, FolderSource, PairFolders, Source
+from pipeline.config.read import check
+from pipeline.config.sources import SPLITS, Crop, Crops, FolderSource, PairFolders, Source
 from pipeline.datasets.prepare import prepare
 from pipeline.images.store import ImageStore
 from pipeline.images.tiles import starts

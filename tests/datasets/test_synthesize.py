@@ -14,15 +14,10 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from pipeline.config import check
-from pipeline.config.data import (
-    SPLITS,
-    SimulatedReal,
-    SyntheticDomain,
-    Task,
-    TaskSources,
-)
 from pipeline.config.degradations import GaussianNoise
+from pipeline.config.read import check
+from pipeline.config.sources import SPLITS
+from pipeline.config.tasks import SimulatedReal, SyntheticDomain, Task, TaskSources
 from pipeline.datasets import synthesize as synthesis
 from pipeline.datasets.synthesize import synthesize
 from pipeline.degradations import DEGRADATIONS, degrade

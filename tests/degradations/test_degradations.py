@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import feature
 
-from pipeline.config.checks import tagged
+from pipeline.config.build import tagged
 from pipeline.config.degradations import (
     Camera,
     CameraShake,

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Params, read_params
 from pipeline.config.compose import compose
-from pipeline.config.data import FetchedSource
+from pipeline.config.params import Params
+from pipeline.config.read import read_params
+from pipeline.config.sources import FetchedSource
 from pipeline.dry_run.disk import disk_of, disks, packed_bytes, summary, task_bytes
 
 ROOT = Path(__file__).parents[2]

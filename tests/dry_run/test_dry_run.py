@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config import read_params
 from pipeline.config.compose import compose
-from pipeline.config.restorers import UNet
+from pipeline.config.read import read_params
+from pipeline.config.restorers import UNetSettings
 from pipeline.dry_run import trainings
 from pipeline.dry_run.measuring import Cost, Networks, extrapolate
 from pipeline.dry_run.wording import Row, conclusions
@@ -91,7 +91,7 @@ def test_a_wrong_value_ends_in_one_line(overrides: list[str], message: str) -> N
 def test_released_weights_must_be_of_the_restorer(tmp_path: Path) -> None:
     """With these alone and no pretraining nothing is measured."""
     torch.manual_seed(0)
-    restorer = build_restorer(UNet(kind="unet", levels=3, channels=8))  # the tiny preset's
+    restorer = build_restorer(UNetSettings(kind="unet", levels=3, channels=8))  # the tiny preset's
     weights = tmp_path / "denoise.pth"
     torch.save(
         {f"RestorationNet.{n}": value for n, value in restorer.state_dict().items()}, weights

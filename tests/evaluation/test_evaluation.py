@@ -12,7 +12,7 @@ import torch
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from pipeline.config.learning import Evaluate
+from pipeline.config.running import Evaluate
 from pipeline.evaluation.evaluate import (
     IMAGES_FILE,
     PERFECT_PSNR,

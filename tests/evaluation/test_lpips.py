@@ -18,7 +18,7 @@ import torch
 import torchvision
 from torchmetrics.functional.image import lpips as reference
 
-from pipeline.config.learning import Evaluate
+from pipeline.config.running import Evaluate
 from pipeline.evaluation.evaluate import evaluate, read_table
 from pipeline.evaluation.lpips import load_lpips
 from pipeline.images.pixels import Image

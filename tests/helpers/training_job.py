@@ -15,37 +15,36 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.data import SyntheticDomain
 from pipeline.config.degradations import GaussianNoise
-from pipeline.config.learning import (
-    Denoiser,
-    NoiseSchedule,
-    NoiseSpace,
-    Train,
-    TrainedMethod,
-    Vanilla,
-)
 from pipeline.config.methods import (
-    ApBsn,
-    Baseline,
-    CyCada,
-    Dann,
-    Dsn,
-    Neighbor2Neighbor,
-    PixelDa,
-    TargetSupervised,
+    ApBsnSettings,
+    BaselineSettings,
+    CyCadaSettings,
+    DannSettings,
+    DenoiserSettings,
+    DsnSettings,
+    Neighbor2NeighborSettings,
+    NoiseSchedule,
+    NoiseSpaceSettings,
+    PixelDaSettings,
+    TargetSupervisedSettings,
+    TrainedMethod,
+    VanillaSettings,
 )
-from pipeline.config.restorers import UNet
+from pipeline.config.restorers import UNetSettings
+from pipeline.config.running import Train
+from pipeline.config.tasks import SyntheticDomain
 from pipeline.images.store import Record, write_store
 from pipeline.runtime.paths import LOG_FILE, MODEL_FILE
-from pipeline.training.loop import Job, train
+from pipeline.training.job import Job
+from pipeline.training.loop import train
 
 ROOT = Path(__file__).parents[2]
 STEPS = 7
 PRETRAIN_STEPS = 3
 
-VANILLA = Vanilla(kind="vanilla", start="pretrained")
-NOISE_SPACE = NoiseSpace(
+VANILLA = VanillaSettings(kind="vanilla", start="pretrained")
+NOISE_SPACE = NoiseSpaceSettings(
     kind="noise_space",
     start="pretrained",
     weight=1.0,
@@ -59,18 +58,20 @@ NOISE_SPACE = NoiseSpace(
     diffusion_step_range=(1, 999),
     denoiser_learning_rate_factor=1.0,
     schedule=NoiseSchedule(1000, 1e-6, 0.01),
-    denoiser=Denoiser((8, 16), 1, 1, 8, 4, dropout=0.2),
+    denoiser=DenoiserSettings((8, 16), 1, 1, 8, 4, dropout=0.2),
 )
-BASELINES: dict[str, Baseline] = {
-    "dann": Dann("dann", "pretrained", weight=0.1, channels=4, learning_rate_factor=2.0),
-    "dsn": Dsn("dsn", "pretrained", 0.01, 0.05, 0.025, channels=4, learning_rate_factor=2.0),
-    "pixel_da": PixelDa("pixel_da", "pretrained", 0.1, 1.0, 1.0, 4, 1, 2.0, 0.5),
-    "cycada": CyCada("cycada", "pretrained", 1.0, 10.0, 5.0, 0.1, 4, 1, 2.0, 0.5),
-    "neighbor2neighbor": Neighbor2Neighbor("neighbor2neighbor", "pretrained", weight=2.0),
-    "ap_bsn": ApBsn("ap_bsn", "pretrained", stride=2),
-    "target_supervised": TargetSupervised("target_supervised", "pretrained"),
+BASELINES: dict[str, BaselineSettings] = {
+    "dann": DannSettings("dann", "pretrained", weight=0.1, channels=4, learning_rate_factor=2.0),
+    "dsn": DsnSettings(
+        "dsn", "pretrained", 0.01, 0.05, 0.025, channels=4, learning_rate_factor=2.0
+    ),
+    "pixel_da": PixelDaSettings("pixel_da", "pretrained", 0.1, 1.0, 1.0, 4, 1, 2.0, 0.5),
+    "cycada": CyCadaSettings("cycada", "pretrained", 1.0, 10.0, 5.0, 0.1, 4, 1, 2.0, 0.5),
+    "neighbor2neighbor": Neighbor2NeighborSettings("neighbor2neighbor", "pretrained", weight=2.0),
+    "ap_bsn": ApBsnSettings("ap_bsn", "pretrained", stride=2),
+    "target_supervised": TargetSupervisedSettings("target_supervised", "pretrained"),
 }
-RESTORER = UNet(kind="unet", levels=2, channels=4)
+RESTORER = UNetSettings(kind="unet", levels=2, channels=4)
 TRAIN = Train(
     steps=STEPS,
     pretrain_steps=PRETRAIN_STEPS,
@@ -90,7 +91,9 @@ TRAIN = Train(
     threads=1,
     workers=0,
     log_every_steps=2,
+    validate_every_steps=2,
     checkpoint_every_steps=2,
+    tensorboard=False,
 )
 
 
@@ -108,12 +111,13 @@ def write_images(folder: Path, seed: int = 0) -> None:
     write_store(folder / "real.h5", real)
     truth = [Record(f"r{i}", f"r{i}", "made", 24, 20, clean=noise) for i in range(2)]
     write_store(folder / "truth.h5", truth)
+    crops = [Record(d, d, d, 24, 20, noise, noise) for d in ("synthetic", "real")]
+    write_store(folder / "validation.h5", crops)
 
 
 def job(images: Path, folder: Path, method: TrainedMethod, **changes: object) -> Job:
     noise = GaussianNoise(kind="gaussian_noise", sigma_255=(0.0, 75.0))
     made = Job(
-        title="test",
         task_name="denoise",
         method_name="any",
         synthetic=SyntheticDomain(degradation=noise, draw="anew", copies=1),
@@ -143,14 +147,14 @@ def stop_at(step: int, number: int, where: str) -> None:
     ``where`` may also be ``error``: at the step something fails as it does without memory.
     """
     from pipeline.models import weights
-    from pipeline.training.log import ProgressDisplay
+    from pipeline.runtime.progress import ProgressBars
 
-    shown, written = ProgressDisplay.update, weights.save_file
+    shown, written = ProgressBars.reach, weights.save_file
     reached = False
 
-    def update(self: ProgressDisplay, now: int, *rest: Any) -> None:
+    def reach(self: ProgressBars, task: Any, now: float, *rest: Any, **named: Any) -> None:
         nonlocal reached
-        shown(self, now, *rest)
+        shown(self, task, now, *rest, **named)
         reached = now >= step
         if reached and where == "step":
             os.kill(os.getpid(), number)
@@ -164,7 +168,7 @@ def stop_at(step: int, number: int, where: str) -> None:
                 file.truncate(path.stat().st_size // 2)
             os.kill(os.getpid(), number)
 
-    ProgressDisplay.update = update  # type: ignore[method-assign]
+    ProgressBars.reach = reach  # type: ignore[method-assign]
     weights.save_file = save_file  # type: ignore[assignment]
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import pipeline.images.store
 from pipeline.workflow.snakemake import stage
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.images.store import Record, write_store
 
 def fill():

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.checks import build
-from pipeline.config.restorers import Restorer
+from pipeline.config.build import build
+from pipeline.config.restorers import RestorerSettings
 from pipeline.inference.model import load_network
 from pipeline.inference.onnx import main
 from pipeline.models.build import build_restorer, giga_macs
@@ -44,7 +44,7 @@ FACTS = {
 
 def save(path: Path, **facts: Any) -> Path:
     torch.manual_seed(0)
-    network = build_restorer(build(Restorer, SETTINGS, "restorer"))
+    network = build_restorer(build(RestorerSettings, SETTINGS, "restorer"))
     for parameter in network.parameters():
         parameter.data *= 1.5
     save_tensors(path, network.state_dict(), {**FACTS, **facts})
@@ -141,7 +141,7 @@ def test_a_card_of_a_bare_file_has_no_scores(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text = card(str(save(tmp_path / "model.safetensors")))
-    network = build_restorer(build(Restorer, SETTINGS, "restorer"))
+    network = build_restorer(build(RestorerSettings, SETTINGS, "restorer"))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     for told in ("**denoise**", "**noise_space**", f"| {parameters:,} |", "| 1900 |",
                  '"sigma_255": [0, 75]', "| -1.0 (black) to 1.0 (white) |"):  # fmt: skip
@@ -210,7 +210,7 @@ def test_a_card_counts_multiplications_by_the_configuration_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    network = build_restorer(build(Restorer, SETTINGS, "restorer"))
+    network = build_restorer(build(RestorerSettings, SETTINGS, "restorer"))
     text = card(str(save(tmp_path / "model.safetensors")))
     assert f"| Multiplications | {giga_macs(network):.2f} GMACs for 128x128 pixels |" in text
 

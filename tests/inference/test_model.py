@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.learning import Evaluate
-from pipeline.config.restorers import UNet as Settings
+from pipeline.config.restorers import UNetSettings
+from pipeline.config.running import Evaluate
 from pipeline.device import describe_device
 from pipeline.images.pixels import Image
 from pipeline.images.tiles import aligned_tiles, starts
@@ -93,7 +93,7 @@ def test_the_papers_restorer_in_tiles(size: tuple[int, int]) -> None:
     otherwise than the whole at the lower and the right edge, and differ there by 0.4.
     """
     torch.manual_seed(1)
-    network = build_restorer(Settings("unet", levels=4, channels=4)).eval()
+    network = build_restorer(UNetSettings("unet", levels=4, channels=4)).eval()
     for parameter in network.parameters():
         parameter.data *= 2.0
     rows, columns = np.mgrid[: size[0], : size[1]]
@@ -185,7 +185,7 @@ def test_several_images_are_restored_as_one_by_one(tmp_path: Path, side: int) ->
 
 def test_multiplications_of_the_papers_restorer() -> None:
     """The authors' own count is 12.44 for 128x128 pixels."""
-    network = InRange(build_restorer(Settings("unet", levels=4, channels=64)), (0.0, 1.0))
+    network = InRange(build_restorer(UNetSettings("unet", levels=4, channels=64)), (0.0, 1.0))
     assert Model(network, SETTINGS).facts()["giga_macs_128"] == pytest.approx(12.44, abs=0.005)
 
 
@@ -199,7 +199,7 @@ def test_the_facts_name_the_precision_in_use_and_the_device(
 ) -> None:
     monkeypatch.setattr("pipeline.device.has_bfloat16", lambda: hardware)
     settings = dataclasses.replace(SETTINGS, precision=wanted)
-    network = InRange(build_restorer(Settings("unet", levels=2, channels=4)), (0.0, 1.0))
+    network = InRange(build_restorer(UNetSettings("unet", levels=2, channels=4)), (0.0, 1.0))
     model = Model(network, settings)
     facts = model.facts()
     assert (facts["precision"], model.precision) == (used, used)

@@ -23,8 +23,8 @@ from PIL import Image as PillowImage
 from PIL import ImageCms
 
 from benchmarks import restore_large, seams
-from pipeline.config.checks import build
-from pipeline.config.restorers import Restorer
+from pipeline.config.build import build
+from pipeline.config.restorers import RestorerSettings
 from pipeline.images.tiles import aligned_tiles
 from pipeline.inference.model import InRange, restore
 from pipeline.inference.photographs.reading import Form, read_picture
@@ -55,7 +55,7 @@ UPRIGHT: dict[int, Callable[[Values], Values]] = {
 
 def save_model(path: Path, last: float = 0.0, **facts: Any) -> Path:
     """Write a model that adds ``last`` to every value: 0 changes nothing."""
-    network = build_restorer(build(Restorer, SETTINGS, "restorer"))
+    network = build_restorer(build(RestorerSettings, SETTINGS, "restorer"))
     torch.nn.init.zeros_(network.last.weight)
     torch.nn.init.constant_(network.last.bias, last)
     save_tensors(
@@ -619,7 +619,7 @@ def test_a_pickle_given_as_model_is_not_unpickled(desk: Desk) -> None:
     ],
 )  # fmt: skip
 def test_a_model_without_its_facts_is_refused(desk: Desk, facts: Any, message: str) -> None:
-    network = build_restorer(build(Restorer, SETTINGS, "restorer"))
+    network = build_restorer(build(RestorerSettings, SETTINGS, "restorer"))
     path = desk.folder / "other.safetensors"
     if facts is None:
         from safetensors.torch import save_file
@@ -687,7 +687,7 @@ def test_wrong_usage_has_status_2(desk: Desk, words: list[str]) -> None:
 def trained_like(levels: int = 3) -> InRange:
     """A U-Net whose residual is as strong as a trained one's, by chance not by training."""
     torch.manual_seed(1)
-    network = build_restorer(build(Restorer, {**SETTINGS, "levels": levels}, "restorer"))
+    network = build_restorer(build(RestorerSettings, {**SETTINGS, "levels": levels}, "restorer"))
     for parameter in network.parameters():
         parameter.data *= 2.0
     return InRange(network, (0.0, 1.0)).eval()

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.learning import TrainedMethod
+from pipeline.config.methods import TrainedMethod
 from pipeline.datasets.batches import Batch
-from pipeline.methods import Progress, build_adaptation
 from pipeline.methods.adversarial import (
     domain_loss,
     fooled,
@@ -25,6 +24,7 @@ from pipeline.methods.ap_bsn import AROUND, downsample, hide
 from pipeline.methods.bottleneck import Bottleneck
 from pipeline.methods.dsn import correlation
 from pipeline.methods.losses import charbonnier
+from pipeline.methods.method import Progress, build_method
 from pipeline.methods.neighbor2neighbor import NEIGHBOURS, neighbours
 from pipeline.models.adversarial import Discriminator, DomainClassifier, Generator
 from pipeline.models.restorers.unet import UNet
@@ -69,7 +69,7 @@ def learn(
     restorer: nn.Module | None = None,
 ) -> tuple[Any, list[dict[str, float]]]:
     """Train as the engine does: one loss, one gradient, all networks at once."""
-    adaptation = build_adaptation(restorer or TwoLayers(), method)
+    adaptation = build_method(restorer or TwoLayers(), method)
     extra = [v for k, v in adaptation.named_parameters() if not k.startswith("restorer.")]
     optimizer = torch.optim.Adam(adaptation.restorer.parameters(), rate)
     if extra:
@@ -157,7 +157,7 @@ def test_what_is_played_against_has_a_bounded_slope(make: Callable[[], nn.Module
 @pytest.mark.parametrize("name", BASELINES)
 def test_half_precision_reaches_every_network(name: str) -> None:
     """In bfloat16 too every weight has a gradient, also where a pass without one came between."""
-    adaptation = build_adaptation(TwoLayers(), BASELINES[name])
+    adaptation = build_method(TwoLayers(), BASELINES[name])
     batch = brighter()
     draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
     with torch.autocast("cpu", torch.bfloat16):
@@ -232,7 +232,7 @@ def test_the_pass_for_features_alone_ends_where_they_are(make: Callable[[], nn.M
 
 @pytest.mark.parametrize("name", ["dann", "dsn", "cycada"])
 def test_the_decoder_runs_for_synthetic_images_alone(name: str) -> None:
-    adaptation = build_adaptation(TwoLayers(), BASELINES[name])
+    adaptation = build_method(TwoLayers(), BASELINES[name])
     seen: list[Tensor] = []
     adaptation.restorer.last.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     adaptation(brighter(), None, HALFWAY)
@@ -270,7 +270,7 @@ def test_a_restorer_that_takes_no_probe_is_told() -> None:
 
 def test_dann_descends_for_the_classifier_and_ascends_for_the_restorer() -> None:
     """Against the gradients of each loss alone."""
-    adaptation = build_adaptation(TwoLayers(), BASELINES["dann"]).eval()
+    adaptation = build_method(TwoLayers(), BASELINES["dann"]).eval()
     batch = brighter()
     place, restorer = adaptation.bottleneck, adaptation.restorer
     restored, synthetic = place.read(restorer, batch.synthetic)
@@ -291,7 +291,7 @@ def test_dann_descends_for_the_classifier_and_ascends_for_the_restorer() -> None
 
 
 def test_the_restoration_loss_of_dann_is_told_in_parts_of_the_span() -> None:
-    adaptation = build_adaptation(TwoLayers(), BASELINES["dann"]).eval()
+    adaptation = build_method(TwoLayers(), BASELINES["dann"]).eval()
     terms = adaptation(replace(brighter(), span=2.0), None, HALFWAY)
     torch.testing.assert_close(terms["total"], terms["restoration"] / 2 + terms["domain"])
 
@@ -305,7 +305,7 @@ def test_the_reversal_within_a_larger_loss(name: str, weight: str) -> None:
     for strength in (0.0, 0.3):
         torch.manual_seed(1)
         method = replace(BASELINES[name], **{weight: strength})
-        adaptation = build_adaptation(TwoLayers(), method).eval()
+        adaptation = build_method(TwoLayers(), method).eval()
         batch = brighter()
         adaptation(batch, None, HALFWAY)["total"].backward()
         gradients[strength] = {key: v.grad for key, v in adaptation.named_parameters()}
@@ -367,7 +367,7 @@ def test_what_a_code_is_on_an_images_mean_costs_no_difference() -> None:
 @pytest.mark.parametrize("span", [1.0, 2.0])
 def test_the_total_of_dsn_by_hand(span: float) -> None:
     weights = {"reconstruction_weight": 3.0, "difference_weight": 5.0, "similarity_weight": 7.0}
-    adaptation = build_adaptation(TwoLayers(), replace(BASELINES["dsn"], **weights)).eval()
+    adaptation = build_method(TwoLayers(), replace(BASELINES["dsn"], **weights)).eval()
     batch = replace(brighter(), span=span)
     terms = adaptation(batch, None, HALFWAY)
 
@@ -476,7 +476,7 @@ def test_pixel_da_keeps_the_picture_by_content_and_identity() -> None:
 def test_the_total_of_pixel_da_by_hand(span: float) -> None:
     """With a generator that changes something: each term, and the share of each in the sum."""
     weights = {"content_weight": 3.0, "identity_weight": 5.0, "adversarial_weight": 7.0}
-    adaptation = build_adaptation(TwoLayers(), replace(BASELINES["pixel_da"], **weights)).eval()
+    adaptation = build_method(TwoLayers(), replace(BASELINES["pixel_da"], **weights)).eval()
     nn.init.normal_(adaptation.generator.last.weight, std=0.1)
     batch = replace(brighter(), span=span)
     draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
@@ -511,7 +511,7 @@ def test_what_the_task_teaches_the_generator(name: str, share: float) -> None:
     method = replace(BASELINES[name], **dict.fromkeys(nothing, 0.0))
     if name == "cycada":
         method = replace(method, feature_weight=1.0)
-    adaptation = build_adaptation(TwoLayers(), method).eval()
+    adaptation = build_method(TwoLayers(), method).eval()
     generator = adaptation.generator if name == "pixel_da" else adaptation.to_real
     nn.init.normal_(generator.last.weight, std=0.1)
     batch = brighter()
@@ -530,7 +530,7 @@ def test_what_the_task_teaches_the_generator(name: str, share: float) -> None:
 def test_the_total_of_cycada_by_hand(span: float) -> None:
     """With two generators that change something, each otherwise."""
     weights = {"adversarial_weight": 3.0, "cycle_weight": 5.0, "identity_weight": 7.0}
-    adaptation = build_adaptation(TwoLayers(), replace(BASELINES["cycada"], **weights)).eval()
+    adaptation = build_method(TwoLayers(), replace(BASELINES["cycada"], **weights)).eval()
     to_real, to_synthetic = adaptation.to_real, adaptation.to_synthetic
     for generator in (to_real, to_synthetic):
         nn.init.normal_(generator.last.weight, std=0.1)
@@ -594,7 +594,7 @@ def test_each_network_receives_the_gradient_of_its_own_aim(name: str) -> None:
     for weight in (0.0, 7.0):
         torch.manual_seed(1)
         method = replace(base, adversarial_weight=weight)
-        adaptation = build_adaptation(TwoLayers(), method).eval()
+        adaptation = build_method(TwoLayers(), method).eval()
         batch = brighter()
         draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
         adaptation(batch, draws, HALFWAY)["total"].backward()
@@ -627,7 +627,7 @@ def test_neighbours_touch_and_are_never_the_same() -> None:
 def test_neighbor2neighbor_loss_by_hand() -> None:
     """A restorer that adds nothing: both differences are g1 - g2, so the regularization is 0."""
     batch = brighter()
-    adaptation = build_adaptation(nn.Identity(), BASELINES["neighbor2neighbor"])
+    adaptation = build_method(nn.Identity(), BASELINES["neighbor2neighbor"])
     draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
     terms = adaptation(batch, draws, HALFWAY)
     first, second = neighbours(batch.real, draws.choice)
@@ -648,7 +648,7 @@ def test_the_regularization_of_neighbor2neighbor_by_hand(weight: float) -> None:
             return self.share[0] * images + self.share[1] * images.roll(1, 3)
 
     method = replace(BASELINES["neighbor2neighbor"], weight=weight)
-    adaptation = build_adaptation(Mix(), method)
+    adaptation = build_method(Mix(), method)
     batch = brighter()
     draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
     terms = adaptation(batch, draws, HALFWAY)
@@ -673,7 +673,7 @@ def test_the_regularization_of_neighbor2neighbor_by_hand(weight: float) -> None:
 def test_what_is_only_looked_at_costs_no_pass(name: str) -> None:
     """L_res on synthetic pairs takes part in no loss: it is there where a row of the log ends."""
     passes = []
-    adaptation = build_adaptation(TwoLayers(), BASELINES[name])
+    adaptation = build_method(TwoLayers(), BASELINES[name])
     adaptation.restorer.register_forward_hook(lambda *given: passes.append(1))
     batch = brighter()
     draws = adaptation.draw(torch.Generator().manual_seed(0), tuple(batch.real.shape))
@@ -743,7 +743,7 @@ def test_a_stride_parts_noise_that_hangs_together() -> None:
 
 def test_the_bound_learns_from_the_truth_alone() -> None:
     batch = brighter()
-    adaptation = build_adaptation(TwoLayers(), BASELINES["target_supervised"])
+    adaptation = build_method(TwoLayers(), BASELINES["target_supervised"])
     terms = adaptation(batch, None, HALFWAY)
     expected = charbonnier(adaptation.restorer(batch.real), batch.truth)
     torch.testing.assert_close(terms["total"], expected)

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.config import Params, read_params
 from pipeline.config.compose import compose
-from pipeline.config.learning import TrainedMethod
-from pipeline.config.methods import TargetSupervised
+from pipeline.config.methods import TargetSupervisedSettings, TrainedMethod
+from pipeline.config.params import Params
+from pipeline.config.read import read_params
 from pipeline.datasets.batches import Batch
-from pipeline.methods import build_adaptation
+from pipeline.methods.method import build_method
 from pipeline.models.restorers.unet import UNet
 from pipeline.runtime.paths import STATE_FILE
 from pipeline.training.loop import train
@@ -91,9 +91,9 @@ def test_every_method_begins_alike_and_sees_the_same(
 
 def test_who_wants_the_truth_is_a_bound() -> None:
     for name, method in METHODS.items():
-        wants = build_adaptation(UNet(levels=2, channels=4), method).wants
+        wants = build_method(UNet(levels=2, channels=4), method).wants
         assert ("truth" in wants) == getattr(method, "is_bound", False), name
-    assert TargetSupervised.is_bound
+    assert TargetSupervisedSettings.is_bound
 
 
 def composed(folder: Path, preset: str) -> Params:

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.learning import Denoiser as DenoiserSettings
-from pipeline.config.learning import NoiseSchedule, NoiseSpace
+from pipeline.config.methods import DenoiserSettings, NoiseSchedule, NoiseSpaceSettings
 from pipeline.datasets.batches import Batch
-from pipeline.methods import Progress
 from pipeline.methods.diffusion import add_noise, alpha_bars, continuous_level
 from pipeline.methods.losses import charbonnier
+from pipeline.methods.method import Progress
 from pipeline.methods.noise_space import (
     Adaptation,
     Draws,
@@ -65,7 +64,7 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def settings(**changes: object) -> NoiseSpace:
+def settings(**changes: object) -> NoiseSpaceSettings:
     values: dict[str, object] = {
         "kind": "noise_space",
         "start": "scratch",
@@ -82,7 +81,7 @@ def settings(**changes: object) -> NoiseSpace:
         "schedule": NoiseSchedule(1000, 1e-6, 0.01),
         "denoiser": DenoiserSettings((8, 16), 1, 1, 8, 4, 0.0),
     }
-    return NoiseSpace(**{**values, **changes})  # type: ignore[arg-type]
+    return NoiseSpaceSettings(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def golden_adaptation(golden: dict[str, Tensor], **changes: object) -> Adaptation:

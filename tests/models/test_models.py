@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.baseline import plain_denoiser
-from pipeline.config.learning import Denoiser as DenoiserSettings
-from pipeline.config.restorers import UNet as UNetSettings
+from pipeline.config.methods import DenoiserSettings
+from pipeline.config.restorers import UNetSettings
 from pipeline.models.build import build_restorer, parameter_count
 from pipeline.models.denoiser.network import Denoiser
 from pipeline.models.denoiser.residual_block import (

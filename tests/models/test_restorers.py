@@ -18,16 +18,16 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.config import Restorer
-from pipeline.config.checks import ConfigError, build
+from pipeline.config.build import ConfigError, build
 from pipeline.config.compose import CONF
-from pipeline.config.learning import Evaluate
+from pipeline.config.restorers import RestorerSettings
+from pipeline.config.running import Evaluate
 from pipeline.datasets.batches import Batch
 from pipeline.dry_run.measuring import write_stand_ins
 from pipeline.inference.model import load_model, load_network, restore
 from pipeline.inference.onnx import export_onnx
-from pipeline.methods import Progress, build_adaptation
 from pipeline.methods.bottleneck import Bottleneck
+from pipeline.methods.method import Progress, build_method
 from pipeline.models.build import build_restorer, giga_macs, parameter_count, skeleton
 from pipeline.models.weights import save_tensors
 from pipeline.runtime.errors import UserError
@@ -54,8 +54,8 @@ WITHOUT_ONNX = {"swinir", "uformer"}  # their masks and windows are made for one
 SETTINGS = Evaluate("fp32", 1, 1, 0, None, tile=64, tile_overlap=16, kept_images=0)
 
 
-def settings(name: str) -> Restorer:
-    found: Restorer = build(Restorer, {"name": name, **SMALL[name]}, "restorer")
+def settings(name: str) -> RestorerSettings:
+    found: RestorerSettings = build(RestorerSettings, {"name": name, **SMALL[name]}, "restorer")
     return found
 
 
@@ -83,7 +83,7 @@ def test_every_restorer_is_tried_here() -> None:
 @pytest.mark.parametrize("choice", sorted(PUBLISHED))
 def test_sizes_are_the_published_ones(choice: str) -> None:
     values = OmegaConf.to_container(OmegaConf.load(CONF / "restorer" / f"{choice}.yaml"))
-    network = build_restorer(build(Restorer, values, "restorer"))
+    network = build_restorer(build(RestorerSettings, values, "restorer"))
     assert parameter_count(network) / 1e6 == pytest.approx(PUBLISHED[choice], rel=0.012)
 
 
@@ -189,7 +189,7 @@ WITH_FEATURES = {OmegaConf.load(CONF / "restorer" / f"{choice}.yaml").name
 @pytest.mark.parametrize("choice", BOTTLENECKS)
 def test_the_bottleneck_lies_between_encoder_and_decoder(choice: str) -> None:
     values = OmegaConf.to_container(OmegaConf.load(CONF / "restorer" / f"{choice}.yaml"))
-    place = Bottleneck(skeleton(build(Restorer, values, "restorer")))
+    place = Bottleneck(skeleton(build(RestorerSettings, values, "restorer")))
     assert (place.name, place.channels, place.factor) == BOTTLENECKS[choice]
 
 
@@ -198,9 +198,9 @@ def test_its_features_are_aligned(name: str, method: str, network: torch.nn.Modu
     """At two sizes, the features a map that grows with the image, all weights with a gradient."""
     if name not in WITH_FEATURES:
         with pytest.raises(UserError, match="found no feature map"):
-            build_adaptation(network, BASELINES[method])
+            build_method(network, BASELINES[method])
         return
-    adaptation = build_adaptation(network, BASELINES[method])
+    adaptation = build_method(network, BASELINES[method])
     place = adaptation.bottleneck
     for side in (32, 64):
         clean, synthetic, real = torch.rand(3, 2, 3, side, side)
@@ -225,7 +225,7 @@ def test_its_features_are_aligned(name: str, method: str, network: torch.nn.Modu
 def test_multiplications_are_of_128_pixels_whatever_the_factor(
     name: str, changed: dict[str, Any], side: int
 ) -> None:
-    chosen = build(Restorer, {"name": name, **SMALL[name], **changed}, "restorer")
+    chosen = build(RestorerSettings, {"name": name, **SMALL[name], **changed}, "restorer")
     assert side % chosen.factor == 0
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         build_restorer(chosen)(torch.zeros(1, 3, side, side))
@@ -300,7 +300,7 @@ def test_export(name: str, network: torch.nn.Module, tmp_path: Path) -> None:
 )
 def test_settings_that_do_not_go_together(name: str, changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(Restorer, {"name": name, **SMALL[name], **changed}, "restorer")
+        build(RestorerSettings, {"name": name, **SMALL[name], **changed}, "restorer")
 
 
 def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,15 @@ from dvc.repo import Repo
 from PIL import Image
 from safetensors.numpy import save_file
 
-from pipeline.config import Params, read_params
 from pipeline.config.compose import compose
-from pipeline.config.learning import Released, ReleasedWeights
-from pipeline.config.methods import Neighbor2Neighbor, TargetSupervised
+from pipeline.config.methods import (
+    Neighbor2NeighborSettings,
+    ReleasedSettings,
+    ReleasedWeights,
+    TargetSupervisedSettings,
+)
+from pipeline.config.params import Params
+from pipeline.config.read import read_params
 from pipeline.evaluation.evaluate import ImageScore
 from pipeline.evaluation.metrics import PROTOCOLS as KNOWN_PROTOCOLS
 from pipeline.images.pixels import Pixels
@@ -128,7 +133,9 @@ def save_facts(run: Run, facts: dict[str, Any]) -> None:
 
 def with_released(params: Params) -> Params:
     """Return the configuration with released weights as a further method, and write its files."""
-    settings = Released("released", {TASK: ReleasedWeights("weights.pth", "0123", (0.0, 1.0))})
+    settings = ReleasedSettings(
+        "released", {TASK: ReleasedWeights("weights.pth", "0123", (0.0, 1.0))}
+    )
     wider = dataclasses.replace(params, methods={**params.methods, RELEASED: settings})
     for seed in params.seeds:
         run = Run(TASK, RELEASED, seed)
@@ -353,7 +360,7 @@ def test_a_single_comparison_is_said_to_be_one(params: Params) -> None:
 
 
 def test_the_upper_bound_is_shown_and_not_compared(params: Params) -> None:
-    bound = TargetSupervised("target_supervised", "pretrained")
+    bound = TargetSupervisedSettings("target_supervised", "pretrained")
     wider = dataclasses.replace(params, methods={**params.methods, "bound": bound})
     write_run(wider, Run(TASK, "bound", 0), (40.0,) * 4)
     text = markdown(wider)
@@ -854,7 +861,7 @@ def test_costs_by_hand(params: Params) -> None:
 
 def test_cost_counts_the_updates_of_the_stage(params: Params) -> None:
     """8 of which 4 are shared; whole times compare only where the numbers are equal."""
-    afresh = Neighbor2Neighbor("neighbor2neighbor", "scratch", weight=2.0)
+    afresh = Neighbor2NeighborSettings("neighbor2neighbor", "scratch", weight=2.0)
     wider = dataclasses.replace(params, methods={**params.methods, "ne2ne": afresh})
     found = {cost.method: cost.updates for cost in method_costs(wider, read_costs(wider))}
     assert found == {"vanilla": 4, "noise_space": 4, "ne2ne": 8}

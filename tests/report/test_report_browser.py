@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Params
-from pipeline.config.methods import TargetSupervised
+from pipeline.config.methods import TargetSupervisedSettings
+from pipeline.config.params import Params
 from pipeline.report import write_report
 from tests import test_report
 from tests.helpers.browser import Browser, browser, find_chromium
@@ -106,7 +106,7 @@ def test_all_results_fit_a_window(
     composed: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With several seeds and the longest name, the widest they come."""
-    longest = TargetSupervised("target_supervised", "pretrained")
+    longest = TargetSupervisedSettings("target_supervised", "pretrained")
     methods = {"vanilla": composed.methods["vanilla"], "target_supervised": longest}
     two = dataclasses.replace(composed, seeds=(0, 1), methods=methods)
     test_report.enter(tmp_path, monkeypatch)

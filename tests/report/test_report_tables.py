@@ -14,9 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config import Params, read_params
 from pipeline.config.compose import CONF, compose
-from pipeline.config.methods import ApBsn, Neighbor2Neighbor, TargetSupervised
+from pipeline.config.methods import (
+    ApBsnSettings,
+    Neighbor2NeighborSettings,
+    TargetSupervisedSettings,
+)
+from pipeline.config.params import Params
+from pipeline.config.read import read_params
 from pipeline.images.pixels import Pixels
 from pipeline.report import write_report
 from pipeline.report.collect import DataSet, TaskResults, collect, of_real_domain, real_domain
@@ -519,7 +524,7 @@ def test_pictures_of_the_viewer_lose_nothing(pixels: Callable[..., Pixels]) -> N
 
 def with_bound(params: Params) -> Params:
     """Return the configuration with an upper bound as its last method, and write its files."""
-    bound = TargetSupervised("target_supervised", "pretrained")
+    bound = TargetSupervisedSettings("target_supervised", "pretrained")
     wider = dataclasses.replace(params, methods={**params.methods, "bound": bound})
     test_report.write_run(wider, Run(TASK, "bound", 0), (40.0, 40.0, 40.0, 30.0))
     return wider
@@ -607,7 +612,7 @@ def test_what_is_not_alike_is_said_below_the_scores(params: Params) -> None:
         "noise_space: weight and ramp of this preset were chosen in trials on the demo's own test"
         " images, so a gain there is that of a tuned method."
     )
-    afresh = Neighbor2Neighbor("neighbor2neighbor", "scratch", weight=2.0)
+    afresh = Neighbor2NeighborSettings("neighbor2neighbor", "scratch", weight=2.0)
     wider = dataclasses.replace(params, methods={**params.methods, "ne2ne": afresh})
     test_report.write_run(wider, Run(TASK, "ne2ne", 0), VANILLA_PSNR)
     assumes, start, tuned = said(wider)
@@ -648,7 +653,7 @@ def test_a_bound_alone_above_the_input_is_no_success(params: Params) -> None:
 
 def test_a_method_in_the_manner_of_another_is_called_so(params: Params) -> None:
     wider = dataclasses.replace(
-        params, methods={**params.methods, "ap_bsn": ApBsn("ap_bsn", "scratch", 2)}
+        params, methods={**params.methods, "ap_bsn": ApBsnSettings("ap_bsn", "scratch", 2)}
     )
     test_report.write_run(wider, Run(TASK, "ap_bsn", 0), ADAPTED_PSNR)
     write_report(wider, OUT)

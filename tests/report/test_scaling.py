@@ -14,10 +14,11 @@ from dvc.repo import Repo
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from pipeline.config import Params, check, read_params
-from pipeline.config.checks import ConfigError
+from pipeline.config.build import ConfigError
 from pipeline.config.compose import compose
-from pipeline.config.restorers import UNet
+from pipeline.config.params import Params
+from pipeline.config.read import check, read_params
+from pipeline.config.restorers import UNetSettings
 from pipeline.report import drawing, scaling
 from pipeline.report.collect import DataSet, Model, TaskResults
 from pipeline.runtime.paths import DEGRADED, Run
@@ -38,7 +39,9 @@ def params(tmp_path: Path) -> Params:
 
 def test_every_size_is_a_task_of_the_same_images(params: Params) -> None:
     restorers = {tasks[0]: restorer for restorer, tasks in params.restorers().items()}
-    assert restorers == {name: UNet("unet", 3, channels) for name, channels in SIZES.items()}
+    assert restorers == {
+        name: UNetSettings("unet", 3, channels) for name, channels in SIZES.items()
+    }
     images = {repr(dataclasses.replace(t, restorer=None)) for t in params.tasks.values()}
     assert len(images) == 1
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.runtime import streaming
-from pipeline.runtime.progress import Progress
+from pipeline.runtime.progress import ProgressBars
 from pipeline.runtime.streaming import Ahead, Remade, Room, mapped
 
 
@@ -94,7 +94,7 @@ def test_few_images_are_made_ahead(
     monkeypatch.setattr(streaming, "AHEAD_BYTES", limit)
     monkeypatch.setattr(streaming, "MOST_WAITING", most_waiting)
     making = Making()
-    with Progress("title", "images") as progress:
+    with ProgressBars("title", "images") as progress:
         ahead = Ahead((making.job(n, 10) for n in range(30)), 30, pool, progress, "images")
         for number in range(30):
             for _ in range(2):  # the last one again, as crops of one image are

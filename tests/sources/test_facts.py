@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.config import check
 from pipeline.config.compose import CONF, compose
-from pipeline.config.data import FetchedSource
+from pipeline.config.read import check
+from pipeline.config.sources import FetchedSource
 
 HF = "https://huggingface.co/datasets/laoduanaaa/Image_Restoration_Datasets/resolve/main/"
 DRIVE = "https://drive.google.com/uc?id="

@@ -21,9 +21,9 @@ import gdown.download  # noqa: F401  (the module, which the function of this nam
 import pytest
 import requests
 
-from pipeline.config.data import Archive, Crops, FetchedSource, Version
+from pipeline.config.sources import Archive, Crops, FetchedSource, Version
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.progress import Progress
+from pipeline.runtime.progress import ProgressBars
 from pipeline.sources import fetch
 from pipeline.sources.archives.reading import CHECKSUMS
 from pipeline.sources.fetch import FETCHED, address, answers, download, http
@@ -636,12 +636,12 @@ def test_the_rate_leaves_out_what_an_earlier_run_has_fetched(
     fetching.server.always.clear()
     worked: list[int] = []
 
-    class Watched(Progress):
+    class Watched(ProgressBars):
         def __exit__(self, *given: Any) -> None:
             worked.append(self.worked)
             super().__exit__(*given)
 
-    monkeypatch.setattr(fetch, "Progress", Watched)
+    monkeypatch.setattr(fetch, "ProgressBars", Watched)
     (begun,) = [path.stat().st_size for path in fetching.downloads.rglob("*.partial")]
     assert 1_000_000 < begun <= 2_000_000
     assert fetching.get(version(url)) == BIG
@@ -1005,7 +1005,7 @@ def test_google_drives_page_about_its_quota_is_told(
 JOB = """
 import sys
 from pathlib import Path
-from pipeline.config.data import Archive, Crops, FetchedSource, Version
+from pipeline.config.sources import Archive, Crops, FetchedSource, Version
 from pipeline.sources.fetch import FETCHED, download
 archives = {
     name: Archive(f"{name}.zip", None, (Version((f"{sys.argv[1]}/{name}.zip",), None, None, None),))

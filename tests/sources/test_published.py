@@ -25,9 +25,9 @@ import pytest
 from numpy.testing import assert_array_equal
 from omegaconf import OmegaConf
 
-from pipeline.config import check
 from pipeline.config.compose import compose
-from pipeline.config.data import Crop, Crops, FetchedSource
+from pipeline.config.read import check
+from pipeline.config.sources import Crop, Crops, FetchedSource
 from pipeline.datasets import prepare as preparing
 from pipeline.datasets.prepare import prepare
 from pipeline.images.store import ImageStore
@@ -872,13 +872,13 @@ JOB = """
 import sys, time
 from pathlib import Path
 import pipeline.sources.archives.unpacking as unpacking
-from pipeline.config import check
+from pipeline.config.read import check
 from pipeline.datasets.prepare import prepare
 from pipeline.sources import photographs
 from pipeline.config import compose
 from omegaconf import OmegaConf
 import dataclasses
-from pipeline.config.data import Crop, Crops
+from pipeline.config.sources import Crop, Crops
 
 source = check(OmegaConf.to_container(OmegaConf.load("params.yaml"))).sources["realblur"]
 source = dataclasses.replace(

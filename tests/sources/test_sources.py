@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.data._registry import registry
 
-from pipeline.config import check
-from pipeline.config.data import BundledSource, Crops, FolderSource, PairFolders
+from pipeline.config.read import check
+from pipeline.config.sources import BundledSource, Crops, FolderSource, PairFolders
 from pipeline.runtime.errors import UserError
 from pipeline.sources import bundled, folder, source_module
 from pipeline.sources.archives.reading import write_archive

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.learning import Evaluate, ReleasedWeights
-from pipeline.config.restorers import UNet
+from pipeline.config.methods import ReleasedWeights
+from pipeline.config.restorers import UNetSettings
+from pipeline.config.running import Evaluate
 from pipeline.inference.model import load_model
 from pipeline.models.weights import load_tensors
 from pipeline.runtime.errors import UserError
@@ -18,7 +19,7 @@ from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, Run
 from pipeline.training.released import read_released, take_over
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "restorer_unet.npz"
-SMALL = UNet(kind="unet", levels=4, channels=8)
+SMALL = UNetSettings(kind="unet", levels=4, channels=8)
 """The network of the golden file; the paper's has 64 channels."""
 RUN = Run("denoise", "released", 0)
 
@@ -118,7 +119,7 @@ def test_weights_of_another_network_are_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="weights of another network"):
-        take_over(weights(file), RUN, UNet(kind="unet", levels=3, channels=8))
+        take_over(weights(file), RUN, UNetSettings(kind="unet", levels=3, channels=8))
     foreign = tmp_path / "foreign.pth"
     torch.save({"conv.weight": torch.zeros(1)}, foreign)
     with pytest.raises(UserError, match=r"no weight is named RestorationNet\.\*, found conv"):

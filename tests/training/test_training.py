@@ -27,9 +27,10 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config.learning import Train, TrainedMethod
+from pipeline.config.methods import TrainedMethod
+from pipeline.config.running import Train
 from pipeline.device import use_precision
-from pipeline.methods import Progress, build_adaptation
+from pipeline.methods.method import Progress, build_method
 from pipeline.models.build import build_restorer, initialize
 from pipeline.models.restorers.unet import UNet
 from pipeline.models.weights import load_tensors
@@ -470,7 +471,7 @@ def test_networks_that_play_against_each_other_have_less_momentum(
     train(job(images, tmp_path / name, method, train=replace(TRAIN, steps=4), last_step=4))
     restorer, *others = betas
     assert restorer == (0.9, 0.999)
-    adaptation = build_adaptation(UNet(levels=2, channels=4), method)
+    adaptation = build_method(UNet(levels=2, channels=4), method)
     assert set(others) <= {(getattr(adaptation, "momentum", 0.9), 0.999)}
 
 
@@ -571,7 +572,7 @@ def test_first_weights_are_those_of_the_release(images: Path, tmp_path: Path) ->
     assert restorer_biases and not any(value.any() for value in restorer_biases)
 
     torch.manual_seed(0)
-    adaptation = build_adaptation(restorer := build_restorer(RESTORER), NOISE_SPACE)
+    adaptation = build_method(restorer := build_restorer(RESTORER), NOISE_SPACE)
     before = copy.deepcopy(restorer.state_dict())
     initialize(adaptation, "default")
     initialize(adaptation, "kaiming", without=restorer)
@@ -691,7 +692,7 @@ def test_of_a_baseline_the_restorer_alone_is_kept(
     train(job(images, tmp_path / name, BASELINES[name], start_from=pretrained))
     kept, facts = load_tensors(tmp_path / name / MODEL_FILE)
     assert kept.keys() == load_tensors(tmp_path / "vanilla" / MODEL_FILE)[0].keys()
-    others = build_adaptation(UNet(levels=2, channels=4), BASELINES[name]).learning_rate_factors()
+    others = build_method(UNet(levels=2, channels=4), BASELINES[name]).learning_rate_factors()
     assert (facts["extra_parameters"] > 0) == bool(others)
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config import read_params
-from pipeline.config.restorers import UNet
+from pipeline.config.read import read_params
+from pipeline.config.restorers import UNetSettings
 from pipeline.models.build import build_restorer
 from pipeline.runtime.files import sha256_of
 from tests.helpers.workspace import Workspace, clone, copy, make_origin, stages_run
@@ -195,7 +195,7 @@ def test_released_weights_and_the_unpaired_extension_stand_beside_the_others(
     again: Workspace, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    restorer = build_restorer(UNet(kind="unet", levels=3, channels=8))  # the tiny preset's
+    restorer = build_restorer(UNetSettings(kind="unet", levels=3, channels=8))  # the tiny preset's
     state = {f"RestorationNet.{name}": value for name, value in restorer.state_dict().items()}
     weights = tmp_path / "deblur.pth"
     torch.save(state, weights)

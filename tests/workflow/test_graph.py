@@ -12,8 +12,9 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from pipeline.config import Params, read_params
-from pipeline.config.data import FetchedSource
+from pipeline.config.params import Params
+from pipeline.config.read import read_params
+from pipeline.config.sources import FetchedSource
 from pipeline.runtime import CHANGES_NO_RESULT, paths
 from pipeline.sources.fetch import FETCHED
 

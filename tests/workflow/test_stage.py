@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.config import Params, check
+from pipeline.config.params import Params
+from pipeline.config.read import check
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.paths import raw
 from pipeline.sources import bundled

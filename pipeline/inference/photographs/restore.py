@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.learning import Evaluate
+from pipeline.config.running import Evaluate
 from pipeline.images.pixels import Image, to_uint8
 from pipeline.inference.photographs.listing import Order, shown
 from pipeline.inference.photographs.reading import Picture, Values, read_picture

@@ -7,10 +7,10 @@ domains, and shares of a batch would no longer equal the whole. restored = degra
 from spandrel.architectures.DnCNN import DnCNN
 from torch import nn
 
-from pipeline.config.restorers import DnCNN as Settings
+from pipeline.config.restorers import DnCNNSettings
 
 
-def build(settings: Settings) -> nn.Module:
+def build(settings: DnCNNSettings) -> nn.Module:
     """Return the network."""
     network: nn.Module = DnCNN(
         in_nc=3, out_nc=3, nc=settings.channels, nb=settings.layers, act_mode="R"

@@ -6,10 +6,10 @@ restored = degraded + G(degraded).
 from spandrel.architectures.NAFNet import NAFNet
 from torch import nn
 
-from pipeline.config.restorers import NAFNet as Settings
+from pipeline.config.restorers import NAFNetSettings
 
 
-def build(settings: Settings) -> nn.Module:
+def build(settings: NAFNetSettings) -> nn.Module:
     """Return the network."""
     network = NAFNet(
         width=settings.channels,

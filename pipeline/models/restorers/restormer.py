@@ -6,10 +6,10 @@ restored = degraded + G(degraded). Freshly initialized: nothing is downloaded.
 from deepinv.models import Restormer
 from torch import nn
 
-from pipeline.config.restorers import Restormer as Settings
+from pipeline.config.restorers import RestormerSettings
 
 
-def build(settings: Settings) -> nn.Module:
+def build(settings: RestormerSettings) -> nn.Module:
     """Return the network."""
     network = Restormer(
         dim=settings.channels,

@@ -6,10 +6,10 @@ restored = degraded + G(degraded), no change of size. Without dropped paths.
 from spandrel.architectures.SwinIR import SwinIR
 from torch import nn
 
-from pipeline.config.restorers import SwinIR as Settings
+from pipeline.config.restorers import SwinIRSettings
 
 
-def build(settings: Settings) -> nn.Module:
+def build(settings: SwinIRSettings) -> nn.Module:
     """Return the network."""
     network: nn.Module = SwinIR(
         img_size=2 * settings.window,  # shapes one buffer; at one window no block would shift

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from spandrel.architectures.Uformer import Uformer as SquareUformer
 from torch import Tensor, nn
 
-from pipeline.config.restorers import Uformer as Settings
+from pipeline.config.restorers import UformerSettings
 
 
-def build(settings: Settings) -> nn.Module:
+def build(settings: UformerSettings) -> nn.Module:
     """Return the network."""
     network: nn.Module = Uformer(
         img_size=settings.factor,

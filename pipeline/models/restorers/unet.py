@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.restorers import UNet as Settings
+from pipeline.config.restorers import UNetSettings
 
 
-def build(settings: Settings) -> nn.Module:
+def build(settings: UNetSettings) -> nn.Module:
     """Return the network."""
     return UNet(settings.levels, settings.channels)
 

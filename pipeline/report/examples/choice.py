@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.images.pixels import Pixels
 from pipeline.images.store import ImageStore
 from pipeline.report.collect import DataSet, bounds

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.evaluation.kept_images import FAILURES
 from pipeline.report.collect import DataSet, Values
 from pipeline.report.examples.choice import Example, Examples, compared, mean_gains, open_pictures

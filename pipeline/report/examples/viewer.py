@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.images.pixels import Pixels
 from pipeline.report.examples.choice import CLEAN, Example, Examples, Panel, compared
 from pipeline.report.figures.drawing import pixels_to_webp

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.report.collect import Log, TaskResults
 from pipeline.report.figures.drawing import (
     GREY,

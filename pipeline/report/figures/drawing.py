@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from PIL import Image
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.images.pixels import Pixels
 
 # M. Okabe, K. Ito: Color Universal Design, 2008; told apart with every kind of colour vision.

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.report.collect import DataSet, Model, TaskResults
 from pipeline.report.figures.drawing import (
     GREY,

@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.report.collect import Log, read_log, released
 from pipeline.report.figures.drawing import (
     Picture,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.randomness import numpy_generator
 from pipeline.report.collect import DataSet, TaskResults, released
 from pipeline.report.statistics import FEWEST_PAIRS, PairedDifference, holm, paired_difference

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.evaluation.metrics import one_protocol
 from pipeline.report.collect import DataSet, TaskResults, never_seen, released
 from pipeline.report.tables.published import ABLATION, Published, ablation, of_task

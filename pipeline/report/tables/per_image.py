@@ -1,10 +1,8 @@
 """Every score of every image in one table: what all statistics of the report are made from."""
 
-import csv
-import io
-
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.report.collect import TaskResults
+from pipeline.runtime.csv_files import csv_text
 
 COLUMNS = ("task", "data_set", "protocol", "scene", "id", "method", "seed", "psnr", "ssim", "lpips")
 
@@ -15,9 +13,7 @@ def per_image_csv(params: Params, results: list[TaskResults]) -> str:
     Scores have all their digits: read back they are the same numbers. LPIPS is empty where it was
     not measured.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows: list[tuple[object, ...]] = []
     for task in results:
         for data in task.data_sets:
             for restorer, psnr in data.psnr.items():
@@ -27,8 +23,8 @@ def per_image_csv(params: Params, results: list[TaskResults]) -> str:
                         scores = [psnr[index, place], data.ssim[restorer][index, place]]
                         if data.lpips:
                             scores.append(data.lpips[restorer][index, place])
-                        writer.writerow((
+                        rows.append((
                             task.name, data.name, data.protocol, data.scenes[place], image,
                             restorer, seed, *map(float, scores), *[""] * (3 - len(scores)),
                         ))  # fmt: skip
-    return text.getvalue()
+    return csv_text(COLUMNS, rows)

@@ -4,10 +4,11 @@ They are its authors' own, of other data, other hardware and another number of u
 shows them apart and compares nothing with them.
 """
 
-import csv
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline.runtime.csv_files import read_csv
 
 PAPER = "Denoising as Adaptation, ICLR 2025, arXiv 2406.18516"
 FILE = Path(__file__).parent / "published.csv"
@@ -43,21 +44,20 @@ class Published:
 @functools.cache
 def published() -> tuple[Published, ...]:
     """Return all rows, in the order of the paper."""
-    with FILE.open(newline="", encoding="utf-8") as file:
-        return tuple(
-            Published(
-                table=int(row["table"]) if row["table"] else None,
-                data_set=row["data_set"],
-                protocol=row["protocol"],
-                problem=row["problem"],
-                method=row["method"],
-                ours=row["ours"] or None,
-                psnr=float(row["psnr"]),
-                ssim=float(row["ssim"]),
-                lpips=float(row["lpips"]) if row["lpips"] else None,
-            )
-            for row in csv.DictReader(file)
+    return tuple(
+        Published(
+            table=int(row["table"]) if row["table"] else None,
+            data_set=row["data_set"],
+            protocol=row["protocol"],
+            problem=row["problem"],
+            method=row["method"],
+            ours=row["ours"] or None,
+            psnr=float(row["psnr"]),
+            ssim=float(row["ssim"]),
+            lpips=float(row["lpips"]) if row["lpips"] else None,
         )
+        for row in read_csv(FILE)
+    )
 
 
 def of_task(task: str) -> list[Published]:

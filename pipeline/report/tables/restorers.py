@@ -1,6 +1,6 @@
 """What each restorer costs to use, and the command that makes its scores."""
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.report.collect import TaskResults
 from pipeline.report.provenance import Code, rebuild_command
 from pipeline.report.tables.scores import NONE, Cell, Table, text_table

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pipeline.config import Params
+from pipeline.config.params import Params
 from pipeline.report.collect import DataSet, Values, bounds, of_real_domain, real_domain
 from pipeline.report.statistics import mean_and_std
 from pipeline.report.summary import interval, over_seeds

@@ -1,11 +1,10 @@
 """Tables as files for other programs: CSV, LaTeX (booktabs) and Markdown."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable
 
 from pipeline.report.tables.scores import MEAN_AND_STD, NONE, Table
+from pipeline.runtime.csv_files import csv_text
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -24,13 +23,9 @@ def to_csv(table: Table) -> str:
     become one column a number. A number that is not there is an empty field.
     """
     columns = [_csv_columns(table, index) for index in range(len(table.columns))]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(name for column in columns for name in column)
-    writer.writerows(
-        zip(*(fields for column in columns for fields in column.values()), strict=True)
-    )
-    return text.getvalue()
+    fields = [field for column in columns for field in column.items()]
+    rows = zip(*(values for _, values in fields), strict=True)
+    return csv_text([name for name, _ in fields], rows)
 
 
 def _csv_columns(table: Table, index: int) -> dict[str, list[str]]:

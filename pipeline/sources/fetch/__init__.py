@@ -13,10 +13,10 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from pipeline.config.data import Archive, FetchedSource, Version
+from pipeline.config.sources import Archive, FetchedSource, Version
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import require_space
-from pipeline.runtime.progress import Progress
+from pipeline.runtime.progress import ProgressBars
 from pipeline.sources.archives.reading import CHECKSUMS, require_no_folder
 from pipeline.sources.fetch.address import transfer
 from pipeline.sources.fetch.answers import Refused, Report
@@ -101,7 +101,7 @@ def _local(location: str, folder: Path) -> Path:
 
 def _fetch_all(wanted: list[Archive], folder: Path, page: str, checksums: Checksums) -> None:
     stop = threading.Event()
-    with Progress(folder.name, "bytes") as progress, ThreadPoolExecutor(AT_ONCE) as pool:
+    with ProgressBars(folder.name, "bytes") as progress, ThreadPoolExecutor(AT_ONCE) as pool:
         _require_room(wanted, folder, progress)
         try:
             running = [
@@ -123,7 +123,7 @@ def _fetch_all(wanted: list[Archive], folder: Path, page: str, checksums: Checks
         raise UserError("; ".join(told))
 
 
-def _require_room(wanted: list[Archive], folder: Path, progress: Progress) -> None:
+def _require_room(wanted: list[Archive], folder: Path, progress: ProgressBars) -> None:
     """Refuse a disk too small for what is still to come, as far as its size is known.
 
     What is fetched grows in the folder of downloads, and is moved: on one disk it lies there once.
@@ -159,7 +159,7 @@ def _fetch(
     archive: Archive,
     folder: Path,
     checksums: Checksums,
-    progress: Progress,
+    progress: ProgressBars,
     stop: threading.Event,
 ) -> None:
     """Put an archive into its place, and its SHA-256 into the list.

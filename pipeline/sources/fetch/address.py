@@ -5,7 +5,7 @@ from pathlib import Path
 
 import requests
 
-from pipeline.config.data import Version
+from pipeline.config.sources import Version
 from pipeline.sources.fetch.answers import Interrupted, Refused, Report, plain
 from pipeline.sources.fetch.drive import ADDRESS, drive_bytes, from_drive
 from pipeline.sources.fetch.http import from_server

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config.data import Version
+from pipeline.config.sources import Version
 from pipeline.runtime.errors import UserError
 from pipeline.sources.archives.parts import PART
 from pipeline.sources.archives.reading import LOOSE

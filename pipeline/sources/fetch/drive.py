@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from pipeline.config.data import Version
+from pipeline.config.sources import Version
 from pipeline.runtime.files import require_space
 from pipeline.sources.fetch import answers
 from pipeline.sources.fetch.answers import Interrupted, Refused, Report, plain, require_not_busy

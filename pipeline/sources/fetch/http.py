@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from pipeline.config.data import Version
+from pipeline.config.sources import Version
 from pipeline.runtime.files import require_space
 from pipeline.sources.fetch import answers
 from pipeline.sources.fetch.answers import Interrupted, Refused, Report, require_not_busy

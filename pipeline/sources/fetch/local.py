@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config.data import FetchedSource, Version
+from pipeline.config.sources import FetchedSource, Version
 from pipeline.images.files import ENDINGS
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing, require_space

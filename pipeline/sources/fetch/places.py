@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from pipeline.config.data import Archive
+from pipeline.config.sources import Archive
 from pipeline.sources.archives.parts import PART
 from pipeline.sources.archives.reading import LOOSE
 from pipeline.sources.fetch.checksums import Checksums

@@ -1,102 +1,13 @@
-"""Settings of networks, methods, training, evaluation and report."""
+"""Settings of training, evaluation, report and resources."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pipeline.config.checks import Setting
-from pipeline.config.methods import Baseline
-
-
-@dataclass(frozen=True)
-class Denoiser:
-    """The conditional diffusion U-Net, needed only while training."""
-
-    channels: Annotated[tuple[int, ...], Setting(low=8, high=4096, unit="channels of each level")]
-    blocks_per_level: Annotated[int, Setting(low=1, high=8)]
-    pixel_unshuffle: Annotated[
-        int, Setting(low=1, high=8, unit="factor; 1 works at full resolution")
-    ]
-    attention_head_channels: Annotated[int, Setting(low=1, high=512)]
-    norm_groups: Annotated[int, Setting(low=1, high=64)]
-    dropout: Annotated[float, Setting(low=0, high=0.99)]
-
-
-@dataclass(frozen=True)
-class NoiseSchedule:
-    """Betas linear over the diffusion steps; the paper has 1e-6 to 0.01 over 1000."""
-
-    diffusion_steps: Annotated[int, Setting(low=2, high=100_000)]
-    beta_first: Annotated[float, Setting(low=0, high=1)]
-    beta_last: Annotated[float, Setting(low=0, high=1)]
-
-
-@dataclass(frozen=True)
-class Vanilla:
-    """Training on synthetic pairs alone."""
-
-    kind: Literal["vanilla"]
-    start: Literal["pretrained", "scratch"]
-
-
-@dataclass(frozen=True)
-class NoiseSpace:
-    """The paper's method; see ``pipeline/methods/noise_space.py`` for the equations.
-
-    ``target``: the clean image that is noised, the synthetic pair's own or, in the paper's unpaired
-    extension, one of another collection (``tasks.<task>.sources.unpaired``). ``conditions``: which
-    restored images the denoiser is given.
-    """
-
-    kind: Literal["noise_space"]
-    start: Literal["pretrained", "scratch"]
-    weight: Annotated[
-        float, Setting(low=0, high=1000, unit="factor of the diffusion loss (paper 0.2)")
-    ]
-    ramp: Annotated[
-        int, Setting(low=1, unit="ramp_units over which the weight rises (paper 300 epochs)")
-    ]
-    ramp_unit: Literal["steps", "epochs"]
-    margin: Annotated[float, Setting(low=0, high=10, unit="of the contrastive term (paper 0.1)")]
-    channel_shuffling: bool
-    residual_swapping: bool
-    target: Literal["paired", "unpaired"]
-    conditions: Literal["both", "synthetic", "real"]
-    diffusion_step_range: Annotated[
-        tuple[int, int], Setting(low=1, unit="first and last step drawn")
-    ]
-    denoiser_learning_rate_factor: Annotated[
-        float, Setting(low=0, high=1000, unit="of the restorer's learning rate")
-    ]
-    schedule: NoiseSchedule
-    denoiser: Denoiser
-
-
-@dataclass(frozen=True)
-class ReleasedWeights:
-    """A weight file (.pth) of the authors' release, on this machine.
-
-    ``image_range``: black and white as it was trained with them, [0, 1] for the release's
-    denoising, [-1, 1] for its deraining and deblurring.
-    """
-
-    file: str
-    sha256: str
-    image_range: Annotated[tuple[float, float], Setting(low=-1, high=1)]
-
-
-@dataclass(frozen=True)
-class Released:
-    """Nothing is trained: the authors' released weights are evaluated, one file a task."""
-
-    kind: Literal["released"]
-    weights: dict[str, ReleasedWeights]
-
+from pipeline.config.build import Setting
 
 Initialization = Literal["default", "kaiming"]
-"""First weights: each layer's own of PyTorch, or He et al.'s for all (the release)."""
 
-TrainedMethod = Vanilla | NoiseSpace | Baseline
-Method = TrainedMethod | Released
+"""First weights: each layer's own of PyTorch, or He et al.'s for all (the release)."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +49,11 @@ class Train:
     threads: Annotated[int, Setting(low=1, high=1024)]
     workers: Annotated[int, Setting(low=0, high=256, unit="processes that read crops")]
     log_every_steps: Annotated[int, Setting(low=1)]
+    validate_every_steps: Annotated[
+        int, Setting(low=1, unit="a multiple of log_every_steps; PSNR of a few crops, for the log")
+    ]
     checkpoint_every_steps: Annotated[int, Setting(low=1)]
+    tensorboard: bool
 
 
 @dataclass(frozen=True)

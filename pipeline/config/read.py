@@ -1,0 +1,58 @@
+"""Read and check params.yaml."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.agreement import check_agreement
+from pipeline.config.build import ConfigError, build
+from pipeline.config.params import PARAMS_FILE, Params
+from pipeline.runtime.errors import UserError
+
+
+def check(values: Any) -> Params:
+    """Return plain values as ``Params``.
+
+    Raises:
+        ConfigError: unknown or missing key, wrong type, value out of range, or values that do not
+            go together.
+    """
+    params: Params = build(Params, values, "")
+    for name, chosen in (
+        ("seeds", params.seeds),
+        ("sources", params.sources),
+        ("tasks", params.tasks),
+        ("methods", params.methods),
+    ):
+        if not chosen:
+            raise ConfigError(f"{name}: found nothing, expected at least one")
+        for label in chosen:
+            fit = isinstance(label, str) and re.fullmatch(r"[A-Za-z0-9_.]+", label)
+            if name != "seeds" and not fit:
+                raise ConfigError(
+                    f"{name}.{label}: found {label!r} as a name, expected letters, digits, '_' and"
+                    " '.' (names become parts of paths)"
+                )
+    check_agreement(params)
+    return params
+
+
+def read_params(path: Path = PARAMS_FILE) -> Params:
+    """Return the checked configuration of a params.yaml.
+
+    Raises:
+        UserError: the file is missing or is not YAML.
+        ConfigError: see ``check``.
+    """
+    from omegaconf import OmegaConf  # slow to import; not every importer of this module reads
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if not path.is_file():
+        raise UserError(f"{path}: not found; write it with 'python -m pipeline compose'")
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        where = " ".join(str(error).split())
+        raise UserError(f"{path}: not valid YAML: {where}") from None
+    return check(values)
