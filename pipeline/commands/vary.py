@@ -62,10 +62,15 @@ def main(words: list[str]) -> int:
     Raises:
         UserError: see ``vary``.
     """
+    return vary(*arguments(words))
+
+
+def arguments(words: list[str]) -> tuple[str, list[str], list[str]]:
+    """Return name, overrides and Snakemake's options of a command line."""
     end = words.index("--") if "--" in words else len(words)
     given = parser("vary", __doc__)
     given.usage = "%(prog)s NAME [override ...] [-- snakemake options]"
     given.add_argument("name", metavar="NAME", help="of the experiment")
     given.add_argument("overrides", nargs="*", metavar="override", help="in Hydra's grammar")
-    arguments = given.parse_args(words[:end])
-    return vary(arguments.name, arguments.overrides, words[end + 1 :])
+    found = given.parse_args(words[:end])
+    return found.name, found.overrides, words[end + 1 :]

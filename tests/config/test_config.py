@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config.build import ConfigError, tagged
 from pipeline.config.compose import CONF, compose
-from pipeline.config.methods import BaselineSettings
+from pipeline.config.methods import MethodSettings
 from pipeline.config.params import Params
 from pipeline.config.read import check, read_params
 from pipeline.config.sources import FetchedSource
@@ -196,7 +196,7 @@ def test_the_experiments_hold_every_baseline(tmp_path: Path) -> None:
         for name in ("baselines", "self_supervised")
         for method in composed(tmp_path, f"+experiment={name}").methods.values()
     }
-    _, baselines = tagged(list(get_args(BaselineSettings)))
+    _, baselines = tagged(list(get_args(MethodSettings)))
     assert together == {"vanilla", "noise_space", *baselines}
 
 

@@ -23,7 +23,7 @@ from pipeline.config.degradations import (
 from pipeline.degradations import DEGRADATIONS, blur, camera, degrade, noise, rain
 
 SETTINGS: dict[str, Degradation] = {
-    settings.model: settings
+    settings.kind: settings
     for settings in (
         GaussianNoise("gaussian_noise", (5, 75)),
         RainStreaks("rain_streaks", (2000, 3000), (5, 20), (1, 3), (-30, 30), (0.3, 0.6)),

@@ -53,7 +53,8 @@ def test_a_method_is_one_file_its_settings_and_a_line(extended: Path) -> None:
     wrong = [
         sys.executable,
         "-m",
-        "pipeline.config.compose",
+        "pipeline",
+        "compose",
         *overrides,
         "methods.smooth.weight=-1",
     ]
@@ -69,7 +70,8 @@ def test_it_goes_through_the_graph_to_the_report(tmp_path: Path) -> None:
     workspace.succeed(
         "python",
         "-m",
-        "pipeline.config.compose",
+        "pipeline",
+        "compose",
         "preset=tiny",
         "tasks=[denoise]",
         "methods=[smooth]",

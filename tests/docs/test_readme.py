@@ -46,7 +46,7 @@ def test_variations_compose(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", KEPT)
 def test_kept_variations_compose(command: str, tmp_path: Path) -> None:
-    name, overrides, options = arguments(shlex.split(command, comments=True)[3:])
+    name, overrides, options = arguments(shlex.split(command, comments=True)[4:])
     assert name == "wider" and all(option for option in options)
     compose(overrides, tmp_path / "params.yaml")
 

@@ -18,7 +18,6 @@ import numpy as np
 from pipeline.config.degradations import GaussianNoise
 from pipeline.config.methods import (
     ApBsnSettings,
-    BaselineSettings,
     CyCadaSettings,
     DannSettings,
     DenoiserSettings,
@@ -60,7 +59,7 @@ NOISE_SPACE = NoiseSpaceSettings(
     schedule=NoiseSchedule(1000, 1e-6, 0.01),
     denoiser=DenoiserSettings((8, 16), 1, 1, 8, 4, dropout=0.2),
 )
-BASELINES: dict[str, BaselineSettings] = {
+BASELINES: dict[str, TrainedMethod] = {
     "dann": DannSettings("dann", "pretrained", weight=0.1, channels=4, learning_rate_factor=2.0),
     "dsn": DsnSettings(
         "dsn", "pretrained", 0.01, 0.05, 0.025, channels=4, learning_rate_factor=2.0

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.commands.export import main
 from pipeline.config.build import build
 from pipeline.config.restorers import RestorerSettings
 from pipeline.inference.model import load_network
-from pipeline.inference.onnx import main
 from pipeline.models.build import build_restorer, giga_macs
 from pipeline.models.weights import save_tensors
 from pipeline.runtime.errors import UserError
-from tests import test_report
+from tests.report import test_report
 
 onnx = pytest.importorskip("onnx", reason="the optional packages of pip install '.[export]'")
 onnxruntime = pytest.importorskip("onnxruntime")

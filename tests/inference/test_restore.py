@@ -23,12 +23,12 @@ from PIL import Image as PillowImage
 from PIL import ImageCms
 
 from benchmarks import restore_large, seams
+from pipeline.commands.restore import main
 from pipeline.config.build import build
 from pipeline.config.restorers import RestorerSettings
 from pipeline.images.tiles import aligned_tiles
 from pipeline.inference.model import InRange, restore
 from pipeline.inference.photographs.reading import Form, read_picture
-from pipeline.inference.photographs.restore import main
 from pipeline.inference.photographs.writing import write_picture
 from pipeline.models.build import build_restorer
 from pipeline.models.weights import save_tensors

@@ -13,7 +13,7 @@ from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 from pipeline.inference.photographs import writing
 from pipeline.inference.photographs.exif import INTEROP, PHOTO, PLACE, Exif
 from pipeline.inference.photographs.reading import read_picture
-from tests import test_restore
+from tests.inference import test_restore
 from tests.inference.test_restore import Desk, smooth
 
 desk = test_restore.desk

@@ -73,7 +73,7 @@ def learn(
     extra = [v for k, v in adaptation.named_parameters() if not k.startswith("restorer.")]
     optimizer = torch.optim.Adam(adaptation.restorer.parameters(), rate)
     if extra:
-        betas = (getattr(adaptation, "momentum", 0.9), 0.999)
+        betas = (adaptation.momentum() or 0.9, 0.999)
         optimizer.add_param_group({"params": extra, "betas": betas})
     generator = torch.Generator().manual_seed(0)
     log = []

@@ -56,7 +56,7 @@ def seen_by(method: TrainedMethod, place: Path, folder: Path, monkeypatch: Any) 
 
     def load(state: TrainingState, path: Path) -> None:
         load_restorer(state, path)
-        weights = state.adaptation.restorer.state_dict()  # type: ignore[operator]
+        weights = state.method.restorer.state_dict()  # type: ignore[operator]
         seen["weights"] = {name: value.clone() for name, value in weights.items()}
         optimizer = state.optimizers["restorer"]
         step = optimizer.step
@@ -92,7 +92,7 @@ def test_every_method_begins_alike_and_sees_the_same(
 def test_who_wants_the_truth_is_a_bound() -> None:
     for name, method in METHODS.items():
         wants = build_method(UNet(levels=2, channels=4), method).wants
-        assert ("truth" in wants) == getattr(method, "is_bound", False), name
+        assert ("truth" in wants) == method.is_bound, name
     assert TargetSupervisedSettings.is_bound
 
 

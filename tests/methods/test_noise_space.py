@@ -14,8 +14,8 @@ from pipeline.methods.diffusion import add_noise, alpha_bars, continuous_level
 from pipeline.methods.losses import charbonnier
 from pipeline.methods.method import Progress
 from pipeline.methods.noise_space import (
-    Adaptation,
-    Draws,
+    NoiseSpace,
+    NoiseSpaceDraws,
     ramped_weight,
     shuffle_conditions,
     swap_residuals,
@@ -84,16 +84,16 @@ def settings(**changes: object) -> NoiseSpaceSettings:
     return NoiseSpaceSettings(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def golden_adaptation(golden: dict[str, Tensor], **changes: object) -> Adaptation:
+def golden_adaptation(golden: dict[str, Tensor], **changes: object) -> NoiseSpace:
     restorer = LinearRestorer(golden["restorer_W"].clone(), golden["restorer_b"].clone())
-    adaptation = Adaptation(restorer, settings(**changes))
+    adaptation = NoiseSpace(restorer, settings(**changes))
     adaptation.denoiser = LinearDenoiser(golden["denoiser_W"].clone(), golden["denoiser_c"].clone())
     adaptation.levels = golden["gammas"].double()
     return adaptation
 
 
-def golden_draws(golden: dict[str, Tensor]) -> Draws:
-    return Draws(
+def golden_draws(golden: dict[str, Tensor]) -> NoiseSpaceDraws:
+    return NoiseSpaceDraws(
         noise=golden["noise"],
         diffusion_step=golden["t"],
         fraction=golden["u"].flatten(),
@@ -188,7 +188,7 @@ def test_measured_error_is_that_of_the_spoilt_condition(golden: dict[str, Tensor
             return (noisy - level.sqrt() * clean) / (1 - level).sqrt()
 
     torch.manual_seed(0)
-    adaptation = Adaptation(nn.Identity(), settings(diffusion_step_range=(500, 500)))
+    adaptation = NoiseSpace(nn.Identity(), settings(diffusion_step_range=(500, 500)))
     adaptation.denoiser = Trusting()
     synthetic, clean, real = torch.rand(3, 8, 3, 32, 32)
     batch = Batch(synthetic, clean, real)
@@ -250,7 +250,7 @@ def test_swapped_residuals_by_hand() -> None:
 @pytest.mark.parametrize("conditions", ["synthetic", "real"])
 def test_a_single_condition_ignores_the_other_domain(conditions: str) -> None:
     torch.manual_seed(0)
-    adaptation = Adaptation(nn.Identity(), settings(conditions=conditions, residual_swapping=False))
+    adaptation = NoiseSpace(nn.Identity(), settings(conditions=conditions, residual_swapping=False))
     images = torch.rand(4, 2, 3, 16, 16)
     draws = adaptation.draw(torch.Generator().manual_seed(0), images[0].shape)
     base = adaptation(Batch(images[0], images[1], images[2]), draws, START)["positive_error"]
@@ -259,7 +259,7 @@ def test_a_single_condition_ignores_the_other_domain(conditions: str) -> None:
 
 
 def test_draws_cover_the_range_and_depend_on_the_generator_alone() -> None:
-    adaptation = Adaptation(nn.Identity(), settings(diffusion_step_range=(3, 5)))
+    adaptation = NoiseSpace(nn.Identity(), settings(diffusion_step_range=(3, 5)))
     clean = (400, 3, 1, 1)
     draws = adaptation.draw(torch.Generator().manual_seed(1), clean)
     again = adaptation.draw(torch.Generator().manual_seed(1), clean)

@@ -360,7 +360,8 @@ def test_the_recipe_of_a_new_restorer_works(extended: Path) -> None:
     run_in(
         extended,
         "-m",
-        "pipeline.inference.photographs.restore",
+        "pipeline",
+        "restore",
         "photo.png",
         "--model",
         "end",

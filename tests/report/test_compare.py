@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from dvc.repo import Repo
 
+from pipeline.commands.compare import main
 from pipeline.report.compare import (
     PER_IMAGE,
     State,
     flat,
-    main,
     read_scores,
     read_state,
     scores_table,

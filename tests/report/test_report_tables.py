@@ -49,7 +49,7 @@ from pipeline.report.tables.writing import (
     to_markdown,
 )
 from pipeline.runtime.paths import DEGRADED, SIMULATED, Run
-from tests import test_report
+from tests.report import test_report
 from tests.report.test_report import ADAPTED_PSNR, DATA_SET, OUT, TASK, VANILLA_PSNR
 
 composed = test_report.composed

@@ -19,8 +19,8 @@ from pipeline.config.compose import compose
 from pipeline.config.params import Params
 from pipeline.config.read import check, read_params
 from pipeline.config.restorers import UNetSettings
-from pipeline.report import drawing, scaling
 from pipeline.report.collect import DataSet, Model, TaskResults
+from pipeline.report.figures import drawing, scaling
 from pipeline.runtime.paths import DEGRADED, Run
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,11 @@ import pytest
 
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import require_space
-from pipeline.sources import archive_checks, unpacking
+from pipeline.sources.archives import checks as archive_checks
+from pipeline.sources.archives import unpacking
 from pipeline.sources.archives.reading import archives_in, open_archive, readable, unpacked_folder
 from pipeline.sources.photographs import files_in
-from tests import miniatures as mini
+from tests.helpers import miniatures as mini
 
 
 def names_in(folder: Path) -> list[str]:

@@ -27,7 +27,7 @@ from pipeline.runtime.progress import ProgressBars
 from pipeline.sources import fetch
 from pipeline.sources.archives.reading import CHECKSUMS
 from pipeline.sources.fetch import FETCHED, address, answers, download, http
-from tests import miniatures as mini
+from tests.helpers import miniatures as mini
 from tests.helpers.file_server import Fault, FileServer, serving
 
 SMALL = mini.as_zip({"a/1.txt": b"one", "a/2.txt": b"two" * 50})

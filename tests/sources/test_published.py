@@ -36,7 +36,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.sources import download, source_module
 from pipeline.sources.pairs import chosen, limited
 from pipeline.sources.photographs import Photograph
-from tests import miniatures as mini
+from tests.helpers import miniatures as mini
 
 KINDS = ["sidd", "spa", "realblur", "dfwb", "rain13k", "gopro", "coco", "polyu", "cc15", "dnd",
          "real_internet"]  # fmt: skip

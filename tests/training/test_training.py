@@ -38,7 +38,7 @@ from pipeline.runtime.checkpoints import FINISHED, Checkpoint, forget_finished
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.locks import lock, this_process
 from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, STATE_FILE
-from pipeline.training.log import ProgressDisplay, Stopwatch, TrainingLog
+from pipeline.training.log import Stopwatch, TrainingDisplay
 from pipeline.training.loop import RETRY_STATUS, train
 from pipeline.training.processes import start_processes
 from tests.helpers.training_job import (
@@ -90,14 +90,14 @@ def run_training(
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Make a signal arrive while the given step is being shown."""
-    shown = ProgressDisplay.update
+    shown = TrainingDisplay.step_done
 
-    def update(self: ProgressDisplay, now: int, log: TrainingLog, stopwatch: Stopwatch) -> None:
-        shown(self, now, log, stopwatch)
+    def step_done(self: TrainingDisplay, now: int, *rest: Any) -> None:
+        shown(self, now, *rest)
         if now == step:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(ProgressDisplay, "update", update)
+    monkeypatch.setattr(TrainingDisplay, "step_done", step_done)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -257,21 +257,21 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     train(job(images, tmp_path / "unbroken", VANILLA, train=often))
     monkeypatch.setenv("PIPELINE_CHECKPOINTS", str(small_disk))
     filler = small_disk / "filler"
-    shown = ProgressDisplay.update
+    shown = TrainingDisplay.step_done
 
-    def fill(self: ProgressDisplay, now: int, log: TrainingLog, stopwatch: Stopwatch) -> None:
-        shown(self, now, log, stopwatch)
+    def fill(self: TrainingDisplay, now: int, *rest: Any) -> None:
+        shown(self, now, *rest)
         if now == 4:
             free = os.statvfs(small_disk)
             filler.write_bytes(b"x" * (free.f_bavail * free.f_bsize - 8192))
 
     with monkeypatch.context() as patch:
-        patch.setattr(ProgressDisplay, "update", fill)
+        patch.setattr(TrainingDisplay, "step_done", fill)
         with pytest.raises(UserError, match="free some disk space and run the same command again"):
             train(job(images, tmp_path / "stopped", VANILLA, train=often))
     filler.unlink()
     went_on = []
-    monkeypatch.setattr(ProgressDisplay, "say", lambda self, text: went_on.append(text))
+    monkeypatch.setattr(TrainingDisplay, "say", lambda self, text: went_on.append(text))
     train(job(images, tmp_path / "stopped", VANILLA, train=often))
     assert went_on[1:] == ["going on from step 3"]
     assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
@@ -472,7 +472,7 @@ def test_networks_that_play_against_each_other_have_less_momentum(
     restorer, *others = betas
     assert restorer == (0.9, 0.999)
     adaptation = build_method(UNet(levels=2, channels=4), method)
-    assert set(others) <= {(getattr(adaptation, "momentum", 0.9), 0.999)}
+    assert set(others) <= {(adaptation.momentum() or 0.9, 0.999)}
 
 
 @pytest.mark.parametrize("method", [VANILLA, replace(NOISE_SPACE, **EVEN)])
@@ -703,7 +703,7 @@ def test_only_a_method_that_asks_for_the_truth_opens_it(
     shutil.copytree(images, without)
     (without / "truth.h5").unlink()
     for name, method in BASELINES.items():
-        if not getattr(method, "is_bound", False):
+        if not method.is_bound:
             train(job(without, tmp_path / name, method, last_step=1))
     bound = job(without, tmp_path / "x", BASELINES["target_supervised"])
     with pytest.raises(UserError, match=r"truth.h5: not found"):
@@ -935,7 +935,7 @@ def test_killed_before_dvc_has_the_result_nothing_is_trained_again(
     shutil.rmtree(tmp_path / "run")  # as DVC does before it runs a stage again
     said: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(ProgressDisplay, "say", lambda self, text: said.append(text))
+        patch.setattr(TrainingDisplay, "say", lambda self, text: said.append(text))
         train(job(images, tmp_path / "run", NOISE_SPACE))
     assert said[1:] == [f"going on from step {STEPS}"]
     assert results(tmp_path / "run") == made

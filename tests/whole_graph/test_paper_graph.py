@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.images.store import ImageStore
-from tests import miniatures as mini
+from tests.helpers import miniatures as mini
 from tests.helpers.file_server import Fault, FileServer, serving
 from tests.helpers.workspace import Workspace, clone, make_origin, recipe, stages_run
 
