@@ -40,8 +40,8 @@ class TrainedMethod:
     """On which photographs its values were chosen, by preset."""
 
     def patch_factor(self, restorer_factor: int) -> int:
-        """Return what ``train.patch`` must be a multiple of, given the restorer's own factor."""
-        return restorer_factor
+        """Return what ``train.patch`` must be a multiple of besides the restorer's own factor."""
+        return 1
 
     def check(self, key: str, patch: int) -> None:
         """Refuse values that do not go together.
