@@ -34,9 +34,19 @@ class Crops:
 
 
 @dataclass(frozen=True)
-class BundledPhotograph:
-    """One photograph inside the scikit-image wheel."""
+class Middle:
+    """How much of a photograph is used, for each split; see ``BundledSource``."""
 
+    synthetic: Annotated[int, Setting(low=8, unit="pixels")] | None
+    real: Annotated[int, Setting(low=8, unit="pixels")] | None
+    test: Annotated[int, Setting(low=8, unit="pixels")] | None
+
+
+@dataclass(frozen=True)
+class BundledPhotograph:
+    """One photograph inside an installed package."""
+
+    package: Literal["scikit-image", "matplotlib"]
     split: Split
     scene: str
     sha256: str
@@ -44,12 +54,17 @@ class BundledPhotograph:
 
 @dataclass(frozen=True)
 class BundledSource:
-    """Photographs that the installed scikit-image carries: nothing to download."""
+    """Photographs that installed packages carry: nothing to download.
+
+    ``middle``: for each split, the side of the square in the middle of every photograph that is
+    used, before it is cut; null uses all. Enlarged photographs are large, and a demo is short.
+    """
 
     kind: Literal["bundled"]
     location: str
     licence: str
     photographs: dict[str, BundledPhotograph]
+    middle: Middle
     crops: Crops
 
 
@@ -187,9 +202,15 @@ class SyntheticDomain:
 
 @dataclass(frozen=True)
 class SimulatedReal:
-    """A stand-in for real photographs where a source has only clean ones."""
+    """A stand-in for real photographs where a source has only clean ones.
+
+    ``enlargement``: clean photographs are made so many times as high and wide first, as a sensor
+    with more pixels than the lens shows detail takes them. Phones do: full-size photographs
+    change by 1.6 to 3 of 255 from pixel to pixel, small ones for the screen by 4 to 9.
+    """
 
     degradation: Degradation
+    enlargement: Annotated[float, Setting(low=1, high=16, unit="of each side, Lanczos")]
     copies: Annotated[
         int, Setting(low=1, high=1000, unit="per unlabeled image; test images have one")
     ]

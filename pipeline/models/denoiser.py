@@ -38,6 +38,7 @@ class Denoiser(nn.Module):
             resnet_time_scale_shift="scale_shift",
             attention_head_dim=settings.attention_head_channels,
             norm_num_groups=settings.norm_groups,
+            attn_norm_num_groups=settings.norm_groups,
             dropout=settings.dropout,
             flip_sin_to_cos=True,
             freq_shift=0,
