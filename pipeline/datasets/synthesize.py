@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from pipeline.config.degradations import Degradation
 from pipeline.config.sources import Split
 from pipeline.config.tasks import Task
@@ -130,7 +133,8 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path, work
         )
     copies = simulated.copies if split == "real" else 1
     draw = (task.draws, split)
-    made = _degraded(store, simulated.degradation, copies, draw, SIMULATED, work)
+    enlarged = simulated.enlargement
+    made = _degraded(store, simulated.degradation, copies, draw, SIMULATED, work, enlarged)
     if split == "real":
         # unlabeled: the clean image stays out, so that no method can see it by accident
         write_store(path.with_name("truth.h5"), _each(made, lambda r: replace(r, degraded=None)))
@@ -153,7 +157,9 @@ def _add_unseen(
                 f" the source {test.path.parent.name!r} has some without; set other_cameras to null"
             )
         ending = f"{camera}, {SIMULATED}"
-        made = _degraded(test, settings, 1, (task.draws, f"test {camera}"), ending, work)
+        draw = (task.draws, f"test {camera}")
+        enlarged = task.simulated_real.enlargement if task.simulated_real else 1
+        made = _degraded(test, settings, 1, draw, ending, work, enlarged)
         parts.append(_each(made, partial(_ending_with, camera)))
     for folder in unseen:
         store = ImageStore(folder / "test.h5")
@@ -202,40 +208,63 @@ def _degraded(
     draw: tuple[str, str],
     suffix: str,
     work: _Work,
+    enlargement: float = 1,
 ) -> Remade[Record]:
     """Return the degraded images of a store; a store that is written asks for them in order."""
     count = len(store) * copies
     order = itertools.product(range(len(store)), range(copies))
-    jobs = (_job(store, index, copy, settings, draw) for index, copy in order)
+    jobs = (_job(store, index, copy, settings, draw, enlargement) for index, copy in order)
     ahead = Ahead(jobs, count, work.pool, work.progress, " ".join(draw))
 
     def records() -> Iterator[Record]:
         for index, copy in itertools.product(range(len(store)), range(copies)):
             collection = store.data_sets[index]
+            height, width = _size(store, index, enlargement)
             yield Record(
                 id=f"{store.ids[index]}_{copy}" if copies > 1 else store.ids[index],
                 scene=store.scenes[index],
                 data_set=f"{collection}, {suffix}" if suffix else collection,
-                height=int(store.heights[index]),
-                width=int(store.widths[index]),
+                height=height,
+                width=width,
                 degraded=partial(ahead.get, (index, copy)),
-                clean=_reader(store, index, "clean"),
+                clean=partial(_clean, store, index, enlargement),
             )
 
     return Remade(count, records)
 
 
 def _job(
-    store: ImageStore, index: int, copy: int, settings: Degradation, draw: tuple[str, str]
+    store: ImageStore,
+    index: int,
+    copy: int,
+    settings: Degradation,
+    draw: tuple[str, str],
+    enlargement: float,
 ) -> tuple[tuple[int, int], int, Callable[[], Pixels]]:
     """Return what an image is asked for by, the memory of degrading it, and what degrades it."""
 
     def degraded() -> Pixels:
         generator = numpy_generator("synthesize", *draw, store.ids[index], copy)
-        return to_uint8(degrade(as_float(store.image("clean", index)), settings, generator))
+        clean = as_float(_clean(store, index, enlargement))
+        return to_uint8(degrade(clean, settings, generator))
 
-    size = int(store.heights[index] * store.widths[index]) * 3
-    return (index, copy), size * WORKING_BYTES, degraded
+    height, width = _size(store, index, enlargement)
+    return (index, copy), height * width * 3 * WORKING_BYTES, degraded
+
+
+def _size(store: ImageStore, index: int, enlargement: float) -> tuple[int, int]:
+    """Return height and width of an image of the store, enlarged."""
+    height, width = store.heights[index], store.widths[index]
+    return round(height * enlargement), round(width * enlargement)
+
+
+def _clean(store: ImageStore, index: int, enlargement: float) -> Pixels:
+    """Return a clean image of the store, enlarged."""
+    image = store.image("clean", index)
+    if enlargement == 1:
+        return image
+    height, width = _size(store, index, enlargement)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _reader(store: ImageStore, index: int, role: str) -> Callable[[], Pixels]:
