@@ -40,8 +40,8 @@ class TrainedMethod:
     """On which photographs its values were chosen, by preset."""
 
     def patch_factor(self, restorer_factor: int) -> int:
-        """Return what ``train.patch`` must be a multiple of, given the restorer's own factor."""
-        return restorer_factor
+        """Return what ``train.patch`` must be a multiple of besides the restorer's own factor."""
+        return 1
 
     def check(self, key: str, patch: int) -> None:
         """Refuse values that do not go together.
@@ -294,6 +294,8 @@ class ReleasedSettings:
 
     kind: Literal["released"]
     weights: dict[str, ReleasedWeights]
+    of_method: ClassVar[str] = "noise_space"
+    """Our name of the method that they were trained with."""
 
 
 MethodSettings = (
