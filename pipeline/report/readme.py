@@ -141,7 +141,7 @@ def _cells(group: Sequence[Row], bound_names: Sequence[str], first: bool) -> lis
     task, data_set = group[0]["task"], group[0]["data_set"]
     gain, headroom = _gains(group, bound_names)
     scores = [_psnr(group, names) for names in ([DEGRADED], [BASE], [METHOD], bound_names)]
-    share = None if gain is None or not headroom or headroom < 0 else gain / headroom
+    percent = None if gain is None or not headroom or headroom < 0 else 100 * gain / headroom
     published = {row.ours: row for row in of_task(task)} if first else {}
     theirs = "-"
     if {BASE, METHOD} <= published.keys():
@@ -149,7 +149,7 @@ def _cells(group: Sequence[Row], bound_names: Sequence[str], first: bool) -> lis
         theirs = f"*{numbers} ({published[METHOD].data_set})*"
     return [
         f"{task}, {data_set}", *(_number(score, "{:.2f}") for score in scores),
-        _number(gain, "{:+.2f}"), _number(headroom, "{:+.2f}"), _number(None if share is None else 100 * share, "{:.0f} %"), theirs,
+        _number(gain, "{:+.2f}"), _number(headroom, "{:+.2f}"), _number(percent, "{:.0f} %"), theirs,
     ]  # fmt: skip
 
 

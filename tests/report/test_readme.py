@@ -41,7 +41,7 @@ def row(method: str, psnr: float, data_set: str = "phone", task: str = "denoise"
 
 MADE_UP = [
     row("degraded", 20.0), row("vanilla", 25.0), row("noise_space", 28.0), row("oracle", 29.0),
-    row("degraded", 18.0, "other"), row("vanilla", 24.5, "other"), 
+    row("degraded", 18.0, "other"), row("vanilla", 24.5, "other"),
     row("noise_space", 24.25, "other"),
 ]  # fmt: skip
 
