@@ -149,7 +149,8 @@ def _cells(group: Sequence[Row], bound_names: Sequence[str], first: bool) -> lis
         theirs = f"*{numbers} ({published[METHOD].data_set})*"
     return [
         f"{task}, {data_set}", *(_number(score, "{:.2f}") for score in scores),
-        _number(gain, "{:+.2f}"), _number(headroom, "{:+.2f}"), _number(percent, "{:.0f} %"), theirs,
+        _number(gain, "{:+.2f}"), _number(headroom, "{:+.2f}"), _number(percent, "{:.0f} %"),
+        theirs,
     ]  # fmt: skip
 
 
