@@ -190,6 +190,20 @@ def test_the_blind_spot_is_tried_on_noise_alone(tmp_path: Path) -> None:
         assert between and all(getattr(method, "real_alone", False) for method in between)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("experiment", ["scaling", "self_supervised"])
+def test_experiments_on_denoise_keep_the_images_of_the_preset(
+    experiment: str, preset: str, tmp_path: Path
+) -> None:
+    plain = composed(tmp_path, f"preset={preset}")
+    params = composed(tmp_path, f"preset={preset}", f"+experiment={experiment}")
+    assert set(params.tasks) >= {"denoise"}
+    for task in params.tasks.values():
+        assert dataclasses.replace(task, restorer=None) == plain.tasks["denoise"]
+    named = set(dataclasses.asdict(params.tasks["denoise"].sources).values())
+    assert set(params.sources) == named, "nothing is fetched in vain"
+
+
 def test_the_experiments_hold_every_baseline(tmp_path: Path) -> None:
     together = {
         method.adaptation
