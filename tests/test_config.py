@@ -167,7 +167,10 @@ def test_the_weight_is_full_before_the_papers_run_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "overrides",
-    [["preset=paper", "train.batch=24"], ["preset=one_gpu", "train.batch=24", "train.accumulate=4"]],
+    [
+        ["preset=paper", "train.batch=24"],
+        ["preset=one_gpu", "train.batch=24", "train.accumulate=4"],
+    ],
 )
 def test_24_images_in_all_are_as_said(overrides: list[str], tmp_path: Path) -> None:
     page = (ROOT / "docs" / "paper.md").read_text()
