@@ -52,7 +52,7 @@ def _first(store: ImageStore, indices: list[int]) -> list[int]:
 
 
 def _record(
-    domain: Domain, store: ImageStore, index: int, degradation: Degradation | None
+    domain: Domain, store: ImageStore, index: int, degradation: Degradation | None = None
 ) -> Record:
     """Return a crop of an image; degraded here where a degradation is given."""
     rows, columns = (_middle(int(side)) for side in (store.heights[index], store.widths[index]))

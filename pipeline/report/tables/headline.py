@@ -123,15 +123,17 @@ def published_table(task: str) -> Table | None:
     if not rows:
         return None
     return Table(
-        caption=f"Table {rows[0].table} of the paper, {rows[0].data_set}: {THEIRS}. Protocol:"
-        f" {rows[0].protocol}",
-        columns=("Method of the paper", "Here", "PSNR (dB)", "SSIM", "LPIPS"),
+        caption=f"Results of the paper, {rows[0].data_set}: {THEIRS}. Protocol: {rows[0].protocol}",
+        columns=("Method of the paper", "Here", "Its table", "Parameters (M)", "GMACs",
+                 "PSNR (dB)", "SSIM", "LPIPS"),
         rows=tuple(
-            (Cell(row.method), Cell(row.ours or NONE), *_published_cells(row), _lpips(row))
+            (Cell(row.method), Cell(row.ours or NONE), Cell(str(row.table), theirs=True),
+             _theirs(row.parameters_m), _theirs(row.giga_macs), *_published_cells(row),
+             _lpips(row))
             for row in rows
         ),
         words=2,
-    )
+    )  # fmt: skip
 
 
 def _headline_rows(params: Params, data_set: DataSet, beside: bool) -> list[tuple[Cell, ...]]:
@@ -168,7 +170,11 @@ def _published_cells(row: Published) -> tuple[Cell, Cell]:
 
 
 def _lpips(row: Published) -> Cell:
-    return Cell(NONE if row.lpips is None else f"{row.lpips:.{SSIM_DECIMALS}f}", theirs=True)
+    return _theirs(row.lpips, SSIM_DECIMALS)
+
+
+def _theirs(value: float | None, decimals: int = 2) -> Cell:
+    return Cell(NONE if value is None else f"{value:.{decimals}f}", theirs=True)
 
 
 def _signed(value: float) -> str:
