@@ -140,6 +140,7 @@ def _gains(group: Sequence[Row], bound_names: Sequence[str]) -> tuple[float | No
 def _cells(group: Sequence[Row], bound_names: Sequence[str], first: bool) -> list[str]:
     task, data_set = group[0]["task"], group[0]["data_set"]
     gain, headroom = _gains(group, bound_names)
+    headroom = headroom if first else None  # what was trained on one domain bounds no other
     scores = [_psnr(group, names) for names in ([DEGRADED], [BASE], [METHOD], bound_names)]
     percent = None if gain is None or not headroom or headroom < 0 else 100 * gain / headroom
     published = {row.ours: row for row in of_task(task)} if first else {}

@@ -12,7 +12,6 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
-    ROOT / "benchmarks" / "README.md",
     ROOT / "pipeline" / "conf" / "sources" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
@@ -36,7 +35,7 @@ def paragraphs(text: str) -> Iterator[str]:
 def plain(markdown: str) -> str:
     """Return the words that a reader sees; code in backticks counts as one word."""
     text = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", markdown)
-    text = re.sub(r"`[^`]*`", "code", text, flags=re.DOTALL)
+    text = re.sub(r"`[^`]*`", "Code", text, flags=re.DOTALL)
     return re.sub(r"^\s*(?:[*-]|\d+\.) ", "", text.strip("\n")).replace("**", "").replace("*", "")
 
 
@@ -54,7 +53,7 @@ def test_it_sees_what_is_too_long() -> None:
     long = "A sentence of " + "word " * 40 + "ends.\n\n* An item.\n* Another one"
     assert [words(s) for p in paragraphs(long) for s in sentences(p)] == [44, 2, 2]
     table = "| a | b c |\n| --- | ---: |\n| `x y z` and more | [d e](http://f) |"
-    assert list(paragraphs(table)) == ["a", "b c", "code and more", "d e"]
+    assert list(paragraphs(table)) == ["a", "b c", "Code and more", "d e"]
     assert list(paragraphs("    code is none\n\n# nor a heading\n\ntext")) == ["text"]
 
 
