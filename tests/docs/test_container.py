@@ -1,4 +1,4 @@
-"""The Dockerfile, as far as it can be checked without a daemon: its steps are those of the Makefile."""
+"""The Dockerfile, checked as far as it can be without a daemon."""
 
 import re
 import shutil
