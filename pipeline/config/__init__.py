@@ -22,6 +22,10 @@ from pipeline.errors import UserError
 PARAMS_FILE = Path("params.yaml")
 
 
+class NoTruthError(ConfigError):
+    """A bound is in the run, but real training photographs of a task have no truth."""
+
+
 @dataclass(frozen=True)
 class Params:
     """Everything in params.yaml; dict keys are the names used in stage names and paths."""
@@ -229,10 +233,10 @@ def _check_truth(params: Params, label: str) -> None:
         source = task.sources.real
         packed = getattr(params.sources[source], "truth_for", None) is not None
         if task.simulated_real is None and not packed:
-            raise ConfigError(
+            raise NoTruthError(
                 f"methods.{label}: task {name} has no truth of its real training photographs"
                 f" (tasks.{name}.simulated_real is null, and sources.{source} packs none, as its"
-                f" truth_for would say); leave it out: '~methods.{label}'"
+                f" truth_for would say); leave it out: 'bound=none'"
             )
 
 
