@@ -302,14 +302,16 @@ def test_the_demo_has_the_noise_of_real_pairs(values: dict[str, Any]) -> None:
         added = degrade(soft, simulated.degradation, np.random.default_rng(seed)) - soft
         added -= added.mean(axis=(0, 1))
         green = added[..., 1]
-        correlations.append([(green[:, n:] * green[:, :-n]).mean() / green.var() for n in (1, 2, 3)])
+        correlations.append(
+            [(green[:, n:] * green[:, :-n]).mean() / green.var() for n in (1, 2, 3)]
+        )
         colours.append(np.corrcoef(added.reshape(-1, 3).T)[np.triu_indices(3, 1)])
         deviations.append(255 * added.std())
     found = np.mean(correlations, axis=0)  # of pixels at distances of 1, 2, 3
     assert (found >= [0.21, 0.00, 0.03]).all() and (found <= [0.60, 0.26, 0.17]).all()
     between = np.mean(colours, axis=0)
     assert between.min() >= 0.02 and between.max() <= 0.65
-    assert 8 <= min(deviations) and max(deviations) <= 37
+    assert min(deviations) >= 8 and max(deviations) <= 37
     assert max(deviations) > 1.5 * min(deviations), "the ISO varies from image to image"
 
 

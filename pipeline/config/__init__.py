@@ -236,7 +236,7 @@ def _check_truth(params: Params, label: str) -> None:
             raise NoTruthError(
                 f"methods.{label}: task {name} has no truth of its real training photographs"
                 f" (tasks.{name}.simulated_real is null, and sources.{source} packs none, as its"
-                f" truth_for would say); leave it out: 'bound=none'"
+                f" truth_for would say); leave it out: '~methods.{label}'"
             )
 
 

@@ -47,9 +47,7 @@ class Camera:
     model: Literal["camera"]
     iso_gain: Annotated[Interval, Setting(low=1, high=1000, unit="times the lowest ISO")]
     shot_noise: Annotated[float, Setting(low=0, high=1, unit="variance per unit of linear signal")]
-    read_noise: Annotated[
-        float, Setting(low=0, high=1, unit="standard deviation in linear signal")
-    ]
+    read_noise: Annotated[float, Setting(low=0, high=1, unit="standard deviation in linear signal")]
     correlation_pixels: Annotated[
         Interval, Setting(low=0, high=10, unit="sigma of the smoothing, pixels")
     ]
