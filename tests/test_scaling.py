@@ -68,7 +68,7 @@ def test_the_default_graph_has_the_stages_that_it_had(tmp_path: Path) -> None:
     more = stages()
     assert default < more
     assert "train@denoise_40-noise_space-0" in more
-    assert len([name for name in more if name.startswith("train@")]) == 2 * len(SIZES)
+    assert len([name for name in more if name.startswith("train@")]) == 3 * len(SIZES)
 
 
 def test_another_kind_within_a_run_is_refused(tmp_path: Path) -> None:
