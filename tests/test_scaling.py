@@ -85,8 +85,9 @@ def test_the_patch_must_fit_every_size(tmp_path: Path) -> None:
 
 
 def test_the_dry_run_measures_each_restorer_once() -> None:
-    """The tiny preset's restorer is that of denoise_8."""
+    """The restorer of the run is that of denoise_8."""
     command = [sys.executable, "-m", "pipeline.dry_run", "preset=tiny", "+experiment=scaling",
+               "restorer=unet_tiny",
                "methods=[vanilla]", "~tasks.denoise_40"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
