@@ -174,6 +174,7 @@ BOTTLENECKS = {
     "unet_medium": ("down_path.3", 384, 8),
     "unet_base": ("down_path.3", 512, 8),
     "dncnn": ("model.37", 64, 1),
+    "nafnet_small": ("middle_blks", 64, 4),
     "nafnet": ("middle_blks", 512, 16),
     "swinir": ("conv_after_body", 180, 1),
     "uformer_tiny": ("conv", 256, 16),
