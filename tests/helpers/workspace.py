@@ -18,13 +18,18 @@ PATIENCE_S = 1200
 """A command that takes longer hangs."""
 
 
-def make_origin(folder: Path) -> Path:
-    """Copy the working tree, as git sees it, into a new repository with one commit."""
+def copy_tree(folder: Path) -> None:
+    """Copy the working tree, as git sees it."""
     listed = _git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+
+
+def make_origin(folder: Path) -> Path:
+    """Make a new repository of it with one commit and preset=tiny."""
+    copy_tree(folder)
     # what a run on another machine left in git must not decide what runs here
     (folder / "dvc.lock").unlink(missing_ok=True)
     for left in ("reports", "data"):
