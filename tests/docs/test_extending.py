@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.workspace import clone, make_origin, stages_run
+from tests.helpers.workspace import clone, stages_run
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
@@ -65,9 +65,9 @@ def test_a_method_is_one_file_its_settings_and_a_line(extended: Path) -> None:
 
 
 @pytest.mark.graph
-def test_it_goes_through_the_graph_to_the_report(tmp_path: Path) -> None:
+def test_it_goes_through_the_graph_to_the_report(three_tasks: Path, tmp_path: Path) -> None:
     """Alone, for the sake of time; that the bytes of others stay is tested with other methods."""
-    workspace = clone(make_origin(tmp_path / "origin"), tmp_path / "extended")
+    workspace = clone(three_tasks, tmp_path / "extended")
     extend(workspace.folder)
     workspace.succeed(
         "python",

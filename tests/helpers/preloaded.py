@@ -29,8 +29,8 @@ from pathlib import Path
 
 LIBRARIES = (
     "torch", "torch.distributed", "lightning_fabric", "diffusers", "torchmetrics", "h5py",
-    "skimage.metrics", "skimage.data", "scipy.stats", "matplotlib.figure", "matplotlib.backends.backend_agg",
-    "jinja2", "omegaconf", "hydra", "yaml", "rich.progress", "safetensors.torch", "PIL.Image",
+    "skimage.metrics", "skimage.data", "scipy.stats", "matplotlib.figure",
+    "matplotlib.backends.backend_agg", "jinja2", "omegaconf", "hydra", "yaml", "rich.progress", "safetensors.torch", "PIL.Image",
     "dvc.repo", "dvc.commands.repro", "dvc.commands.status", "dvc.commands.experiments.run",
     "dvc.utils.hydra", "dvc.dependency", "dvc.output", "dvc.stage.run", "dvc.ignore", "dvc.scm",
     "dvc_data.hashfile.db", "dvc_data.index", "dvc.config_schema", "snakemake.cli",
@@ -134,9 +134,7 @@ def _kill_without(client: socket.socket, job: int) -> None:
             os.kill(job, signal.SIGKILL)
 
 
-def _run(
-    name: str, words: list[str], folder: str, environment: dict[str, str], python: str
-) -> int:
+def _run(name: str, words: list[str], folder: str, environment: dict[str, str], python: str) -> int:
     """Be ``python -m`` or the command; return the exit status."""
     os.chdir(folder)
     os.environ.clear()

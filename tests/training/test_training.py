@@ -42,6 +42,7 @@ from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.training.log import Stopwatch, TrainingDisplay
 from pipeline.training.loop import RETRY_STATUS, train
 from pipeline.training.processes import start_processes
+from tests.helpers import preloaded
 from tests.helpers.training_job import (
     BASELINES,
     NOISE_SPACE,
@@ -84,7 +85,7 @@ def run_training(
     """Run the training in a process of its own."""
     given = {"images": str(images), "folder": str(folder), "stop": stop, **changes}
     return subprocess.run(
-        [sys.executable, "-m", "tests.helpers.training_job", json.dumps(given)],
+        [preloaded.bin() / "python", "-m", "tests.helpers.training_job", json.dumps(given)],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
@@ -391,7 +392,7 @@ def test_a_slurm_job_of_one_task_starts_its_own_processes(
     assert load_tensors(tmp_path / "two" / MODEL_FILE)[1]["train"]["devices"] == 2
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_stop_together_and_go_on(images: Path, tmp_path: Path, devices: int) -> None:
     """Of more than two the order of sums matters, and DDP changes it once after each start."""
     settings = {"batch": 4, "devices": devices}
@@ -476,6 +477,7 @@ def test_networks_that_play_against_each_other_have_less_momentum(
     assert set(others) <= {(adaptation.momentum() or 0.9, 0.999)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [VANILLA, replace(NOISE_SPACE, **EVEN)])
 def test_a_compiled_training_has_the_same_names_and_nearly_the_same_weights(
     images: Path, tmp_path: Path, method: TrainedMethod

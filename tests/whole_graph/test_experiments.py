@@ -74,6 +74,7 @@ def test_a_killed_copy_goes_on_from_the_checkpoints_outside_of_it(workspace: Wor
     assert "up to date" in workspace.succeed("dvc", "status")
 
 
+@pytest.mark.slow
 def test_a_queue_runs_two_at_once(workspace: Workspace) -> None:
     queue = recipe(PAGE, "dvc exp run --queue")
     workspace.succeed(*queue[:-1], f"{queue[-1]} -S resources.gpu=1")
