@@ -4,11 +4,11 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import preloaded
 from tests.helpers.workspace import clone, stages_run
 
 ROOT = Path(__file__).parents[2]
@@ -46,14 +46,14 @@ def test_a_method_is_one_file_its_settings_and_a_line(extended: Path) -> None:
     overrides = ["preset=tiny", "tasks=[denoise]", "methods=[vanilla,smooth]"]
     assert all(word in TEXT for word in overrides)
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "dry_run", *overrides],
+        [preloaded.python(), "-m", "pipeline", "dry_run", *overrides],
         cwd=extended, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "measuring smooth ..." in done.stdout
     assert re.search(r"│ smooth +│ +0 │", done.stdout), done.stdout
     wrong = [
-        sys.executable,
+        preloaded.python(),
         "-m",
         "pipeline",
         "compose",

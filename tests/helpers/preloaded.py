@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import importlib
 import json
+import multiprocessing.spawn
 import os
 import runpy
 import select
@@ -30,25 +31,29 @@ from pathlib import Path
 LIBRARIES = (
     "torch", "torch.distributed", "lightning_fabric", "diffusers", "torchmetrics", "h5py",
     "skimage.metrics", "skimage.data", "scipy.stats", "matplotlib.figure",
-    "matplotlib.backends.backend_agg", "jinja2", "omegaconf", "hydra", "yaml", "rich.progress", "safetensors.torch", "PIL.Image",
-    "dvc.repo", "dvc.commands.repro", "dvc.commands.status", "dvc.commands.experiments.run",
-    "dvc.utils.hydra", "dvc.dependency", "dvc.output", "dvc.stage.run", "dvc.ignore", "dvc.scm",
-    "dvc_data.hashfile.db", "dvc_data.index", "dvc.config_schema", "snakemake.cli",
-    "snakemake.workflow", "snakemake_executor_plugin_slurm", "networkx", "asyncio", "pygit2",
+    "matplotlib.backends.backend_agg", "jinja2", "omegaconf", "hydra", "yaml", "rich.progress",
+    "safetensors.torch", "PIL.Image", "dvc.repo", "dvc.commands.repro", "dvc.commands.status",
+    "dvc.commands.experiments.run", "dvc.utils.hydra", "dvc.dependency", "dvc.output",
+    "dvc.stage.run", "dvc.ignore", "dvc.scm", "dvc_data.hashfile.db", "dvc_data.index",
+    "dvc.config_schema", "snakemake.cli", "snakemake.workflow", "snakemake_executor_plugin_slurm",
+    "networkx", "asyncio", "pygit2",
 )  # fmt: skip
 COMMANDS = {"dvc": "dvc.cli", "snakemake": "snakemake.cli"}
 START_S = 300
+MAX_FILES = 64
 
 SHIM = r"""#!{python} -IS
 import array, json, os, signal, socket, sys
 name = os.path.basename(sys.argv[0])
-if name == "python" and sys.argv[1:2] != ["-m"]:
+if name == "python" and sys.argv[1:2] not in (["-m"], ["-c"]):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+files = [int(file) for file in os.listdir("/proc/self/fd")]
+files = [file for file in files if os.path.exists(f"/proc/self/fd/{{file}}")]
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 asked = {{"name": name, "words": sys.argv[1:], "folder": os.getcwd(),
-         "environment": dict(os.environ), "python": sys.argv[0].replace(name, "python")}}
-server.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
+         "environment": dict(os.environ), "files": files}}
+server.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))])
 server.sendall(json.dumps(asked).encode() + b"\n")
 status = int(server.makefile().readline())
 if status < 0:
@@ -73,6 +78,11 @@ def bin() -> Path:
         time.sleep(0.02)
     atexit.register(_remove, folder, server)
     return folder
+
+
+def python() -> str:
+    """Return the command ``python`` of these."""
+    return str(bin() / "python")
 
 
 def _remove(folder: Path, server: "subprocess.Popen[bytes]") -> None:
@@ -108,15 +118,13 @@ def serve(address: str) -> None:
 
 def _answer(client: socket.socket) -> int:
     """Run what a client asks for in one more fork; kill it should the client end."""
-    _, rights, _, _ = client.recvmsg(1, socket.CMSG_SPACE(3 * array.array("i").itemsize))
+    _, rights, _, _ = client.recvmsg(1, socket.CMSG_SPACE(MAX_FILES * array.array("i").itemsize))
     files = array.array("i", rights[0][2])
     asked = json.loads(client.makefile().readline())
     job = os.fork()
     if job == 0:
         client.close()
-        for number, file in enumerate(files):
-            os.dup2(file, number)
-            os.close(file)
+        _rename(list(files), asked.pop("files"))
         os._exit(_run(**asked))
     for file in files:
         os.close(file)
@@ -128,24 +136,42 @@ def _answer(client: socket.socket) -> int:
     return 0
 
 
+def _rename(files: list[int], numbers: list[int]) -> None:
+    """Give open files the numbers that they had; pipes to multiprocessing's children have some."""
+    above = max(*files, *numbers) + 1
+    for place, file in enumerate(files):
+        os.dup2(file, above + place)
+        os.close(file)
+    for place, number in enumerate(numbers):
+        os.dup2(above + place, number)
+        os.close(above + place)
+
+
 def _kill_without(client: socket.socket, job: int) -> None:
     if client.recv(1) == b"":
         with contextlib.suppress(ProcessLookupError):
             os.kill(job, signal.SIGKILL)
 
 
-def _run(name: str, words: list[str], folder: str, environment: dict[str, str], python: str) -> int:
-    """Be ``python -m`` or the command; return the exit status."""
+def _run(name: str, words: list[str], folder: str, environment: dict[str, str]) -> int:
+    """Be ``python -m``, ``python -c`` or the command; return the exit status."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if name == "python":
-            sys.path.insert(0, folder)
-            sys.argv = words[1:]
-            sys.executable = python  # of the further processes of a training
-            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+            # multiprocessing's and Lightning's further processes are forks, too
+            sys.executable = str(Path(sys.argv[1]).with_name("python"))
+            multiprocessing.spawn.set_executable(sys.executable)
+            places = environment.get("PYTHONPATH", "").split(os.pathsep)
+            sys.path[:0] = [folder, *filter(None, places)]
+            how, what, *rest = words
+            sys.argv = [how, *rest]
+            if how == "-m":
+                runpy.run_module(what, run_name="__main__", alter_sys=True)
+            else:
+                exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
         else:
             sys.argv = [str(Path(sys.executable).with_name(name)), *words]
             sys.exit(importlib.import_module(COMMANDS[name]).main(*[words][: name == "dvc"]))

@@ -85,7 +85,7 @@ def run_training(
     """Run the training in a process of its own."""
     given = {"images": str(images), "folder": str(folder), "stop": stop, **changes}
     return subprocess.run(
-        [preloaded.bin() / "python", "-m", "tests.helpers.training_job", json.dumps(given)],
+        [preloaded.python(), "-m", "tests.helpers.training_job", json.dumps(given)],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
