@@ -56,7 +56,7 @@ def test_summary_has_a_row_for_every_number(reproduced: Workspace) -> None:
     for row in rows:
         assert row["simulated"] and "simulated real" in row["data_set"]
         assert row["protocol"] == protocols[row["task"]]
-        assert (row["images"], row["scenes"]) == (28, 6)
+        assert (row["images"], row["scenes"]) == (48, 12)
         assert 5 < row["psnr"] < 60 and -1 < row["ssim"] < 1
 
 
