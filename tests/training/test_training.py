@@ -119,7 +119,7 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
         with pytest.raises(SystemExit) as stopped:
             train(job(images, tmp_path / "stopped", NOISE_SPACE, start_from=start))
     assert stopped.value.code == RETRY_STATUS
-    assert not (tmp_path / "stopped").exists()
+    assert not (tmp_path / "stopped" / MODEL_FILE).exists()
     # another number of loader processes must change nothing either
     other = replace(TRAIN, workers=2, checkpoint_every_steps=1)
     train(job(images, tmp_path / "stopped", NOISE_SPACE, start_from=start, train=other))
@@ -244,7 +244,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(images: Path, tmp_pa
         )
         expected = -signal.SIGKILL if name == "SIGKILL" else RETRY_STATUS
         assert done.returncode == expected, done.stderr
-        assert not (tmp_path / "stopped").exists()
+        assert not (tmp_path / "stopped" / MODEL_FILE).exists()
         if number and chosen[number - 1] >= 4:  # it had a checkpoint before it was killed
             assert "going on from step" in done.stderr
     train(job(images, tmp_path / "stopped", NOISE_SPACE, train=long, last_step=steps))
@@ -417,7 +417,7 @@ def test_processes_that_do_not_see_the_same_checkpoint_are_told(
         images, tmp_path / "run", train=settings, checkpoints_of_followers=elsewhere
     )
     assert done.returncode and "processes go on from different steps, [3, 0]" in done.stderr
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / MODEL_FILE).exists()
     assert run_training(images, tmp_path / "run", train=settings).returncode == 0
 
 
