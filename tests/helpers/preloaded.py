@@ -124,6 +124,7 @@ def _answer(client: socket.socket) -> int:
     job = os.fork()
     if job == 0:
         client.close()
+        os.setsid()  # what signals its group must not reach the server
         _rename(list(files), asked.pop("files"))
         os._exit(_run(**asked))
     for file in files:

@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -144,26 +143,29 @@ def test_every_baseline_goes_on_to_the_same_bytes(
 LOADED: dict[str, Any] = {"train": {"steps": 60, "workers": 2}, "last_step": 60}
 
 
-def start_with_loaders(images: Path, folder: Path, checkpoints: Path) -> subprocess.Popen[str]:
-    """Start a training with loader processes; return it when it has saved itself."""
+def start_with_loaders(
+    images: Path, folder: Path, checkpoints: Path
+) -> tuple[subprocess.Popen[str], psutil.Process]:
+    """Start a training with loader processes; return command and process once it has a state."""
     given = {"images": str(images), "folder": str(folder), **LOADED}
     started = subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.training_job", json.dumps(given)],
-        cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [preloaded.python(), "-m", "tests.helpers.training_job", json.dumps(given)],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while not list(checkpoints.glob(f"*/{STATE_FILE}")):
+    while not (saved := list(checkpoints.glob(f"*/{STATE_FILE}"))):
         assert started.poll() is None
         time.sleep(0.01)
-    return started
+    number, _, _ = (saved[0].parent / "lock").read_text().partition(" ")
+    return started, psutil.Process(int(number))
 
 
 def test_a_signal_to_all_processes_lets_a_training_save(
     images: Path, tmp_path: Path, checkpoints: Path
 ) -> None:
     """As Slurm sends it, to the loader processes too."""
-    started = start_with_loaders(images, tmp_path / "run", checkpoints)
+    started, training = start_with_loaders(images, tmp_path / "run", checkpoints)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        os.killpg(started.pid, number)
+        os.killpg(training.pid, number)
     said = started.communicate(timeout=300)[1]
     assert started.returncode == RETRY_STATUS, said
     assert "stopped, saved at step" in said
@@ -178,8 +180,8 @@ def test_a_training_whose_loader_was_killed_ends(
     images: Path, tmp_path: Path, checkpoints: Path
 ) -> None:
     """As Linux does when memory runs out. The training must not wait for its other loaders."""
-    started = start_with_loaders(images, tmp_path / "run", checkpoints)
-    psutil.Process(started.pid).children()[0].kill()
+    started, training = start_with_loaders(images, tmp_path / "run", checkpoints)
+    training.children()[0].kill()
     said = started.communicate(timeout=60)[1]
     assert started.returncode == 1 and "is killed by signal: Killed" in said, said
     again = run_training(images, tmp_path / "run", **LOADED)
@@ -196,9 +198,9 @@ def test_a_killed_training_can_be_started_again_at_once(
     images: Path, tmp_path: Path, checkpoints: Path
 ) -> None:
     """Its loader processes hold its locks too, and end with it."""
-    started = start_with_loaders(images, tmp_path / "run", checkpoints)
+    started, training = start_with_loaders(images, tmp_path / "run", checkpoints)
     (held,) = checkpoints.glob("*/lock")
-    started.kill()
+    training.kill()
     started.wait()
     with held.open("a+") as file:
         deadline = time.monotonic() + 2  # PyTorch's loaders look every five seconds
@@ -211,10 +213,10 @@ def test_a_killed_training_can_be_started_again_at_once(
 def test_loader_processes_end_with_a_killed_training(
     images: Path, tmp_path: Path, checkpoints: Path
 ) -> None:
-    started = start_with_loaders(images, tmp_path / "run", checkpoints)
-    loaders = psutil.Process(started.pid).children()
+    started, training = start_with_loaders(images, tmp_path / "run", checkpoints)
+    loaders = training.children()
     assert len(loaders) == 2
-    started.kill()
+    training.kill()
     started.communicate(timeout=60)  # all that wrote to its output have ended
     deadline = time.monotonic() + 10
     # a dead process that nobody has collected is there still
@@ -368,7 +370,7 @@ def test_two_tasks_of_slurm_find_each_other(
              "train": {"batch": 4, "devices": 2}}  # fmt: skip
     tasks = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.helpers.training_job", json.dumps(given)],
+            [preloaded.python(), "-m", "tests.helpers.training_job", json.dumps(given)],
             cwd=ROOT, env={**os.environ, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
             stderr=subprocess.PIPE, text=True,
         )
