@@ -38,7 +38,7 @@ endif
 
 # $(call environment,FOLDER), $(call install,FOLDER,WHAT): what pip and uv are told alike
 ifdef UV
-  environment = uv venv --quiet --python $(PYTHON) $(1)
+  environment = uv venv --quiet --no-python-downloads --python "$$(command -v $(PYTHON))" $(1)
   install = uv pip install --quiet --python $(1)/bin/python $(UV_BUILD) $(2)
 else
   environment = $(PYTHON) -m venv $(1)
