@@ -116,8 +116,8 @@ def _commit(workspace: Workspace, name: str) -> str:
 
 
 def test_every_command_of_the_page_is_run() -> None:
-    tests = "".join(Path(__file__).with_name(f"test_{name}.py").read_text()
-                    for name in ("experiments", "sharing"))  # fmt: skip
+    modules = ("whole_graph/test_experiments.py", "docs/test_sharing.py")
+    tests = "".join((ROOT / "tests" / name).read_text() for name in modules)
     started = re.findall(r'recipe\((?:PAGE|"experiments.md"), "([^"]+)"', tests)
     page = (ROOT / "docs" / PAGE).read_text()
     commands = [line.strip() for line in page.splitlines() if line.startswith("    ")]
