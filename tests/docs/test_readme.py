@@ -15,7 +15,6 @@ README = (ROOT / "README.md").read_text()
 PAGES = [
     ROOT / "README.md",
     ROOT / "benchmarks" / "README.md",
-    ROOT / "reports" / "experiments.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 TEXT = "\n".join(page.read_text() for page in PAGES)
