@@ -132,10 +132,8 @@ def _update(training: Training, factor: float) -> None:
     """Update all networks at once, then the moving average of the restorer."""
     for name, optimizer in training.optimizers.items():
         optimizer.param_groups[0]["lr"] = training.rates[name] * factor
-        if training.job.train.clip_norm is not None:
-            clip_grad_norm_(
-                getattr(training.method, name).parameters(), training.job.train.clip_norm
-            )
+        if (limit := training.job.train.clip_norm) is not None:
+            clip_grad_norm_(getattr(training.method, name).parameters(), limit)
         optimizer.step()
     training.state.average.update_parameters(training.method.restorer)
 
