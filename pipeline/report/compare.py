@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.compose import flat
 from pipeline.config.params import PARAMS_FILE
 from pipeline.evaluation.metrics import one_protocol
 from pipeline.randomness import numpy_generator
@@ -106,14 +107,6 @@ def read_scores(text: str) -> dict[Key, Scores]:
     for row in parse_csv(text):
         rows.setdefault((row["task"], row["data_set"], row["method"]), []).append(row)
     return {key: _scores(key, found) for key, found in rows.items()}
-
-
-def flat(settings: Any, key: str = "") -> dict[str, Any]:
-    """Return nested settings by their dotted names; a list counts as one value."""
-    if not isinstance(settings, dict):
-        return {key: settings}
-    inner = (flat(value, f"{key}.{name}".lstrip(".")) for name, value in settings.items())
-    return {name: value for found in inner for name, value in found.items()}
 
 
 def settings_table(a: State, b: State) -> Table:

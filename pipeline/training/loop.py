@@ -171,7 +171,7 @@ def train(job: Job) -> None:
             due = stops or step % settings.checkpoint_every_steps == 0
             if due and leads and step < job.last_step:
                 state.require_finite(checkpoint.path)
-                state.save(checkpoint.path)
+                checkpoint.save(state.save)
             if stops and step < job.last_step:
                 fabric.barrier()
                 display.say(f"stopped, saved at step {step}")
@@ -180,7 +180,7 @@ def train(job: Job) -> None:
 
         if leads:
             state.require_finite(checkpoint.path)
-            state.save(checkpoint.path)
+            checkpoint.save(state.save)
             measured = _measure(job, crops, method, fabric.device, precision)
             _save_result(job, state, {**facts, "measured": measured})
             checkpoint.finish(job.folder / (STATE_FILE if job.keeps == "state" else MODEL_FILE))

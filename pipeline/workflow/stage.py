@@ -38,10 +38,10 @@ def run(main: Callable[..., None]) -> None:
     started = time.monotonic()
     arguments = _arguments(main)
     leads = _leads()
-    if leads:
-        forget_finished()
     origin = _origin()
     try:
+        if leads:
+            forget_finished()
         params = read_params()
         _require_known(params, arguments)
         if "DVC_EXP_NAME" in os.environ and "seed" in arguments and leads:
