@@ -7,13 +7,15 @@
 # DVC replaces it as it likes (checkout, pull), so its file times mean nothing. In its place stand
 # empty marks in .snakemake/dvc, which plan() sets and removes as DVC judges.
 
+from pipeline.runtime.errors import user_errors_end
 from pipeline.workflow.one_snakemake import refusal
 from pipeline.workflow.snakemake import plan, planned
 
 several_nodes = config.get("nodes") == "several"
 if not several_nodes and workflow.remote_exec:
     raise WorkflowError("jobs on other nodes need --config nodes=several, as in profiles/slurm")
-stages = plan() if workflow.is_main_process else planned()
+with user_errors_end():
+    stages = plan() if workflow.is_main_process else planned()
 
 
 onstart:  # not of a dry run
@@ -45,7 +47,7 @@ for stage in stages:
         resources:
             **stage.resources,
         shell:
-            "exec python -m pipeline.workflow.snakemake {params.action} {params.stage}"
+            "exec env -u PYTHONSAFEPATH python -m pipeline.workflow.snakemake {params.action} {params.stage}"
 
     if several_nodes:
 
@@ -60,4 +62,4 @@ for stage in stages:
             params:
                 stage=stage.name,
             shell:
-                "exec python -m pipeline.workflow.snakemake commit {params.stage}"
+                "exec env -u PYTHONSAFEPATH python -m pipeline.workflow.snakemake commit {params.stage}"

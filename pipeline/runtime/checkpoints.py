@@ -97,6 +97,7 @@ class Checkpoint:
         with contextlib.suppress(FileNotFoundError):
             self.path.replace(self.folder / PREVIOUS)
         new = self.folder / NEW
+        new.unlink(missing_ok=True)  # of a killed one, or of a full disk
         write(new)
         # with those before: a kill between the next two lines leaves the previous state as the last
         hashes = "\n".join([sha256_of(new), *self._hashes()[:2], ""])

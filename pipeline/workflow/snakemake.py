@@ -30,6 +30,7 @@ from pipeline.runtime.locks import lock, this_process
 from pipeline.workflow.gpus import gpus_of, take_gpus, writes_first_weights_only
 from pipeline.workflow.mend_lock import mend
 from pipeline.workflow.one_snakemake import RUNNING, take_turn, tell_plan
+from pipeline.workflow.project import repository, require_plain_folders, require_project
 from pipeline.workflow.stage import end_with_parent
 
 FOLDER = Path(".snakemake/dvc")
@@ -85,17 +86,20 @@ def plan() -> list[Stage]:
     """Return the graph; make the marks in ``.snakemake/dvc`` say what is up to date for DVC.
 
     Beside a Snakemake at work: return its graph, and leave the marks to it.
-    """
-    from dvc.repo import Repo
 
+    Raises:
+        UserError: this is no clone, cannot be written to, or DVC cannot judge it.
+    """
+    require_project()
+    require_plain_folders()
     others = take_turn(RUNNING)
     if others is not None:
         os.environ[GRAPH_VARIABLE] = str(others)
         return planned()
     mend()
-    repo = Repo(_wait_for_lock=True)
-    stages = read_graph(repo)
-    renew_marks(stages, repo.status())
+    with repository(_wait_for_lock=True) as repo:
+        stages = read_graph(repo)
+        renew_marks(stages, repo.status())
     text = json.dumps([asdict(stage) for stage in stages])
     path = FOLDER / "graphs" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     write_text(path, text)
@@ -200,7 +204,7 @@ def _execute(stage: Stage) -> int:
     """Run it; signals are handed on, so that a training saves itself before the job ends."""
     inputs = _inputs(stage)
     for out in map(Path, set(stage.outs) - set(stage.persisted)):
-        if out.is_dir():
+        if out.is_dir() and not out.is_symlink():
             shutil.rmtree(out)
         else:
             out.unlink(missing_ok=True)

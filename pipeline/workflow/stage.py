@@ -25,6 +25,7 @@ from pipeline.runtime.errors import USER_ERROR_STATUS, UserError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.paths import COSTS
 from pipeline.workflow.gpus import gpus_of, take_gpus
+from pipeline.workflow.project import require_plain_folders
 
 
 def run(main: Callable[..., None]) -> None:
@@ -40,6 +41,8 @@ def run(main: Callable[..., None]) -> None:
     leads = _leads()
     origin = _origin()
     try:
+        if "DVC_STAGE" in os.environ:
+            require_plain_folders()
         if leads:
             forget_finished()
         params = read_params()

@@ -1,5 +1,6 @@
 """Folders of checkpoints: only what this project wrote, and can prove, is ever deleted."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -132,10 +133,8 @@ def test_a_kill_while_saving_leaves_the_state_before(
                 checkpoint.save(lambda path, state=state: path.write_bytes(state) and None)  # type: ignore[misc]
             with monkeypatch.context() as patch:
                 patch.setattr(Path, "replace", replace)
-                try:
+                with contextlib.suppress(KeyboardInterrupt):
                     checkpoint.save(lambda path: path.write_bytes(b"3") and None)
-                except KeyboardInterrupt:
-                    pass
         with Checkpoint(name, Path("results")) as checkpoint:
             return checkpoint.path.read_bytes()
 
@@ -151,6 +150,6 @@ def test_a_lock_of_another_user_is_named(shared: Path, monkeypatch: pytest.Monke
         return opened(self, *given)
 
     monkeypatch.setattr(Path, "open", open_)
-    with pytest.raises(UserError, match="another user's.*set PIPELINE_CHECKPOINTS to a folder of"):
+    with pytest.raises(UserError, match=r"another user's.*set PIPELINE_CHECKPOINTS to a folder of"):
         Checkpoint("0123", Path("results"))
     forget_finished()

@@ -278,7 +278,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     went_on = []
     monkeypatch.setattr(TrainingDisplay, "say", lambda self, text: went_on.append(text))
     train(job(images, tmp_path / "stopped", VANILLA, train=often))
-    assert went_on[1:] == ["going on from step 3"]
+    # that of step 4 has taken the place of the state before the last
+    assert went_on[1:] == ["going on from step 4"]
     assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
 
 
