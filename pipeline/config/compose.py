@@ -43,6 +43,30 @@ def compose(overrides: list[str], output: Path = PARAMS_FILE) -> None:
             staged.unlink(missing_ok=True)
 
 
+def require_same_preset(overrides: list[str], params: Path = PARAMS_FILE) -> None:
+    """Refuse to compose another preset than the file holds, unless an override says which.
+
+    Everything is composed from the defaults: what was chosen before would be lost without a word.
+
+    Raises:
+        UserError: names both, and the overrides that keep or change it.
+    """
+    held = _preset(params, r"^preset: (\S+)$")
+    default = _preset(CONF / "config.yaml", r"^  - preset: (\S+)$")
+    if held in (None, default) or any(override.startswith("preset=") for override in overrides):
+        return
+    raise UserError(
+        f"{params.name} holds preset={held}, and overrides go with preset={default} unless they say"
+        f" otherwise; add preset={held} to keep it, or preset={default}"
+    )
+
+
+def _preset(path: Path, pattern: str) -> str | None:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = re.search(pattern, text, re.MULTILINE)
+    return found[1] if found else None
+
+
 def changes(before: Path, after: Path) -> list[str]:
     """Return a line for each setting that two files have differently; none without the first."""
     from omegaconf import OmegaConf

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import inspect
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pipeline.runtime import CHANGES_NO_RESULT, paths
 from pipeline.sources.fetch import FETCHED
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
+SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 
 PLUMBING = ("pipeline/__init__.py", *(f"pipeline/{folder}/" for folder in CHANGES_NO_RESULT))
 
@@ -42,7 +43,7 @@ def stages() -> dict[str, Any]:
     """One stage of each script, as DVC resolves it."""
     found = {}
     for stage in Repo(str(ROOT)).index.stages:
-        found[stage.cmd.split()[2].removeprefix("stages.")] = stage
+        found[re.findall(r"-m stages\.(\w+)", stage.cmd)[0]] = stage
     return found
 
 

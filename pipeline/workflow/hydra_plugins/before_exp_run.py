@@ -6,7 +6,6 @@ refused while nothing has changed, and what becomes of edits by hand is printed.
 """
 
 import os
-import re
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -17,8 +16,15 @@ from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import get_hydra_sweeps
 from hydra.errors import HydraException
 
+sys.path.insert(0, str(Path(__file__).parents[3]))
+try:
+    from pipeline.config.compose import require_same_preset
+    from pipeline.config.like import register
+    from pipeline.runtime.errors import UserError
+finally:
+    del sys.path[0]
+
 ROOT = Path(__file__).parents[3]
-PRESET = re.compile(r"preset: (\S+) -> (\S+)")
 MOST_COMBINATIONS = 4
 """Of a sweep: looking at a combination takes seconds."""
 
@@ -35,17 +41,12 @@ def check(words: list[str]) -> None:
     given.add_argument("-S", "--set-param", action="append", default=[], dest="overrides")
     found, _ = given.parse_known_args(words)
     given_overrides = to_path_overrides(found.overrides).get("params.yaml", [])
+    try:
+        require_same_preset(given_overrides, ROOT / "params.yaml")
+    except UserError as error:
+        raise DvcException(f"{error}: -S preset=...") from None
     for overrides in _combinations(given_overrides):
-        changed = _changes(overrides)
-        for line in changed:
-            preset = PRESET.fullmatch(line)
-            if preset and not any(override.startswith("preset=") for override in overrides):
-                raise DvcException(
-                    f"params.yaml holds preset={preset[1]}, and without a word this would compose"
-                    f" preset={preset[2]}; add -S preset={preset[1]} to keep it, or -S"
-                    f" preset={preset[2]}"
-                )
-        for line in changed:
+        for line in _changes(overrides):
             print(f"params.yaml, composed anew: {line}", file=sys.stderr)
 
 
@@ -66,14 +67,5 @@ def _changes(overrides: list[str]) -> list[str]:
     return done.stdout.splitlines()
 
 
-def _register() -> None:
-    sys.path.insert(0, str(ROOT))
-    try:
-        from pipeline.config.like import register
-    finally:
-        sys.path.remove(str(ROOT))
-    register()
-
-
 check(sys.argv[1:])
-_register()
+register()
