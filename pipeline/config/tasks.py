@@ -70,14 +70,16 @@ class Task:
 
     ``draws``: from this name the random draws of degradations are made, so that tasks of the same
     settings and draws have the same images. ``restorer``: null for that of the run.
-    ``other_cameras``: by name, further degradations of the clean test images, of which nothing is
-    seen in training either; null for none. ``image_range``: the values of black and white inside
-    the networks and the losses.
+    ``test_on_synthetic``: the clean test images are also degraded as the synthetic domain is, which
+    shows what adapting costs there. ``other_cameras``: by name, further degradations of the clean
+    test images, of which nothing is seen in training either; null for none. ``image_range``: the
+    values of black and white inside the networks and the losses.
     """
 
     sources: TaskSources
     synthetic: SyntheticDomain
     simulated_real: SimulatedReal | None
+    test_on_synthetic: bool
     other_cameras: dict[str, Degradation] | None
     draws: str
     restorer: RestorerSettings | None

@@ -27,7 +27,7 @@ from pipeline.images.store import ImageStore, Record, write_store
 from pipeline.randomness import numpy_generator
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing
-from pipeline.runtime.paths import SIMULATED
+from pipeline.runtime.paths import SIMULATED, SYNTHETIC
 from pipeline.runtime.progress import ProgressBars
 from pipeline.runtime.streaming import Ahead, Remade, working_threads
 
@@ -145,11 +145,14 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path, work
 def _add_unseen(
     task: Task, name: str, test: ImageStore, unseen: list[Path], path: Path, work: _Work
 ) -> None:
-    """Add to the test images those of other cameras and of other sources."""
+    """Add to the test images those of the synthetic domain, other cameras and other sources."""
     cameras = task.other_cameras or {}
-    if not cameras and not unseen:
+    own = _all_of(ImageStore(path), "")
+    parts = [own if _is_seen(task) else _unseen(own)]
+    if task.test_on_synthetic:
+        parts += _synthetic_test(task, test, work)
+    if not cameras and not unseen and parts == [own]:
         return
-    parts = [_all_of(ImageStore(path), "")]
     for camera, settings in cameras.items():
         if not all(test.has("clean", index) for index in range(len(test))):
             raise UserError(
@@ -160,7 +163,7 @@ def _add_unseen(
         draw = (task.draws, f"test {camera}")
         enlarged = task.simulated_real.enlargement if task.simulated_real else 1
         made = _degraded(test, settings, 1, draw, ending, work, enlarged)
-        parts.append(_each(made, partial(_ending_with, camera)))
+        parts.append(_each(_unseen(made), partial(_ending_with, camera)))
     for folder in unseen:
         store = ImageStore(folder / "test.h5")
         if len(store) == 0 or not store.has("degraded", 0):
@@ -168,8 +171,30 @@ def _add_unseen(
                 f"task {name}: source {folder.name!r} has no degraded test image; choose other"
                 f" sources with tasks.{name}.sources.unseen_a to unseen_c"
             )
-        parts.append(_all_of(store, f"{folder.name} "))
+        brought = _all_of(store, f"{folder.name} ")
+        known = (task.sources.synthetic, task.sources.unpaired, task.sources.real)
+        parts.append(brought if folder.name in known else _unseen(brought))
     write_store(path, Remade(sum(map(len, parts)), lambda: itertools.chain(*parts)))
+
+
+def _is_seen(task: Task) -> bool:
+    """Return whether the test images' own degradation is the one that is adapted to."""
+    return task.simulated_real is not None or task.sources.test == task.sources.real
+
+
+def _synthetic_test(task: Task, test: ImageStore, work: _Work) -> list[Remade[Record]]:
+    """Return the clean test images degraded as the synthetic domain is: what adapting costs."""
+    degradation = task.synthetic.degradation
+    if degradation is None or not all(test.has("clean", index) for index in range(len(test))):
+        return []
+    draw = (task.draws, "test synthetic")
+    made = _degraded(test, degradation, 1, draw, SYNTHETIC, work)
+    marked = _each(made, lambda record: replace(record, domain="synthetic"))
+    return [_each(marked, partial(_ending_with, SYNTHETIC))]
+
+
+def _unseen(records: Sequence[Record]) -> Remade[Record]:
+    return _each(records, lambda record: replace(record, seen=False))
 
 
 def _each(records: Sequence[Record], change: Callable[[Record], Record]) -> Remade[Record]:
@@ -191,14 +216,7 @@ def _same(store: ImageStore, index: int, before: str) -> Record:
         for role in ("degraded", "clean")
         if store.has(role, index)
     }
-    return Record(
-        id=f"{before}{store.ids[index]}",
-        scene=store.scenes[index],
-        data_set=store.data_sets[index],
-        height=int(store.heights[index]),
-        width=int(store.widths[index]),
-        **loaders,
-    )
+    return Record(**store.about(index) | {"id": f"{before}{store.ids[index]}"} | loaders)
 
 
 def _degraded(
@@ -226,6 +244,7 @@ def _degraded(
                 data_set=f"{collection}, {suffix}" if suffix else collection,
                 height=height,
                 width=width,
+                degraded_by="here",
                 degraded=partial(ahead.get, (index, copy)),
                 clean=partial(_clean, store, index, enlargement),
             )

@@ -43,6 +43,7 @@ def make_task(
         sources=TaskSources(*["one"] * 7),
         synthetic=synthetic or SyntheticDomain(noise(20), "stored", 3),
         simulated_real=simulated_real,
+        test_on_synthetic=False,
         other_cameras=None,
         draws="made",
         restorer=None,
