@@ -9,17 +9,37 @@ VENV := .venv
 READY := $(VENV)/.ready
 # a module's tests stay together, as they share what its fixtures made
 SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist loadfile
-RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+# the shell's name of this folder: make would take parts of some names for its own ($, #, spaces).
+# DVC asks for a user's name, which an account in a container may lack
+RUN := env -u PYTHONSAFEPATH -u PYTHONHOME PATH="$$PWD/$(VENV)/bin:$$PATH" \
+	USER="$${USER:-$$(id -u)}"
 
 .PHONY: setup reproduce test test-slow test-slurm test-browser lint clean
 
-setup: $(READY)
-
-$(READY): requirements.lock
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
-	$(RUN) dvc config --local core.site_cache_dir "$(CURDIR)/.cache/dvc"
-	touch $@
+# Scripts of an environment name its folder: one that was moved is made anew, if it was made here.
+# Nobody else's is ever touched.
+setup:
+	@works=; $(VENV)/bin/pip --version > /dev/null 2>&1 && works=yes; \
+	fresh=; test -f $(READY) && ! test requirements.lock -nt $(READY) && fresh=yes; \
+	if test "$$works" && test "$$fresh"; then exit 0; fi; \
+	if test -L $(VENV) || { test -e $(VENV) && ! test -f $(VENV)/pyvenv.cfg; }; then \
+		if test "$$works"; then exit 0; fi; \
+		echo "error: $(VENV): found no environment that works, nor one made here; move it away" >&2; \
+		exit 2; \
+	fi; \
+	found=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>&1); \
+	if test "$$found" != 3.11; then \
+		echo "error: $(PYTHON): found $$found, expected Python 3.11; install it, or name yours:" \
+			"make PYTHON=/path/to/python3.11" >&2; \
+		exit 2; \
+	fi; \
+	clear=; if test -z "$$works" && test -f $(READY); then clear=--clear; fi; \
+	$(PYTHON) -m venv $$clear $(VENV) && \
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock && \
+	if $(VENV)/bin/pip --version > /dev/null; then touch $(READY); else \
+		echo "error: scripts cannot run in a folder with \" or \$$ in its name; move the project" >&2; \
+		exit 2; \
+	fi
 
 reproduce: setup
 	$(RUN) python -m pipeline mend_lock
