@@ -31,6 +31,7 @@ from pipeline.report.tables.scores import (
 from pipeline.report.tables.writing import to_csv, to_latex, to_markdown
 from pipeline.runtime.csv_files import parse_csv
 from pipeline.runtime.errors import UserError
+from pipeline.runtime.git import ask_git
 from pipeline.runtime.paths import DEGRADED, PER_IMAGE_FILE, REPORTS, TABLES
 
 WORKSPACE = "workspace"
@@ -81,8 +82,10 @@ def read_state(name: str) -> State:
 
     try:
         revision = None if name == WORKSPACE else resolve_rev(Repo().scm, name)
-        files = DVCFileSystem(rev=revision)
-        texts = [files.read_text(path.as_posix(), encoding="utf-8")
+        # of a revision the root is git's, which may be above the project
+        below = ask_git("rev-parse", "--show-prefix").stdout.strip() if revision else ""
+        files = DVCFileSystem(rev=revision, subrepos=True)
+        texts = [files.read_text(f"{below}{path.as_posix()}", encoding="utf-8")
                  for path in (PARAMS_FILE, PER_IMAGE)]  # fmt: skip
     except RevError:
         raise UserError(
