@@ -1,4 +1,5 @@
 # make reproduce   set up, then rebuild every result of the demo
+# make doctor      set up, then say what is wrong with this machine or clone
 # make test        set up, then run everything that must pass
 # make test-slow   what 'make test' leaves out for its length
 # make test-slurm  the graph on a real Slurm on this machine: Debian, as root, minutes; else it skips
@@ -14,7 +15,7 @@ SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist loadfile
 RUN := env -u PYTHONSAFEPATH -u PYTHONHOME PATH="$$PWD/$(VENV)/bin:$$PATH" \
 	USER="$${USER:-$$(id -u)}"
 
-.PHONY: setup reproduce test test-slow test-slurm test-browser lint clean
+.PHONY: setup doctor reproduce test test-slow test-slurm test-browser lint clean
 
 # Scripts of an environment name its folder: one that was moved is made anew, if it was made here.
 # Nobody else's is ever touched.
@@ -40,6 +41,9 @@ setup:
 		echo "error: scripts cannot run in a folder with \" or \$$ in its name; move the project" >&2; \
 		exit 2; \
 	fi
+
+doctor: setup
+	$(RUN) python -m pipeline doctor
 
 reproduce: setup
 	$(RUN) python -m pipeline mend_lock

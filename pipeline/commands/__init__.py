@@ -14,6 +14,7 @@ COMMANDS = {
     "restore": "restore photographs with a trained model",
     "export": "write a trained restorer as ONNX, and its model card",
     "compare": "two revisions or experiments side by side: settings and scores",
+    "doctor": "what is wrong with this machine or clone, before a long run",
     "mend_lock": "put right what a kill leaves of DVC's lock files",
     "check_cache": "delete damaged objects of DVC's cache",
 }

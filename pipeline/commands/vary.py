@@ -21,7 +21,6 @@ from pipeline.workflow.project import (
     require_project,
 )
 
-
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 

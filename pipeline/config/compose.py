@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.build import ConfigError
-from pipeline.config.like import CONF, register
+from pipeline.config.like import CONF as CONF
+from pipeline.config.like import register
 from pipeline.config.params import PARAMS_FILE
 from pipeline.config.read import check
 from pipeline.runtime.errors import UserError

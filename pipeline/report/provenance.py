@@ -85,7 +85,7 @@ def provenance(params: Params, results: list[TaskResults], code: Code) -> list[t
     trained_here = len(taken_over) < len(models)
     train = params.train
     facts = [
-        ("Commit of code and settings", code.commit or f"unknown: {no_clone() or 'nothing is committed yet'}"),
+        ("Commit of code and settings", code.commit or f"unknown: {_why_unknown()}"),
         ("Code and requirements.lock", _state(code.modified)),
         ("params.yaml", _state(code.params_modified)),
         ("Preset", params.preset),
@@ -116,6 +116,10 @@ def provenance(params: Params, results: list[TaskResults], code: Code) -> list[t
         *((name, version(name)) for name in PACKAGES),
     ]
     return [(label, value) for label, value in facts if value]
+
+
+def _why_unknown() -> str:
+    return no_clone() or "nothing is committed yet"
 
 
 def _released_file(model: Model) -> str:

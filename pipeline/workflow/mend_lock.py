@@ -46,6 +46,22 @@ def mend() -> bool:
             lock.unlock()
 
 
+def claims(path: Path = CLAIMS) -> list[str]:
+    """Return the living processes that hold something, as DVC notes them."""
+    import psutil
+
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return []
+    infos = [
+        *held.get("write", {}).values(),
+        *(i for r in held.get("read", {}).values() for i in r),
+    ]
+    found = {f"process {i['pid']} ({i['cmd']})" for i in infos if psutil.pid_exists(i["pid"])}
+    return sorted(found)
+
+
 def release_dead(claims: Path = CLAIMS) -> None:
     """Drop the claims of processes that have ended but were not collected."""
     try:

@@ -10,6 +10,8 @@ from typing import Any
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.git import ask_git, no_clone
 
+GRAPH_VARIABLE = "PIPELINE_GRAPH"
+"""Environment variable: the graph as Snakemake found it at its start, for its jobs."""
 OUTPUT_FOLDERS = ("data", "data/*", "reports", "reports/metrics")
 """Folders above outputs: none may be a link."""
 

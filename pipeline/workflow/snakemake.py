@@ -30,13 +30,16 @@ from pipeline.runtime.locks import lock, this_process
 from pipeline.workflow.gpus import gpus_of, take_gpus, writes_first_weights_only
 from pipeline.workflow.mend_lock import mend
 from pipeline.workflow.one_snakemake import RUNNING, take_turn, tell_plan
-from pipeline.workflow.project import repository, require_plain_folders, require_project
+from pipeline.workflow.project import (
+    GRAPH_VARIABLE,
+    repository,
+    require_plain_folders,
+    require_project,
+)
 from pipeline.workflow.stage import end_with_parent
 
 FOLDER = Path(".snakemake/dvc")
 """Marks that Snakemake looks at in place of the data, which DVC replaces as it likes."""
-GRAPH_VARIABLE = "PIPELINE_GRAPH"
-"""Environment variable: the graph as Snakemake found it at its start, for its jobs."""
 PATIENCE_S = 60
 """How long network file systems keep what they know of a file, by default."""
 

@@ -2,8 +2,8 @@
 
 import ast
 import importlib
-import re
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
