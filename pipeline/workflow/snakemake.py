@@ -10,6 +10,7 @@ Usage: python -m pipeline.workflow.snakemake {repro,compute,commit} STAGE     (w
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -40,6 +41,8 @@ from pipeline.workflow.stage import end_with_parent
 
 FOLDER = Path(".snakemake/dvc")
 """Marks that Snakemake looks at in place of the data, which DVC replaces as it likes."""
+FORCED_VARIABLE = "PIPELINE_FORCED"
+"""Environment variable: the rules that run although they are up to date."""
 PATIENCE_S = 60
 """How long network file systems keep what they know of a file, by default."""
 
@@ -109,6 +112,30 @@ def plan() -> list[Stage]:
     os.environ[GRAPH_VARIABLE] = str(path)
     tell_plan(path)
     return stages
+
+
+def force(rules: Iterable[str], every: bool) -> None:
+    """Let jobs run rules that are up to date: Snakemake was started with --forcerun or the like.
+
+    Raises:
+        UserError: there is no such rule.
+    """
+    rules, known = set(rules), {stage.rule for stage in planned()}
+    if unknown := rules - known - {"all"}:
+        raise UserError(f"--forcerun: found {', '.join(sorted(unknown))}, expected names of rules;"
+                        " 'snakemake --list-rules' has all")  # fmt: skip
+    os.environ[FORCED_VARIABLE] = " ".join(known if every else rules)
+
+
+def is_forced(stage: Stage) -> bool:
+    """Return whether a stage runs although it is up to date."""
+    return stage.rule in os.environ.get(FORCED_VARIABLE, "").split()
+
+
+def not_of_its_notes(record: logging.LogRecord) -> bool:
+    """Return False for what Snakemake says of notes that it lacks: DVC made that, and judges it."""
+    text = record.getMessage()
+    return "missing provenance/metadata" not in text and "Missing metadata for file" not in text
 
 
 def planned() -> list[Stage]:
@@ -195,7 +222,7 @@ def compute(stage: Stage) -> int:
             file.seek(0)
             print(f"{stage.name}: process {file.read()} is at it; waiting for it", flush=True)
             lock(file.fileno(), path, waits=True)
-        if is_computed(stage):
+        if is_computed(stage) and not is_forced(stage):
             return 0
         file.truncate(0)
         file.write(this_process())
@@ -275,7 +302,8 @@ def _run(action: str, name: str) -> int:
     if action == "repro":
         take_gpus(int(stage.resources.get("gpu", 0)), FOLDER / "gpus")
         # in front of the command: behind it DVC gives up after three seconds, and with it a day
-        os.execvp("dvc", ["dvc", "--wait-for-lock", "repro", "--single-item", name])
+        force = ["--force"] if is_forced(stage) else []
+        os.execvp("dvc", ["dvc", "--wait-for-lock", "repro", "--single-item", *force, name])
     return compute(stage) if action == "compute" else commit(stage, PATIENCE_S)
 
 
