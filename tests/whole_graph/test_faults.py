@@ -131,7 +131,7 @@ UNLOCKED = f"--unlock(?s:.*){GOES_ON}"
 PUT_BACK = ("git", "checkout", "params.yaml", "pipeline", "dvc.yaml")
 MARGIN = ("params.yaml", "margin: 0.1", "margin: 0.2")
 CODE = ("pipeline/training/log.py", '"""', '"""Edited. ')
-COMMAND = ("dvc.yaml", "PYTHONSAFEPATH python -m stages.train ", "PYTHONSAFEPATH python -B -m stages.train ")
+COMMAND = ("dvc.yaml", "python -m stages.train ", "python -B -m stages.train ")
 OTHER_RULE = "train__denoise__vanilla__0"
 
 FAULTS = {
