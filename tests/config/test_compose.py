@@ -1,4 +1,4 @@
-"""Composition in plain words: what was found, what is allowed, an example; nothing on disk changes."""
+"""Composition in plain words: what was found, what is allowed; nothing on disk changes."""
 
 from pathlib import Path
 from typing import Any

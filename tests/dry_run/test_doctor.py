@@ -88,7 +88,8 @@ def test_a_fault_gets_a_remedy(name: str, found: Callable[..., dict[str, Finding
 
 
 @pytest.mark.parametrize(
-    ("variable", "what"), [("PIPELINE_ARCHIVES", "archives"), ("PIPELINE_CHECKPOINTS", "checkpoints")]
+    ("variable", "what"),
+    [("PIPELINE_ARCHIVES", "archives"), ("PIPELINE_CHECKPOINTS", "checkpoints")],
 )
 def test_a_misspelt_folder_is_named(
     variable: str, what: str, found: Callable[..., dict[str, Finding]], monkeypatch: Any

@@ -13,7 +13,7 @@ OURS = (
     "x.zip.partial", "x.zip.partial.json", "x.zip.partial.drive-0123abcd",
     "x.zip.partial.drive-0123abcd.json", "x.zip.partial.drive-0123abcdq1_w2e3r.part",
 )  # fmt: skip
-OTHERS = ("x.zip", "x.zip.partial-notes.txt", "x.zip.partial.bak", "y.zip.partial", "x.zip.partial2")
+OTHERS = ("x.zip", "x.zip.partial-notes.txt", "x.zip.partial.bak", "y.zip.partial", "x.partial")
 
 
 def test_files_of_others_stay(tmp_path: Path) -> None:
@@ -27,5 +27,5 @@ def test_a_misspelt_folder_of_archives_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIPELINE_ARCHIVES", str(tmp_path / "archvies"))
-    with pytest.raises(UserError, match="PIPELINE_ARCHIVES: found .*archvies, expected a folder"):
+    with pytest.raises(UserError, match=r"PIPELINE_ARCHIVES: found .*archvies, expected a folder"):
         list(lying("sidd", Archive("x.zip", None, ())))

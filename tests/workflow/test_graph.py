@@ -23,7 +23,8 @@ from pipeline.sources.fetch import FETCHED
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 
-PLUMBING = ("pipeline/__init__.py", "stages/__init__.py", *(f"pipeline/{folder}/" for folder in CHANGES_NO_RESULT))
+PLUMBING = ("pipeline/__init__.py", "stages/__init__.py",
+            *(f"pipeline/{folder}/" for folder in CHANGES_NO_RESULT))  # fmt: skip
 
 # Modules that a stage loads by the name that its settings give.
 LOADED_BY_NAME = {
