@@ -13,6 +13,7 @@ INTERRUPTED_STATUS = 130
 NO_MEMORY = ("not enough memory", "cannot allocate memory", "can't allocate memory",
              "failed to map segment", "out of memory")  # fmt: skip
 """How torch, CUDA and the dynamic loader say it, in small letters."""
+OUR_OWN = ("pipeline", "stages")
 
 
 class UserError(Exception):
@@ -40,6 +41,11 @@ def in_one_line(error: BaseException) -> str | None:
         return (
             f"not enough memory ({text[:200] or 'MemoryError'}); end other programs, raise a limit"
             " (ulimit -v), or lower train.batch or evaluate.batch"
+        )
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(OUR_OWN):
+        return (
+            f"{error.name}: not installed for {sys.executable}; for the project's Python: source"
+            " .venv/bin/activate ('make setup' makes it)"
         )
     if not isinstance(error, OSError):
         return None
