@@ -3,11 +3,11 @@
 import glob
 import os
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.images.files import ENDINGS, UNREAD_ENDINGS
+from pipeline.images.folders import identity, walk
 from pipeline.inference.photographs.writing import Format
 
 FORMATS: dict[str, Format] = {
@@ -16,13 +16,11 @@ FORMATS: dict[str, Format] = {
     ".tiff": "tiff",
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
+    ".jpe": "jpeg",
+    ".jfif": "jpeg",
 }
 """From a file's ending; every other becomes PNG."""
-ENDING_OF: dict[Format, str] = {"png": ".png", "tiff": ".tif", "jpeg": ".jpg"}
-
-
-Identity = tuple[int, int] | None
-"""Device and number of a file or folder."""
+ENDING_OF: dict[Format, str] = {"png": ".png", "tiff": ".tif", "jpeg": ".jpg", "webp": ".webp"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,13 @@ class Listing:
     found: list[Found] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     others: set[Path] = field(default_factory=set)
+    left_out: set[Path] = field(default_factory=set)  # folders of the system, not entered
+    readable: tuple[str, ...] = ENDINGS
+
+    @property
+    def unread(self) -> set[str]:
+        """Endings of photographs that need further packages."""
+        return set(UNREAD_ENDINGS) - set(self.readable)
 
 
 def list_photographs(inputs: list[str], out: Path) -> Listing:
@@ -88,8 +93,8 @@ def orders(
     """
     planned = [_order(found, out, wanted) for found in listing.found]
     # one photograph may be named twice
-    planned = list({(order.target, _identity(order.source)): order for order in planned}.values())
-    sources = {_identity(order.source) for order in planned}
+    planned = list({(order.target, identity(order.source)): order for order in planned}.values())
+    sources = {identity(order.source) for order in planned}
     by_target: dict[Path, list[Order]] = defaultdict(list)
     for order in planned:
         by_target[order.target].append(order)
@@ -102,7 +107,7 @@ def orders(
                 " restore them into folders of their own"
                 for order in rivals
             ]
-        elif os.path.lexists(target) and _identity(target) in sources:
+        elif os.path.lexists(target) and identity(target) in sources:
             refused.append(
                 f"{shown(rivals[0].source)}: {shown(target)} is itself a photograph to restore"
             )
@@ -124,55 +129,22 @@ def shown(path: Path | str) -> str:
 
 def _add(path: Path, below: Path, out: Path, listing: Listing) -> None:
     if not path.is_dir():
-        if not _refused_by_ending(path, listing):
+        if path.suffix.lower() in listing.unread:
+            listing.refused.append(_unread(path))
+        else:
             listing.found.append(Found(path, below))
         return
-    for file in _files(path, {}, _identity(out), listing):
-        if file.name.startswith("."):
-            listing.others.add(file)
-        elif file.suffix.lower() in ENDINGS:
-            listing.found.append(Found(file, below / file.relative_to(path)))
-        elif not _refused_by_ending(file, listing):
-            listing.others.add(file)
+    inside = walk(path, follow=True, readable=listing.readable, skip=out)
+    listing.found += [Found(file, below / file.relative_to(path)) for file in inside.images]
+    listing.refused += [_unread(file) for file in inside.unread]
+    listing.refused += [f"{shown(file)}: {shown(why)}" for file, why in inside.refused.items()]
+    listing.others.update(inside.others)
+    listing.left_out.update(inside.left_out)
 
 
-def _refused_by_ending(file: Path, listing: Listing) -> bool:
-    if file.suffix.lower() not in UNREAD_ENDINGS:
-        return False
+def _unread(file: Path) -> str:
     kind = file.suffix[1:].upper()
-    listing.refused.append(f"{shown(file)}: {kind} is not read; save it as TIFF, PNG or JPEG")
-    return True
-
-
-def _files(
-    folder: Path, entered: dict[Identity, Path], out: Identity, listing: Listing
-) -> Iterator[Path]:
-    """Yield the files below a folder; one that cannot be read or was entered is refused."""
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        listing.refused.append(f"{shown(folder)}: cannot be read ({error.strerror})")
-        return
-    entered[_identity(folder)] = folder
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        identity = _identity(path)
-        if identity in entered:
-            known = shown(entered[identity])
-            listing.refused.append(f"{shown(path)}: leads to {known}, which is read already")
-        elif identity != out:
-            yield from _files(path, entered, out, listing)
-
-
-def _identity(path: Path) -> Identity:
-    """Return what two names of one file or folder share, None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    return f"{shown(file)}: {kind} is not read; save it as TIFF, PNG or JPEG"
 
 
 def _is_within(path: Path, folder: Path) -> bool:
