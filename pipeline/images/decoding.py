@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageFile
 
 from pipeline.images.containers import DAMAGE, jpeg_without_metadata
 from pipeline.images.files import SIDEWAYS, damaged
 from pipeline.images.header import Header
+from pipeline.images.window import Values, Window
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.streaming import in_background
 
-Values = NDArray[Any]
-"""(rows, width, channels) uint8, uint16 or float32."""
 KINDS: dict[int, Any] = {8: np.uint8, 16: np.uint16, 32: np.float32}
 """From the bits of a value."""
 BAND_ROWS = 64
@@ -139,37 +137,6 @@ def decode_all(content: bytes, header: Header, name: str) -> Values:
 
 def _by_pillow(header: Header) -> bool:
     return header.kind not in ("png", "tiff") or (header.palette and header.kind == "tiff")
-
-
-class Window:
-    """Rows that come in bands from the top, kept until they are forgotten."""
-
-    def __init__(self, bands: Iterator[Values]) -> None:
-        self.bands = bands
-        self.waiting: Values | None = None
-        self.top = 0
-
-    def rows(self, rows: slice) -> Values:
-        """Return rows, after taking as many bands as it needs.
-
-        Raises:
-            ValueError: some of them were forgotten.
-        """
-        if rows.start < self.top:
-            raise ValueError(f"rows from {rows.start} are asked for, those to {self.top} forgotten")
-        parts = [] if self.waiting is None else [self.waiting]
-        have = self.top + sum(map(len, parts))
-        while have < rows.stop:
-            parts.append(next(self.bands))
-            have += len(parts[-1])
-        self.waiting = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return self.waiting[rows.start - self.top : rows.stop - self.top]
-
-    def forget(self, before: int) -> None:
-        """Free the memory of the rows before a row."""
-        if self.waiting is not None and before > self.top:
-            self.waiting = self.waiting[before - self.top :].copy()
-            self.top = before
 
 
 class _Array:

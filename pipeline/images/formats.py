@@ -117,6 +117,8 @@ def _read_jpeg(file: IO[bytes], header: Header, name: str) -> None:
                 raise UserError(f"{name}: JPEG of {bits} bits; save it as a 16-bit PNG or TIFF")
             if header.channels == 4:
                 raise UserError(f"{name}: CMYK colours; save it as RGB")
+            if header.channels not in (1, 3):
+                raise UserError(damaged(name, f"JPEG of {header.channels} channels"))
         elif marker in OTHER_FRAMES:
             raise UserError(f"{name}: lossless or hierarchical JPEG; save it as PNG or TIFF")
         elif marker == 0xE0 and content.startswith(b"JFIF\0") and len(content) >= 12:

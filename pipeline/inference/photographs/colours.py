@@ -50,8 +50,8 @@ def colours_of(form: Form) -> tuple[Colours, str | None]:
         curves = [_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")]
         matrix = np.linalg.inv(SRGB_TO_XYZ) @ np.array(columns).T / 65_536
         made = _colours(matrix, curves)
-        grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 9)] * 3), -1).reshape(1, -1, 3)
-        grid = grid.astype(np.float32)
+        levels = np.linspace(0, 1, 9, dtype=np.float32)
+        grid: Image = np.stack(np.meshgrid(*[levels] * 3), -1).reshape(1, -1, 3)
         there = made.to_srgb(grid)
         if np.abs(there - grid).max() <= NEAR:
             return SRGB, None
@@ -118,18 +118,20 @@ def _curve(tag: bytes) -> tuple[Numbers, Numbers]:
     if tag[:4] == b"para":
         (kind,) = struct.unpack(">H", tag[8:10])
         count = (1, 3, 4, 5, 7)[kind]
-        g, *rest = (value / 65_536 for value in struct.unpack(f">{count}i", tag[12 : 12 + 4 * count]))
+        g, *rest = (
+            value / 65_536 for value in struct.unpack(f">{count}i", tag[12 : 12 + 4 * count])
+        )
         a, b, c, d, e, f = _parameters(kind, rest)
         levels = np.where(places >= d, np.maximum(a * places + b, 0) ** g + e, c * places + f)
     elif tag[:4] == b"curv":
         (count,) = struct.unpack(">I", tag[8:12])
-        numbers = np.frombuffer(tag[12 : 12 + 2 * count], ">u2").astype(np.float64)
-        if len(numbers) != count:
+        steps = np.frombuffer(tag[12 : 12 + 2 * count], ">u2").astype(np.float64)
+        if len(steps) != count:
             raise ValueError("a curve ends early")
         if count < 2:
-            levels = places ** (numbers[0] / 256 if count else 1.0)
+            levels = places ** (steps[0] / 256 if count else 1.0)
         else:
-            places, levels = np.linspace(0, 1, count), numbers / 65_535
+            places, levels = np.linspace(0, 1, count), steps / 65_535
     else:
         raise ValueError(f"a curve of kind {tag[:4]!r}")
     rising = np.concatenate([[True], np.diff(levels) > 0])

@@ -19,7 +19,7 @@ FORMATS: dict[str, Format] = {
     ".jpe": "jpeg",
     ".jfif": "jpeg",
 }
-"""From a file's ending; every other becomes PNG."""
+"""From a file's ending; every other becomes PNG, WebP too unless it is asked for."""
 ENDING_OF: dict[Format, str] = {"png": ".png", "tiff": ".tif", "jpeg": ".jpg", "webp": ".webp"}
 
 
@@ -56,14 +56,14 @@ class Listing:
         return set(UNREAD_ENDINGS) - set(self.readable)
 
 
-def list_photographs(inputs: list[str], out: Path) -> Listing:
+def list_photographs(inputs: list[str], out: Path, readable: tuple[str, ...] = ENDINGS) -> Listing:
     """Return the photographs that files, folders and patterns name, sorted within each.
 
     A file is taken whatever its ending, but for those of photographs that are not read; of a folder
     the files whose ending is an image's, at any depth. Links are followed, but no folder is entered
     twice. Nothing in ``out`` is taken, unless it is what the user names.
     """
-    listing = Listing()
+    listing = Listing(readable=readable)
     for text in inputs:
         before = len(listing.found), len(listing.refused)
         if os.path.lexists(text):
@@ -83,42 +83,64 @@ def list_photographs(inputs: list[str], out: Path) -> Listing:
     return listing
 
 
-def orders(
-    listing: Listing, out: Path, wanted: Format | None, overwrite: bool
-) -> tuple[list[Order], list[str]]:
-    """Return what is to be restored, and what is refused, each in one line.
+@dataclass
+class Plan:
+    """What is to be restored, what is refused in one line each, what is restored already."""
+
+    accepted: list[Order] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Of results: format, suffix of the stem, and what becomes of results that are there."""
+
+    out: Path
+    kind: Format | None = None  # None: the photograph's own
+    suffix: str = ""
+    overwrite: bool = False
+    skip_existing: bool = False
+
+
+def plan(listing: Listing, naming: Naming) -> Plan:
+    """Return what is to be restored.
 
     Refused: photographs whose results would have one name, a result that is there already (unless
-    ``overwrite``), a result in place of a photograph.
+    it may be overwritten or skipped), a folder or a photograph in the place of a result.
     """
-    planned = [_order(found, out, wanted) for found in listing.found]
+    planned = [_order(found, naming) for found in listing.found]
     # one photograph may be named twice
     planned = list({(order.target, identity(order.source)): order for order in planned}.values())
     sources = {identity(order.source) for order in planned}
     by_target: dict[Path, list[Order]] = defaultdict(list)
     for order in planned:
         by_target[order.target].append(order)
-    accepted, refused = [], []
+    made = Plan()
     for target, rivals in by_target.items():
+        source = shown(rivals[0].source)
+        there = os.path.lexists(target)
         if len(rivals) > 1:
             names = ", ".join(shown(order.source) for order in rivals)
-            refused += [
+            made.refused += [
                 f"{shown(order.source)}: same result {shown(target)} as of others ({names});"
                 " restore them into folders of their own"
                 for order in rivals
             ]
-        elif os.path.lexists(target) and identity(target) in sources:
-            refused.append(
-                f"{shown(rivals[0].source)}: {shown(target)} is itself a photograph to restore"
-            )
-        elif os.path.lexists(target) and not overwrite:
-            refused.append(
-                f"{shown(rivals[0].source)}: {shown(target)} is there already; --overwrite"
-                " replaces it"
+        elif there and identity(target) in sources:
+            made.refused.append(f"{source}: {shown(target)} is itself a photograph to restore")
+        elif target.is_dir():
+            made.refused.append(f"{source}: {shown(target)} is a folder; expected room for a file")
+        elif there and naming.skip_existing:
+            made.skipped += 1
+        elif there and not naming.overwrite:
+            made.refused.append(
+                f"{source}: {shown(target)} is there already; --overwrite replaces it,"
+                " --skip-existing leaves it"
             )
         else:
-            accepted.append(rivals[0])
-    return accepted, refused
+            made.accepted.append(rivals[0])
+    return made
 
 
 def shown(path: Path | str) -> str:
@@ -163,10 +185,11 @@ def _fixed_part(pattern: str) -> Path:
     return Path(*parts)
 
 
-def _order(found: Found, out: Path, wanted: Format | None) -> Order:
+def _order(found: Found, naming: Naming) -> Order:
     ending = found.below.suffix
-    kind = wanted or FORMATS.get(ending.lower(), "png")
-    if FORMATS.get(ending.lower()) == kind:
-        return Order(found.path, out / found.below, kind)
-    stem = found.below.stem if ending.lower() in ENDINGS else found.below.name
-    return Order(found.path, out / found.below.with_name(stem + ENDING_OF[kind]), kind)
+    of_ending = FORMATS.get(ending.lower())
+    kind = naming.kind or of_ending or "png"
+    known = ending.lower() in (*ENDINGS, *UNREAD_ENDINGS)
+    stem = found.below.stem if known else found.below.name
+    name = stem + naming.suffix + (ending if of_ending == kind else ENDING_OF[kind])
+    return Order(found.path, naming.out / found.below.with_name(name), kind)

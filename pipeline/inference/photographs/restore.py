@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.running import Evaluate
-from pipeline.images.decoding import Window
 from pipeline.images.pixels import Image, to_uint8
-from pipeline.inference.photographs.colours import SRGB, Colours, colours_of
+from pipeline.images.window import Window
+from pipeline.inference.photographs.colours import Colours, colours_of
 from pipeline.inference.photographs.listing import Order, shown
 from pipeline.inference.photographs.reading import Picture, Values, read_picture
 from pipeline.inference.photographs.tiff import STRIP_ROWS
@@ -187,5 +187,3 @@ TO_BITS: dict[int, Callable[[NDArray[Any]], Values]] = {
     32: lambda image: image.astype(np.float32),
 }
 """From the bits of a value to what gives such values of numbers in [0, 1]."""
-
-__all__ = ["SRGB", "Handling", "RowsRestorer", "load_rows_restorer", "restore_photograph"]
