@@ -55,7 +55,7 @@ def colours_of(form: Form) -> tuple[Colours, str | None]:
         there = made.to_srgb(grid)
         if np.abs(there - grid).max() <= NEAR:
             return SRGB, None
-        if not np.abs(made.from_srgb(there) - grid).max() < 1e-5:
+        if not np.abs(made.from_srgb(there) - grid).max() < NEAR:
             raise ValueError("not invertible")
     except (ValueError, LookupError, struct.error, np.linalg.LinAlgError, FloatingPointError):
         return SRGB, "colours were restored as if they were sRGB (the ICC profile is unusual)"
@@ -78,14 +78,11 @@ def _colours(matrix: Numbers, curves: list[tuple[Numbers, Numbers]]) -> Colours:
 
 
 def _through(values: NDArray[np.floating], places: Numbers, levels: Numbers) -> Numbers:
-    """Return a curve's levels, straight on beyond its ends."""
-    values = values.astype(np.float64)
-    inside: Numbers = np.interp(values, places, levels)
-    for end, beside in ((0, 1), (-1, -2)):
-        slope = (levels[end] - levels[beside]) / (places[end] - places[beside])
-        beyond = values < places[0] if end == 0 else values > places[-1]
-        inside = np.where(beyond, levels[end] + (values - places[end]) * slope, inside)
-    return inside
+    """Return a curve's levels, odd below 0 and straight on above its end."""
+    size = np.abs(values.astype(np.float64))
+    slope = (levels[-1] - levels[-2]) / (places[-1] - places[-2])
+    above = levels[-1] + (size - places[-1]) * slope
+    return np.sign(values) * np.where(size > places[-1], above, np.interp(size, places, levels))
 
 
 def _encoded(linear: Numbers) -> Numbers:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.config.running import Evaluate
 from pipeline.images.pixels import Image, to_uint8
 from pipeline.images.window import Window
-from pipeline.inference.photographs.colours import Colours, colours_of
+from pipeline.inference.photographs.colours import SRGB, Colours, colours_of
 from pipeline.inference.photographs.listing import Order, shown
 from pipeline.inference.photographs.reading import Picture, Values, read_picture
 from pipeline.inference.photographs.tiff import STRIP_ROWS
@@ -137,8 +137,11 @@ def _restored(
     form = picture.form
     offset, scale = picture.value_range
 
+    def given(rows: slice) -> Image:
+        return _numbers(picture, rows, offset, scale)
+
     def read(rows: slice) -> Image:
-        return colours.to_srgb(_numbers(picture, rows, offset, scale))
+        return colours.to_srgb(given(rows))
 
     top = 0
     for band in restore_rows(read, (form.height, form.width)):
@@ -150,9 +153,14 @@ def _restored(
             rows = slice(top, top + len(strip))
             if strength != 1:
                 strip = strength * strip + (1 - strength) * read(rows)
-            values: NDArray[Any] = colours.from_srgb(strip)
+            values: NDArray[Any] = strip
+            if colours is not SRGB:
+                # as a difference: what rounding does on the way there and back is in both
+                back = colours.from_srgb(strip) - colours.from_srgb(read(rows))
+                values = given(rows) + back
             if form.channels < 3:
-                values = values.mean(axis=2, keepdims=True)
+                # in float64: of three equal numbers float32 would give others
+                values = values.mean(axis=2, keepdims=True, dtype=np.float64)
             values = TO_BITS[form.bits](values if form.bits < 32 else values * scale + offset)
             if form.has_alpha:
                 values = np.concatenate([values, picture.rows(rows)[..., -1:]], axis=2)

@@ -17,8 +17,8 @@ from pipeline.inference.photographs.reading import Form
 STRIP_ROWS = 64
 TIFF_CLASSIC_BYTES = 4_000_000_000
 """Offsets of a TIFF have 32 bits; a larger one is written as BigTIFF."""
-UNDEFINED = 7
-"""The type of bytes in a TIFF."""
+BYTE, UNDEFINED = 1, 7
+"""Types of bytes in a TIFF."""
 TIFF_NAMES = {PHOTO: "ExifTag", PLACE: "GPSTag"}
 
 
@@ -59,10 +59,10 @@ def _tiff_tags(
     main = exif.main if exif else {}
     texts = {tag: str(main[tag][1]).encode("latin-1", "replace")
              for tag in KEPT_TAGS if tag in main}  # fmt: skip
-    blobs = {XMP: metadata.xmp, IPTC: metadata.iptc}
+    blobs = {(XMP, BYTE): metadata.xmp, (IPTC, UNDEFINED): metadata.iptc}
     return [
         *((tag, "s", 0, text, True) for tag, text in texts.items() if text),
-        *((tag, UNDEFINED, len(blob), blob, True) for tag, blob in blobs.items() if blob),
+        *((tag, kind, len(blob), blob, True) for (tag, kind), blob in blobs.items() if blob),
         # by its number tifffile writes no such tag
         *((TIFF_NAMES[tag], "Q" if big else "I", 1, 0, True)
           for tag in (exif.pointers() if exif else ())),
