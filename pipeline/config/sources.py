@@ -35,9 +35,19 @@ class Crops:
 
 
 @dataclass(frozen=True)
-class BundledPhotograph:
-    """One photograph inside the scikit-image wheel."""
+class Middle:
+    """How much of a photograph is used, for each split; see ``BundledSource``."""
 
+    synthetic: Annotated[int, Setting(low=8, unit="pixels")] | None
+    real: Annotated[int, Setting(low=8, unit="pixels")] | None
+    test: Annotated[int, Setting(low=8, unit="pixels")] | None
+
+
+@dataclass(frozen=True)
+class BundledPhotograph:
+    """One photograph inside an installed package."""
+
+    package: Literal["scikit-image", "matplotlib"]
     split: Split
     scene: str
     sha256: str
@@ -45,12 +55,17 @@ class BundledPhotograph:
 
 @dataclass(frozen=True)
 class BundledSource:
-    """Photographs that the installed scikit-image carries: nothing to download."""
+    """Photographs that installed packages carry: nothing to download.
+
+    ``middle``: for each split, the side of the square in the middle of every photograph that is
+    used, before it is cut; null uses all. Enlarged photographs are large, and a demo is short.
+    """
 
     kind: Literal["bundled"]
     location: str
     licence: str
     photographs: dict[str, BundledPhotograph]
+    middle: Middle
     crops: Crops
 
 
@@ -138,11 +153,13 @@ class FetchedSource:
     first archive, or a folder in place of all. ``page`` is where a person finds the archives.
     Of its data sets only ``data_sets`` are kept. ``expected_images`` holds their published numbers
     for each split before any limit; null checks none. ``lists_md5`` holds the MD5 of lists of
-    images inside its archives by file name; null checks none. ``typical_images`` tells for each
-    split how large its images are; null where nobody knows. ``max_images`` and ``max_gib`` (packed)
-    shorten each of the training splits. ``min_side``, ``skip_unreadable``: see ``FolderSource``.
-    ``truth_for``: the method for whose sake the clean partners of the unlabeled real photographs
-    are packed too, into a file of their own as large as theirs; null leaves them in the archives.
+    images inside its archives by file name; null checks none.
+
+    ``typical_images`` says for each split how large its images are; null where nobody knows.
+    ``max_images`` and ``max_gib`` (packed) shorten each of the training splits. ``min_side``,
+    ``skip_unreadable``: see ``FolderSource``. ``truth_for``: the method for whose sake the clean
+    partners of the unlabeled real photographs are packed too, into a file of their own as large as
+    theirs; null leaves them in the archives.
     """
 
     kind: Literal[

@@ -21,6 +21,7 @@ from pipeline.config.methods import MethodSettings
 from pipeline.config.params import Params
 from pipeline.config.read import check, read_params
 from pipeline.config.sources import FetchedSource
+from pipeline.images.tiles import starts
 from pipeline.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +87,9 @@ def test_the_paper_preset_holds_the_released_configuration(tmp_path: Path) -> No
     """Values of the authors' options_train.json, one for each task, and of the paper's text."""
     params = composed(tmp_path, "preset=paper")
     train, method = params.train, params.methods["noise_space"]
-    assert (train.batch, train.batch // train.devices, train.patch) == (24, 3, 128)
+    # -b 24 of train.sh is of every GPU, and it starts eight
+    assert (train.batch, train.devices, train.accumulate) == (8 * 24, 8, 1)
+    assert train.patch == 128
     assert train.adam_betas == (0.9, 0.999)
     assert (train.average_decay, train.pretrain_steps, train.precision) == (0.9999, 0, "tf32")
     assert train.learning_rate_decay == "none" and train.clip_norm is None
@@ -127,9 +130,52 @@ def test_the_paper_preset_holds_the_released_configuration(tmp_path: Path) -> No
 
 def test_one_gpu_sees_the_same_images(tmp_path: Path) -> None:
     paper, one = (composed(tmp_path, f"preset={name}") for name in ("paper", "one_gpu"))
-    changed = {"accumulate": 4, "devices": 1, "precision": "bf16"}
+    changed = {"accumulate": 32, "devices": 1, "precision": "bf16", "clip_norm": 1}
     assert one.train == dataclasses.replace(paper.train, **changed)
+    assert one.train.batch / one.train.accumulate == 6, "what a card of 24 GB holds"
     assert (one.tasks, one.methods, one.restorer) == (paper.tasks, paper.methods, paper.restorer)
+
+
+def test_the_weight_is_full_before_the_papers_run_ends(tmp_path: Path) -> None:
+    """Epochs as the training counts them, of the crops that each task's synthetic images become."""
+    page = " ".join((ROOT / "docs" / "paper.md").read_text().split())
+
+    def full_from(params: Params, task: str) -> int:
+        source = params.sources[params.tasks[task].sources.synthetic]
+        assert isinstance(source, FetchedSource) and source.typical_images is not None
+        crop = source.crops.synthetic
+        images = 0
+        for group in source.typical_images["synthetic"]:
+            sides = (group.height, group.width)
+            cut = crop is not None and min(sides) > crop.only_above
+            images += group.images * math.prod(
+                len(starts(side, crop.side, crop.step)) if cut else 1 for side in sides
+            )
+        whole_epochs = params.methods["noise_space"].ramp - 1
+        return 1 + math.ceil(whole_epochs * images / params.train.batch)
+
+    paper = composed(tmp_path, "preset=paper")
+    for task in paper.tasks:
+        update = full_from(paper, task)
+        assert update < 0.8 * paper.train.steps
+        assert f"{task} {update:,}" in page
+    assert f"of {paper.train.steps:,} updates" in page
+    small = composed(tmp_path, "preset=paper", "train.batch=24")
+    assert full_from(small, "denoise") > small.train.steps
+    assert f"only at {full_from(small, 'denoise'):,}" in page
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["preset=paper", "train.batch=24"],
+        ["preset=one_gpu", "train.batch=24", "train.accumulate=4"],
+    ],
+)
+def test_24_images_in_all_are_as_said(overrides: list[str], tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "paper.md").read_text()
+    assert f"dvc exp run -S {' -S '.join(overrides)}\n" in page
+    assert composed(tmp_path, *overrides).train.batch == 24
 
 
 def test_every_ablation_row_changes_what_the_paper_changed_and_follows_the_rest(
@@ -187,7 +233,21 @@ def test_the_blind_spot_is_tried_on_noise_alone(tmp_path: Path) -> None:
         assert list(params.tasks) == ["denoise"]
         first, *between, last = params.methods.values()
         assert (first.kind, last.kind) == ("vanilla", "noise_space")
-        assert between and all(getattr(method, "real_alone", False) for method in between)
+        assert between and all(method.real_alone for method in between)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("experiment", ["scaling", "self_supervised"])
+def test_experiments_on_denoise_keep_the_images_of_the_preset(
+    experiment: str, preset: str, tmp_path: Path
+) -> None:
+    plain = composed(tmp_path, f"preset={preset}")
+    params = composed(tmp_path, f"preset={preset}", f"+experiment={experiment}")
+    assert set(params.tasks) >= {"denoise"}
+    for task in params.tasks.values():
+        assert dataclasses.replace(task, restorer=None) == plain.tasks["denoise"]
+    named = set(dataclasses.asdict(params.tasks["denoise"].sources).values())
+    assert set(params.sources) == named, "nothing is fetched in vain"
 
 
 def test_the_experiments_hold_every_baseline(tmp_path: Path) -> None:
@@ -197,7 +257,7 @@ def test_the_experiments_hold_every_baseline(tmp_path: Path) -> None:
         for method in composed(tmp_path, f"+experiment={name}").methods.values()
     }
     _, baselines = tagged(list(get_args(MethodSettings)))
-    assert together == {"vanilla", "noise_space", *baselines}
+    assert together == baselines.keys() - {"released"}
 
 
 @pytest.mark.parametrize("preset", ["paper", "one_gpu"])
@@ -229,6 +289,17 @@ def test_the_bound_is_left_out_as_the_message_says(tmp_path: Path) -> None:
     whole = composed(tmp_path, "+experiment=baselines").methods
     assert list(left) == [name for name in whole if name != "target_supervised"]
     assert len(left) == len(whole) - 1
+
+
+def test_the_bound_of_the_defaults_is_left_out_where_there_is_no_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list(composed(tmp_path).methods) == ["target_supervised", "vanilla", "noise_space"]
+    own = ["sources=[folder]", "tasks=[own_denoise]"]
+    assert list(composed(tmp_path, *own).methods) == ["vanilla", "noise_space"]
+    assert "without the bound: methods.target_supervised: task denoise" in capsys.readouterr().err
+    with pytest.raises(UserError, match="has no truth"):
+        composed(tmp_path, *own, "bound=target_supervised")
 
 
 @pytest.mark.parametrize(
@@ -368,7 +439,7 @@ def test_a_preset_that_is_no_yaml_is_told(
 ) -> None:
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf" / "preset" / "mine.yaml").write_bytes(b"# @package _global_\n" + preset)
-    monkeypatch.setattr(compose, "CONF", tmp_path / "conf")
+    monkeypatch.setattr("pipeline.config.compose.CONF", tmp_path / "conf")
     with pytest.raises(UserError):
         compose(["preset=mine"], tmp_path / "params.yaml")
     assert not (tmp_path / "params.yaml").exists()
@@ -466,7 +537,7 @@ def test_every_section_needs_keys(values: dict[str, Any], section: str, wrong: A
         ("train.leaning_rate", "learning_rate", "batch"),
         ("trian", "train", "evaluate"),
         ("tasks.denoise.protocoll", "protocol", "simulated_real"),
-        ("tasks.denoise.synthetic.degradation.sigma", "sigma_255", "model"),
+        ("tasks.denoise.synthetic.degradation.sigma", "sigma_255", "kind"),
         ("methods.noise_space.denoiser.norm_group", "norm_groups", "dropout"),
         ("sources.skimage.crops.tests", "test", "real"),
     ],

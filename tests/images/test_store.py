@@ -27,7 +27,7 @@ FILL_THE_DISK = """
 from pathlib import Path
 import numpy as np
 import pipeline.images.store
-from pipeline.workflow.snakemake import stage
+from pipeline.workflow import stage
 from pipeline.config.params import Params
 from pipeline.images.store import Record, write_store
 

@@ -26,6 +26,7 @@ from pipeline.runtime.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "restorer_unet.npz"
 RELEASED_PREFIX = "state/RestorationNet."
+GOLDEN_DENOISER = GOLDEN.with_name("denoiser_small.npz")
 
 
 def test_unet_equals_the_released_one() -> None:
@@ -62,6 +63,42 @@ def test_paper_restorer_has_the_published_cost() -> None:
     with torch.no_grad():
         restorer(torch.zeros(1, 3, 128, 128))
     assert macs / 1e9 == pytest.approx(12.44, abs=0.005)
+
+
+def weights_by_formula(network: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
+    """Return the golden file's weights, computed in float64: a formula instead of a file.
+
+    Parameters are sorted by name and counted by i from 0, elements of one by j from 1.
+    """
+    weights = {}
+    for i, (name, parameter) in enumerate(sorted(network.named_parameters())):
+        j = torch.arange(1, parameter.numel() + 1, dtype=torch.float64)
+        wave = torch.sin(0.37 * j + 1.7 * i + seed)
+        if parameter.dim() > 1:
+            wave *= (2 / parameter[0].numel()) ** 0.5
+        elif "norm" in name and name.endswith("weight"):
+            wave = 1 + 0.1 * wave
+        else:
+            wave *= 0.05
+        weights[name] = wave.view(parameter.shape).float()
+    return weights
+
+
+def test_denoiser_equals_the_released_one() -> None:
+    """Forward and input gradient against the authors' code, attention and its norm included."""
+    with np.load(GOLDEN_DENOISER) as file:
+        golden = {name: torch.from_numpy(file[name]) for name in file.files}
+    settings = DenoiserSettings((32, 64), 2, 1, 32, 32, 0.0)
+    denoiser = Denoiser(settings, conditions=2)
+    assert parameter_count(denoiser) == 1_070_531
+    denoiser.load_state_dict(weights_by_formula(denoiser, int(golden["seed"])))
+    given = golden["input"].requires_grad_()
+    predicted = denoiser(given[:, :3], given[:, 3:], golden["level"])
+    F.mse_loss(predicted, golden["noise"]).backward()
+    for found, expected in (
+        (predicted, golden["predicted"]), (given.grad, golden["input_gradient"]),
+    ):  # fmt: skip
+        assert (found - expected).norm() < 1e-5 * expected.norm()
 
 
 @pytest.mark.parametrize("pixel_unshuffle", [1, 2])
@@ -138,7 +175,7 @@ def test_the_denoiser_is_the_papers() -> None:
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         denoiser = Denoiser(settings, conditions=2).eval()
         denoiser(torch.empty(1, 3, 128, 128), torch.empty(1, 6, 128, 128), torch.empty(1))
-    assert parameter_count(denoiser) == 62_642_051
+    assert parameter_count(denoiser) == 62_643_075
     assert counter.get_total_flops() / 2e9 == pytest.approx(51.49, abs=0.01)
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -141,6 +142,8 @@ class Recorder:
         self.__dict__.update(value=value, key=key, read=read)
 
     def __getattr__(self, name: str) -> Any:
+        if inspect.isfunction(method := getattr(type(self.value), name, None)):
+            return method.__get__(self)  # so that what it looks up is noted, too
         return self._child(getattr(self.value, name), name)
 
     def __getitem__(self, name: str) -> Any:
@@ -204,6 +207,9 @@ def test_params_are_the_keys_read(
     assert not unread, f"dvc.yaml declares for {script} what it does not read"
 
 
+TRAINED = (paths.MODEL_FILE, paths.SNAPSHOTS_FILE, paths.LOG_FILE)
+
+
 def normal(key: str, params: Params, task: str) -> str:
     parts = key.split(".")
     if parts[0] == "tasks" and len(parts) > 1:
@@ -229,7 +235,7 @@ def test_outputs_lie_where_paths_says(stages: dict[str, Any], params: Params) ->
             expected.add(paths.pretrained(task, seed) / paths.STATE_FILE)
             for method in params.methods:
                 run = paths.Run(task, method, seed)
-                expected |= {run.training / "model.safetensors", run.training / "log.csv"}
+                expected |= {run.training / name for name in TRAINED}
                 expected |= {run.evaluation, run.metrics}
     reports = ("report.md", "report.html", "tables", "figures", "summary.json")
     expected |= {paths.REPORTS / name for name in reports}

@@ -17,7 +17,7 @@ class Denoiser(nn.Module):
     paper has it: residual blocks also change the resolution, self-attention stands in the middle
     block. The noise level ``a`` itself (alpha_bar) scales and shifts normalized features, through a
     sinusoidal embedding, as in SR3 and Palette. With 64, 128, 256, 512 channels and two blocks a
-    level: 62,642,051 parameters, 51.49 GMACs at 128x128 (the release: 62.6 M and 51.5).
+    level: 62,643,075 parameters, 51.49 GMACs at 128x128 (the release: 62.6 M and 51.5).
     """
 
     def __init__(self, settings: DenoiserSettings, conditions: int) -> None:
@@ -38,6 +38,8 @@ class Denoiser(nn.Module):
             resnet_time_scale_shift="scale_shift",
             attention_head_dim=settings.attention_head_channels,
             norm_num_groups=settings.norm_groups,
+            # with "scale_shift" diffusers drops the norm before self-attention unless told
+            attn_norm_num_groups=settings.norm_groups,
             dropout=settings.dropout,
             flip_sin_to_cos=True,
             freq_shift=0,

@@ -14,6 +14,10 @@ Resampling = Literal["halve", "double"] | None
 """What a block does to the sides of its features."""
 
 
+CACHED_BYTES = 2**20
+"""Of features that a processor treats at once; more leave its cache, fewer are many small steps."""
+
+
 class ResidualBlock(nn.Module):
     """The residual block of diffusers with the same weights, for less memory and time.
 
@@ -204,12 +208,15 @@ class NormalizedConvolution(Function):
 def _places(features: Tensor) -> list[slice]:
     """Return the parts of a batch that are treated one after the other.
 
-    On the processor each sample by itself, so that what lies between two convolutions stays in its
-    cache; a GPU has the whole batch at once, in fewer and larger steps.
+    On the processor as many samples as leave what lies between two convolutions in its cache; a GPU
+    has the whole batch at once, in fewer and larger steps.
     """
-    if features.device.type == "cpu":
-        return [slice(number, number + 1) for number in range(len(features))]
-    return [slice(0, len(features))]
+    count = len(features)
+    if features.device.type != "cpu":
+        return [slice(0, count)]
+    sample_bytes = 4 * features[0].numel()  # single precision, whatever the images have
+    together = max(1, CACHED_BYTES // sample_bytes)
+    return [slice(first, min(first + together, count)) for first in range(0, count, together)]
 
 
 def _empty(features: Tensor, resampling: Resampling) -> Tensor:
