@@ -27,6 +27,7 @@ from pipeline.device import (
 from pipeline.images.store import ImageStore
 from pipeline.methods.method import Method, Progress, build_method
 from pipeline.models.build import build_restorer, initialize, parameter_count
+from pipeline.models.checkpointing import checkpoint_gradients
 from pipeline.models.weights import save_tensors
 from pipeline.randomness import seeded_torch, stable_seed, torch_generator
 from pipeline.runtime.checkpoints import Checkpoint
@@ -34,6 +35,7 @@ from pipeline.runtime.files import sha256_of, write_text
 from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, SNAPSHOTS_FILE, STATE_FILE
 from pipeline.training.job import Job
 from pipeline.training.log import TrainingDisplay, TrainingLog, require_finite
+from pipeline.training.memory import memory_errors
 from pipeline.training.processes import (
     any_process,
     mean_terms,
@@ -58,8 +60,8 @@ def train(job: Job) -> None:
     Writes what ``job.keeps`` names, and the log as it grows; durations to ``job.timings``.
 
     Raises:
-        UserError: an image is smaller than the patch, the loss is not finite, the same training
-            is under way elsewhere, there are too few GPUs.
+        UserError: an image is smaller than the patch, the loss is not finite, memory does not
+            suffice, the same training is under way elsewhere, there are too few GPUs.
     """
     settings = job.train
     prepare_torch(settings.threads)
@@ -95,6 +97,8 @@ def train(job: Job) -> None:
     facts = _facts(job, precision, describe_device(fabric.device))
     # the leader's: another kind of processor, or a file that another node sees later, has another
     name = fabric.broadcast(fingerprint({**facts, "data": digests, "last_step": job.last_step}))
+    if settings.gradient_checkpointing:
+        checkpoint_gradients(method, settings.compile)
     if settings.compile:
         for network in rates:
             getattr(method, network).compile()  # in place: names of weights stay as they are
@@ -105,6 +109,7 @@ def train(job: Job) -> None:
 
     with (
         Checkpoint(name, job.folder, leads) as checkpoint,
+        memory_errors(settings, checkpoint.path),
         _stop_signals() as stop,
         TrainingDisplay(job, leads) as display,
         ExitStack() as opened,
@@ -282,6 +287,9 @@ def _measure(
 
 def _facts(job: Job, precision: str, device: str) -> dict[str, Any]:
     """Return what decides the result apart from data and code; travels with the model."""
+    # compiled, what is computed again may round otherwise
+    changes_nothing = () if job.train.compile else ("gradient_checkpointing",)
+    without = (*WITHOUT_EFFECT, *changes_nothing)
     facts = {
         "task": job.task_name,
         "method": job.method_name,
@@ -290,7 +298,7 @@ def _facts(job: Job, precision: str, device: str) -> dict[str, Any]:
         "image_range": job.image_range,
         "learning_rate": job.train.learning_rate * job.learning_rate_factor,
         "restorer": asdict(job.restorer),
-        "train": {k: v for k, v in asdict(job.train).items() if k not in WITHOUT_EFFECT},
+        "train": {k: v for k, v in asdict(job.train).items() if k not in without},
         "seed": job.seed,
         "precision": precision,
         "device": device,

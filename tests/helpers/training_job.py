@@ -87,6 +87,7 @@ TRAIN = Train(
     average_decay=0.9,
     precision="fp32",
     compile=False,
+    gradient_checkpointing=False,
     threads=1,
     workers=0,
     log_every_steps=2,

@@ -33,6 +33,7 @@ class UNet(nn.Module):
             for before, after in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.last = nn.Conv2d(channels, 3, 3, padding=1)
+        self.checkpointed = (ConvolutionBlock, UpBlock)
 
     def forward(self, degraded: Tensor) -> Tensor:
         """Return the restored images.
