@@ -39,15 +39,15 @@ class LinearMotionBlur:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera in low light: Poisson-Gaussian noise on a Bayer mosaic, demosaicked and coded."""
+    """A camera in low light: Poisson-Gaussian noise on a Bayer mosaic, demosaicked and coded.
+
+    ``shot_noise`` and ``read_noise`` are those of gain 1, the lowest ISO.
+    """
 
     kind: Literal["camera"]
-    shot_noise: Annotated[
-        Interval, Setting(low=0, high=1, unit="variance per unit of linear signal")
-    ]
-    read_noise: Annotated[
-        Interval, Setting(low=0, high=1, unit="standard deviation in linear signal")
-    ]
+    iso_gain: Annotated[Interval, Setting(low=1, high=1000, unit="times the lowest ISO")]
+    shot_noise: Annotated[float, Setting(low=0, high=1, unit="variance per unit of linear signal")]
+    read_noise: Annotated[float, Setting(low=0, high=1, unit="standard deviation in linear signal")]
     correlation_pixels: Annotated[
         Interval, Setting(low=0, high=10, unit="sigma of the smoothing, pixels")
     ]

@@ -294,6 +294,8 @@ class ReleasedSettings:
 
     kind: Literal["released"]
     weights: dict[str, ReleasedWeights]
+    of_method: ClassVar[str] = "noise_space"
+    """Our name of the method that they were trained with."""
 
 
 MethodSettings = (

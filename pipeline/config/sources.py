@@ -35,9 +35,19 @@ class Crops:
 
 
 @dataclass(frozen=True)
-class BundledPhotograph:
-    """One photograph inside the scikit-image wheel."""
+class Middle:
+    """How much of a photograph is used, for each split; see ``BundledSource``."""
 
+    synthetic: Annotated[int, Setting(low=8, unit="pixels")] | None
+    real: Annotated[int, Setting(low=8, unit="pixels")] | None
+    test: Annotated[int, Setting(low=8, unit="pixels")] | None
+
+
+@dataclass(frozen=True)
+class BundledPhotograph:
+    """One photograph inside an installed package."""
+
+    package: Literal["scikit-image", "matplotlib"]
     split: Split
     scene: str
     sha256: str
@@ -45,12 +55,17 @@ class BundledPhotograph:
 
 @dataclass(frozen=True)
 class BundledSource:
-    """Photographs that the installed scikit-image carries: nothing to download."""
+    """Photographs that installed packages carry: nothing to download.
+
+    ``middle``: for each split, the side of the square in the middle of every photograph that is
+    used, before it is cut; null uses all. Enlarged photographs are large, and a demo is short.
+    """
 
     kind: Literal["bundled"]
     location: str
     licence: str
     photographs: dict[str, BundledPhotograph]
+    middle: Middle
     crops: Crops
 
 

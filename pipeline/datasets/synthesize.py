@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from pipeline.config.degradations import Degradation
 from pipeline.config.sources import Split
 from pipeline.config.tasks import Task
@@ -24,7 +27,7 @@ from pipeline.images.store import ImageStore, Record, write_store
 from pipeline.randomness import numpy_generator
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing
-from pipeline.runtime.paths import SIMULATED
+from pipeline.runtime.paths import SIMULATED, SYNTHETIC
 from pipeline.runtime.progress import ProgressBars
 from pipeline.runtime.streaming import Ahead, Remade, working_threads
 
@@ -130,7 +133,8 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path, work
         )
     copies = simulated.copies if split == "real" else 1
     draw = (task.draws, split)
-    made = _degraded(store, simulated.degradation, copies, draw, SIMULATED, work)
+    enlarged = simulated.enlargement
+    made = _degraded(store, simulated.degradation, copies, draw, SIMULATED, work, enlarged)
     if split == "real":
         # unlabeled: the clean image stays out, so that no method can see it by accident
         write_store(path.with_name("truth.h5"), _each(made, lambda r: replace(r, degraded=None)))
@@ -141,11 +145,14 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path, work
 def _add_unseen(
     task: Task, name: str, test: ImageStore, unseen: list[Path], path: Path, work: _Work
 ) -> None:
-    """Add to the test images those of other cameras and of other sources."""
+    """Add to the test images those of the synthetic domain, other cameras and other sources."""
     cameras = task.other_cameras or {}
-    if not cameras and not unseen:
+    own = _all_of(ImageStore(path), "")
+    parts = [own if _is_seen(task) else _unseen(own)]
+    if task.test_on_synthetic:
+        parts += _synthetic_test(task, test, work)
+    if not cameras and not unseen and parts == [own]:
         return
-    parts = [_all_of(ImageStore(path), "")]
     for camera, settings in cameras.items():
         if not all(test.has("clean", index) for index in range(len(test))):
             raise UserError(
@@ -153,8 +160,10 @@ def _add_unseen(
                 f" the source {test.path.parent.name!r} has some without; set other_cameras to null"
             )
         ending = f"{camera}, {SIMULATED}"
-        made = _degraded(test, settings, 1, (task.draws, f"test {camera}"), ending, work)
-        parts.append(_each(made, partial(_ending_with, camera)))
+        draw = (task.draws, f"test {camera}")
+        enlarged = task.simulated_real.enlargement if task.simulated_real else 1
+        made = _degraded(test, settings, 1, draw, ending, work, enlarged)
+        parts.append(_each(_unseen(made), partial(_ending_with, camera)))
     for folder in unseen:
         store = ImageStore(folder / "test.h5")
         if len(store) == 0 or not store.has("degraded", 0):
@@ -162,8 +171,30 @@ def _add_unseen(
                 f"task {name}: source {folder.name!r} has no degraded test image; choose other"
                 f" sources with tasks.{name}.sources.unseen_a to unseen_c"
             )
-        parts.append(_all_of(store, f"{folder.name} "))
+        brought = _all_of(store, f"{folder.name} ")
+        known = (task.sources.synthetic, task.sources.unpaired, task.sources.real)
+        parts.append(brought if folder.name in known else _unseen(brought))
     write_store(path, Remade(sum(map(len, parts)), lambda: itertools.chain(*parts)))
+
+
+def _is_seen(task: Task) -> bool:
+    """Return whether the test images' own degradation is the one that is adapted to."""
+    return task.simulated_real is not None or task.sources.test == task.sources.real
+
+
+def _synthetic_test(task: Task, test: ImageStore, work: _Work) -> list[Remade[Record]]:
+    """Return the clean test images degraded as the synthetic domain is: what adapting costs."""
+    degradation = task.synthetic.degradation
+    if degradation is None or not all(test.has("clean", index) for index in range(len(test))):
+        return []
+    draw = (task.draws, "test synthetic")
+    made = _degraded(test, degradation, 1, draw, SYNTHETIC, work)
+    marked = _each(made, lambda record: replace(record, domain="synthetic"))
+    return [_each(marked, partial(_ending_with, SYNTHETIC))]
+
+
+def _unseen(records: Sequence[Record]) -> Remade[Record]:
+    return _each(records, lambda record: replace(record, seen=False))
 
 
 def _each(records: Sequence[Record], change: Callable[[Record], Record]) -> Remade[Record]:
@@ -185,14 +216,7 @@ def _same(store: ImageStore, index: int, before: str) -> Record:
         for role in ("degraded", "clean")
         if store.has(role, index)
     }
-    return Record(
-        id=f"{before}{store.ids[index]}",
-        scene=store.scenes[index],
-        data_set=store.data_sets[index],
-        height=int(store.heights[index]),
-        width=int(store.widths[index]),
-        **loaders,
-    )
+    return Record(**store.about(index) | {"id": f"{before}{store.ids[index]}"} | loaders)
 
 
 def _degraded(
@@ -202,40 +226,64 @@ def _degraded(
     draw: tuple[str, str],
     suffix: str,
     work: _Work,
+    enlargement: float = 1,
 ) -> Remade[Record]:
     """Return the degraded images of a store; a store that is written asks for them in order."""
     count = len(store) * copies
     order = itertools.product(range(len(store)), range(copies))
-    jobs = (_job(store, index, copy, settings, draw) for index, copy in order)
+    jobs = (_job(store, index, copy, settings, draw, enlargement) for index, copy in order)
     ahead = Ahead(jobs, count, work.pool, work.progress, " ".join(draw))
 
     def records() -> Iterator[Record]:
         for index, copy in itertools.product(range(len(store)), range(copies)):
             collection = store.data_sets[index]
+            height, width = _size(store, index, enlargement)
             yield Record(
                 id=f"{store.ids[index]}_{copy}" if copies > 1 else store.ids[index],
                 scene=store.scenes[index],
                 data_set=f"{collection}, {suffix}" if suffix else collection,
-                height=int(store.heights[index]),
-                width=int(store.widths[index]),
+                height=height,
+                width=width,
+                degraded_by="here",
                 degraded=partial(ahead.get, (index, copy)),
-                clean=_reader(store, index, "clean"),
+                clean=partial(_clean, store, index, enlargement),
             )
 
     return Remade(count, records)
 
 
 def _job(
-    store: ImageStore, index: int, copy: int, settings: Degradation, draw: tuple[str, str]
+    store: ImageStore,
+    index: int,
+    copy: int,
+    settings: Degradation,
+    draw: tuple[str, str],
+    enlargement: float,
 ) -> tuple[tuple[int, int], int, Callable[[], Pixels]]:
     """Return what an image is asked for by, the memory of degrading it, and what degrades it."""
 
     def degraded() -> Pixels:
         generator = numpy_generator("synthesize", *draw, store.ids[index], copy)
-        return to_uint8(degrade(as_float(store.image("clean", index)), settings, generator))
+        clean = as_float(_clean(store, index, enlargement))
+        return to_uint8(degrade(clean, settings, generator))
 
-    size = int(store.heights[index] * store.widths[index]) * 3
-    return (index, copy), size * WORKING_BYTES, degraded
+    height, width = _size(store, index, enlargement)
+    return (index, copy), height * width * 3 * WORKING_BYTES, degraded
+
+
+def _size(store: ImageStore, index: int, enlargement: float) -> tuple[int, int]:
+    """Return height and width of an image of the store, enlarged."""
+    height, width = store.heights[index], store.widths[index]
+    return round(height * enlargement), round(width * enlargement)
+
+
+def _clean(store: ImageStore, index: int, enlargement: float) -> Pixels:
+    """Return a clean image of the store, enlarged."""
+    image = store.image("clean", index)
+    if enlargement == 1:
+        return image
+    height, width = _size(store, index, enlargement)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _reader(store: ImageStore, index: int, role: str) -> Callable[[], Pixels]:

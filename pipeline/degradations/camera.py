@@ -29,29 +29,35 @@ def camera(
     """Return the image as a phone would take it in low light.
 
     y = jpeg(linear_to_srgb(x + G D n)),  n = noise of the sensor on the mosaic M x
+    variance of n = (iso_gain shot_noise) M x + (iso_gain read_noise)^2
 
     with x the linear light, M the RGGB mosaic, D bilinear demosaicking, G a Gaussian of sigma
     correlation_pixels. D is linear: D(M x + n) = D M x + D n. D M x is replaced by x, because
     both photographs of a real pair went through D: they differ by noise, not by sharpness. G
     stands for the denoising inside a phone, which turns fine grain into blotches but spares
     edges, so it smooths the noise alone. D and G also lower the noise's standard deviation.
+    Chroma that JPEG halves correlates the noise of the colours. The gain is uniform in stops
+    (powers of two): it amplifies the light and the read noise alike.
 
     Args:
         image: (height, width, 3), sRGB, in [0, 1]; so is the result.
         settings: intervals of the noise, its correlation and the JPEG quality.
         generator: gives the settings in the order of their fields, then the noise.
 
-    Source: noise, Foi et al. 2008; order of the steps, Brooks et al., "Unprocessing images for
-    learned raw denoising", CVPR 2019 (without its white balance, colour matrix and tone curve).
+    Source: noise, Foi et al. 2008; order of the steps, and shot and read noise that rise
+    together, Brooks et al., "Unprocessing images for learned raw denoising", CVPR 2019 (without
+    its white balance, colour matrix and tone curve).
     """
-    shot_noise = generator.uniform(*settings.shot_noise)
-    read_noise = generator.uniform(*settings.read_noise)
+    iso_gain = 2 ** generator.uniform(*np.log2(settings.iso_gain))
     correlation_pixels = generator.uniform(*settings.correlation_pixels)
     quality = round(generator.uniform(*settings.jpeg_quality))
 
     linear = srgb_to_linear(image)
     mosaic = bayer_mosaic(linear)
-    mosaic_noise = shot_and_read_noise(mosaic, shot_noise, read_noise, generator) - mosaic
+    mosaic_noise = shot_and_read_noise(
+        mosaic, iso_gain * settings.shot_noise, iso_gain * settings.read_noise, generator
+    )
+    mosaic_noise -= mosaic
     sigma = (correlation_pixels, correlation_pixels, 0)
     noise = ndimage.gaussian_filter(demosaic(mosaic_noise), sigma)
     return jpeg(linear_to_srgb(linear + noise), quality)

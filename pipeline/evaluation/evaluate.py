@@ -28,6 +28,8 @@ MEASURED = "measured"
 """Stands in FACTS_FILE where LPIPS was measured; else the reason why not."""
 
 
+ABOUT = ("data_set", "scene", "id", "domain", "degraded_by", "seen")
+"""What a row of the table takes over from the store."""
 WAITING = 4
 """Batches whose scores may be outstanding; bounds the memory."""
 
@@ -39,12 +41,16 @@ Restore = Callable[[list[Image]], list[Image]]
 class ImageScore:
     """One row of the per-image table; scores are None where not measured.
 
-    psnr and ssim are None where there is no clean image, lpips also where there are no weights.
+    ``domain``, ``degraded_by`` and ``seen`` are those of the store's ``Record``. psnr and ssim are
+    None where there is no clean image, lpips also where there are no weights.
     """
 
     data_set: str
     scene: str
     id: str
+    domain: str
+    degraded_by: str
+    seen: bool
     protocol: str
     psnr: float | None
     ssim: float | None
@@ -146,6 +152,9 @@ def read_table(path: Path) -> list[ImageScore]:
             data_set=row["data_set"],
             scene=row["scene"],
             id=row["id"],
+            domain=row["domain"],
+            degraded_by=row["degraded_by"],
+            seen=row["seen"] == str(True),
             protocol=row["protocol"],
             **{name: float(row[name]) if row.get(name) else None for name in SCORES},
         )
@@ -187,6 +196,7 @@ def _submit(
 
 
 def _row(store: ImageStore, done: Restored, protocol: str) -> ImageScore:
+    about = store.about(done.index)
     psnr = ssim = None
     if done.score:
         try:
@@ -196,13 +206,11 @@ def _row(store: ImageStore, done: Restored, protocol: str) -> ImageScore:
             raise UserError(f"{store.path}: image {name!r}: {error}") from None
         psnr, ssim = min(found.psnr, PERFECT_PSNR), found.ssim
     return ImageScore(
-        store.data_sets[done.index],
-        store.scenes[done.index],
-        store.ids[done.index],
-        protocol,
-        psnr,
-        ssim,
-        done.lpips,
+        **{name: about[name] for name in ABOUT},
+        protocol=protocol,
+        psnr=psnr,
+        ssim=ssim,
+        lpips=done.lpips,
     )
 
 

@@ -65,11 +65,5 @@ def _spread(data_sets: list[str], count: int) -> set[int]:
 
 def _record(store: ImageStore, index: int, restored: Pixels) -> Record:
     height, width, _ = restored.shape
-    return Record(
-        id=store.ids[index],
-        scene=store.scenes[index],
-        data_set=store.data_sets[index],
-        height=height,
-        width=width,
-        restored=lambda: restored,
-    )
+    about = store.about(index) | {"height": height, "width": width}
+    return Record(**about, restored=lambda: restored)

@@ -10,6 +10,8 @@ dataset             shape, type                 content
 ==================  ==========================  ==============================================
 id, scene,          (images,) UTF-8 bytes       unique name; scene for splits and statistics;
 data_set                                        name of the collection
+domain, degraded_by (images,) UTF-8 bytes       see Record
+seen                (images,) bool              see Record
 height, width       (images,) int64             pixels
 <role>_offset       (images,) int64             place of the first value, -1 where there is none
 <role>              (values,) uint8             height x width x 3 values an image
@@ -21,6 +23,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -30,15 +33,23 @@ from pipeline.images.pixels import Pixels
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing, require_space
 
-FORMAT = "packed image pairs 1"
+FORMAT = "packed image pairs 2"
 ROLES = ("degraded", "clean", "restored")
+TEXTS = ("id", "scene", "data_set", "domain", "degraded_by")
+
+Domain = Literal["real", "synthetic"]
+DegradedBy = Literal["camera", "here"]
 
 Loader = Callable[[], Pixels]
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image or pair to be packed; a loader gives (height, width, 3) uint8 when called."""
+    """One image or pair to be packed; a loader gives (height, width, 3) uint8 when called.
+
+    ``domain``: of the degraded version, or what a clean image is for. ``degraded_by``: a camera, or
+    a model of this project. ``seen``: whether images of its camera or model are trained on.
+    """
 
     id: str
     scene: str
@@ -48,6 +59,9 @@ class Record:
     degraded: Loader | None = None
     clean: Loader | None = None
     restored: Loader | None = None
+    domain: Domain = "real"
+    degraded_by: DegradedBy = "camera"
+    seen: bool = True
 
 
 def write_store(path: Path, records: Sequence[Record]) -> None:
@@ -67,12 +81,13 @@ def write_store(path: Path, records: Sequence[Record]) -> None:
     offsets, totals = _layout(records)
     require_space(path.parent, sum(totals.values()) + 2**20)
     with replacing(path) as partial, h5py.File(partial, "w", libver="v110") as file:
-        for name in ("id", "scene", "data_set"):
+        for name in TEXTS:
             encoded = [getattr(record, name).encode() for record in records]
             file.create_dataset(name, data=np.array(encoded, dtype="S") if encoded else _no_text())
         for name in ("height", "width"):
             values = [getattr(record, name) for record in records]
             file.create_dataset(name, data=np.array(values, dtype=np.int64))
+        file.create_dataset("seen", data=np.array([record.seen for record in records], dtype=bool))
         for role in ROLES:
             file.create_dataset(f"{role}_offset", data=np.array(offsets[role], dtype=np.int64))
             file.create_dataset(role, (totals[role],), np.uint8, dcpl=_allocated_at_once())
@@ -123,9 +138,11 @@ class ImageStore:
                 if file.attrs.get("format") != FORMAT:
                     raise UserError(f"{path}: expected a store of {FORMAT!r}, found another file")
                 self.digest: str = file.attrs["digest"]
-                self.ids = [value.decode() for value in file["id"][:]]
-                self.scenes = [value.decode() for value in file["scene"][:]]
-                self.data_sets = [value.decode() for value in file["data_set"][:]]
+                texts = {name: [value.decode() for value in file[name][:]] for name in TEXTS}
+                self.ids, self.scenes = texts["id"], texts["scene"]
+                self.data_sets, self.domains = texts["data_set"], texts["domain"]
+                self.degraded_by = texts["degraded_by"]
+                self.seen: NDArray[np.bool_] = file["seen"][:]
                 self.heights: NDArray[np.int64] = file["height"][:]
                 self.widths: NDArray[np.int64] = file["width"][:]
                 self._offsets = {role: file[f"{role}_offset"][:] for role in ROLES}
@@ -142,6 +159,19 @@ class ImageStore:
     def has(self, role: str, index: int) -> bool:
         """Return whether image ``index`` has a version of that role."""
         return bool(self._offsets[role][index] >= 0)
+
+    def about(self, index: int) -> dict[str, Any]:
+        """Return what is known of image ``index`` besides its pixels, as ``Record`` names it."""
+        return {
+            "id": self.ids[index],
+            "scene": self.scenes[index],
+            "data_set": self.data_sets[index],
+            "height": int(self.heights[index]),
+            "width": int(self.widths[index]),
+            "domain": self.domains[index],
+            "degraded_by": self.degraded_by[index],
+            "seen": bool(self.seen[index]),
+        }
 
     def image(self, role: str, index: int) -> Pixels:
         """Return the image of a role, a read-only view (height, width, 3) uint8."""
@@ -192,6 +222,9 @@ def _identity(records: Sequence[Record]) -> list[tuple[object, ...]]:
             r.data_set,
             r.height,
             r.width,
+            r.domain,
+            r.degraded_by,
+            r.seen,
             *(getattr(r, role) is None for role in ROLES),
         )
         for r in records

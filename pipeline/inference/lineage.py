@@ -62,7 +62,7 @@ def lineage(path: Path, facts: dict[str, Any]) -> Lineage:
     task, method = facts.get("task"), facts.get("method_settings") or {}
     chosen = _params(stages, f"synthesize@{task}", f"tasks.{task}").get("sources", {})
     seen = [name for name in SPLITS if name != "unpaired" or method.get("target") == "unpaired"]
-    if method.get("adaptation") == "released":  # what its authors trained it on is theirs to say
+    if method.get("kind") == "released":  # what its authors trained it on is theirs to say
         seen = []
     sources = {SPLITS[name]: str(chosen[name]) for name in seen if name in chosen}
     licences = {

@@ -226,10 +226,9 @@ def _restore_batch(
 
 
 def _pad(tensor: Tensor, factor: int) -> Tensor:
+    """Fill both sides up to a multiple of the factor by repeating the last pixels, as released."""
     down, right = (-side % factor for side in tensor.shape[-2:])
-    # a mirror image needs more pixels than it adds; a tiny image repeats its last ones instead
-    mirrored = down < tensor.shape[-2] and right < tensor.shape[-1]
-    return F.pad(tensor, (0, right, 0, down), mode="reflect" if mirrored else "replicate")
+    return F.pad(tensor, (0, right, 0, down), mode="replicate")
 
 
 def _ramp(start: int, stop: int, side: int, overlap: int) -> Image:

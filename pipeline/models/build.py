@@ -44,12 +44,14 @@ def initialize(network: nn.Module, how: Initialization, without: nn.Module | Non
 
     ``default`` keeps what the layers drew as they were built. ``kaiming``: weights of convolutions
     and linear maps are normal with variance 2 / inputs (He et al. 2015), their biases 0, as the
-    authors' release has it (``init_type`` of its configuration, ``core/base_network.py``).
+    authors' release has it (``init_type`` of its configuration, ``core/base_network.py``). A layer
+    that was built as zeros stays so: its network starts as the identity, as generators do.
     """
     if how == "default" or network is without:
         return
     if isinstance(network, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-        nn.init.kaiming_normal_(network.weight)
+        if network.weight.any():
+            nn.init.kaiming_normal_(network.weight)
         if network.bias is not None:
             nn.init.zeros_(network.bias)
     for part in network.children():

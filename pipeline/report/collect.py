@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from pipeline.config.methods import TrainedMethod
 from pipeline.config.params import Params
-from pipeline.config.sources import FetchedSource
 from pipeline.evaluation.evaluate import MEASURED, ImageScore, read_table
 from pipeline.evaluation.metrics import one_protocol
 from pipeline.runtime.csv_files import read_csv
@@ -58,7 +58,7 @@ class Model:
     def restorer(self) -> str:
         """The network and its settings, such as 'unet (levels 4, channels 64)'."""
         settings = dict(self.facts["restorer"])
-        name = settings.pop("name")
+        name = settings.pop("kind")
         return f"{name} ({', '.join(f'{key} {value}' for key, value in settings.items())})"
 
 
@@ -67,8 +67,10 @@ class DataSet:
     """Scores of every restorer on the same images of one data set, under one protocol.
 
     ``ids`` and ``scenes`` are of the images that have a clean version; ``unscored`` counts the
-    others. ``psnr`` (dB), ``ssim`` and ``lpips`` map a restorer, DEGRADED among them, to (seeds,
-    images). ``lpips`` is empty where it was not measured; ``no_lpips`` then says why.
+    others. ``domain`` is real or synthetic. ``simulated``: degraded by this pipeline, not by a
+    camera. ``seen``: images of its camera or degradation are trained on. ``psnr`` (dB), ``ssim``
+    and ``lpips`` map a restorer, DEGRADED among them, to (seeds, images). ``lpips`` is empty where
+    it was not measured; ``no_lpips`` then says why.
     """
 
     task: str
@@ -76,6 +78,9 @@ class DataSet:
     protocol: str
     ids: tuple[str, ...]
     scenes: tuple[str, ...]
+    domain: str
+    simulated: bool
+    seen: bool
     unscored: int
     psnr: dict[str, Values]
     ssim: dict[str, Values]
@@ -83,9 +88,9 @@ class DataSet:
     no_lpips: str
 
     @property
-    def simulated(self) -> bool:
-        """Whether its images were degraded by this pipeline, not by a camera."""
-        return self.name.endswith(SIMULATED)
+    def of_real_domain(self) -> bool:
+        """Whether its images come from where the unlabeled photographs come from."""
+        return self.domain == "real" and self.seen
 
 
 @dataclass(frozen=True)
@@ -97,36 +102,27 @@ class TaskResults:
     models: dict[str, tuple[Model, ...]]
 
 
+def trained_methods(params: Params) -> dict[str, TrainedMethod]:
+    """Return the settings of the methods that were trained here, by name."""
+    return {
+        name: method for name, method in params.methods.items() if isinstance(method, TrainedMethod)
+    }
+
+
 def released(params: Params) -> list[str]:
     """Return the methods that were not trained here: weights of the authors' release."""
-    return [name for name, method in params.methods.items() if method.kind == "released"]
+    return [name for name in params.methods if name not in trained_methods(params)]
 
 
 def bounds(params: Params) -> list[str]:
     """Return the methods that were given the truth of real photographs: no competitors."""
-    return [name for name, method in params.methods.items() if getattr(method, "is_bound", False)]
-
-
-def never_seen(params: Params, data_set: DataSet) -> bool:
-    """Return whether it is of a camera or a source of which the training had no image.
-
-    Of the cameras the names of the data sets tell, of the sources the names of the images: both
-    are as ``_add_unseen`` in pipeline/datasets/synthesize.py writes them.
-    """
-    if _of_other_camera(params, data_set):
-        return True
-    task = params.tasks[data_set.task]
-    seen = (task.sources.synthetic, task.sources.unpaired, task.sources.real)
-    return any(
-        all(image.startswith(f"{source} ") for image in data_set.ids)
-        for source in task.sources.unseen
-        if source not in seen
-    )
+    return [name for name, method in trained_methods(params).items() if method.is_bound]
 
 
 def updates(params: Params, method: str) -> int:
     """Return the restorer updates of a method's own training, without a pretraining it shares."""
-    shared = getattr(params.methods[method], "start", "scratch") == "pretrained"
+    settings = trained_methods(params).get(method)
+    shared = settings is not None and settings.start == "pretrained"
     return params.train.steps - (params.train.pretrain_steps if shared else 0)
 
 
@@ -134,22 +130,6 @@ def real_domain(params: Params, task: str) -> str:
     """Return how the real photographs that the methods of a task are adapted to are called."""
     source = params.tasks[task].sources.real
     return f"{source}, {SIMULATED}" if params.tasks[task].simulated_real else source
-
-
-def of_real_domain(params: Params, data_set: DataSet) -> bool:
-    """Return whether a data set's images come from where the unlabeled photographs come from.
-
-    Those of another camera or of a source that was not trained on do not.
-    """
-    task = params.tasks[data_set.task]
-    if task.simulated_real:
-        return data_set.simulated and not _of_other_camera(params, data_set)
-    if task.sources.test != task.sources.real:
-        return False
-    source = params.sources[task.sources.test]
-    if isinstance(source, FetchedSource):
-        return data_set.name in source.data_sets
-    return data_set.name in getattr(source, "test", ())
 
 
 def collect(params: Params) -> list[TaskResults]:
@@ -188,11 +168,6 @@ def read_log(path: Path) -> Log:
         name: np.array([float(row[name]) if row[name] else math.nan for row in rows])
         for name in (rows[0] if rows else ())
     }
-
-
-def _of_other_camera(params: Params, data_set: DataSet) -> bool:
-    cameras = params.tasks[data_set.task].other_cameras or {}
-    return any(data_set.name.endswith(f", {name}, {SIMULATED}") for name in cameras)
 
 
 def _task(params: Params, task: str) -> TaskResults:
@@ -276,6 +251,9 @@ def _data_set(
         protocol=protocol,
         ids=tuple(row.id for row in scored),
         scenes=tuple(row.scene for row in scored),
+        domain=images[0].domain,
+        simulated=images[0].degraded_by == "here",
+        seen=images[0].seen,
         unscored=len(images) - len(scored),
         psnr={restorer: _matrix(seeds, "psnr") for restorer, seeds in chosen.items()},
         ssim={restorer: _matrix(seeds, "ssim") for restorer, seeds in chosen.items()},

@@ -5,7 +5,7 @@ from its cache was not run and may have no record.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,37 +65,27 @@ class Timing:
     waiting_share: float | None
 
 
-def stage_names(params: Params) -> list[str]:
+def stage_names() -> list[str]:
     """Return the names of all stages before the report, as dvc.yaml makes them."""
-    runs = [f"{task}-{m}-{seed}" for task in params.tasks for m in params.methods
-            for seed in params.seeds]  # fmt: skip
-    pretrained = [f"{task}-{seed}" for task in params.tasks for seed in params.seeds]
-    labels: dict[str, Iterable[str]] = {
-        "download": params.sources,
-        "prepare": params.sources,
-        "synthesize": params.tasks,
-        "pretrain": pretrained,
-        "train": runs,
-        "evaluate_degraded": params.tasks,
-        "evaluate": runs,
-    }
-    return [f"{stage}@{label}" for stage, chosen in labels.items() for label in chosen]
+    from dvc.repo import Repo
+
+    names = [stage.addressing for stage in Repo(uninitialized=True).index.stages]
+    return [name for name in names if name != "report"]
 
 
-def read_costs(params: Params) -> list[Cost]:
+def read_costs() -> list[Cost]:
     """Return the records of all stages before the report."""
-    return [_read(stage) for stage in stage_names(params)]
+    return [_read(stage) for stage in stage_names()]
 
 
-def method_costs(params: Params, costs: list[Cost]) -> list[MethodCost]:
+def method_costs(params: Params) -> list[MethodCost]:
     """Return what the training of each method trained here took, task by task."""
-    by_stage = {cost.stage: cost for cost in costs}
     base = baseline(params)
     methods = [name for name in params.methods if name not in released(params)]
     found = []
     for task in params.tasks:
         trained = {
-            method: [by_stage[f"train@{task}-{method}-{seed}"] for seed in params.seeds]
+            method: [_read(f"train@{task}-{method}-{seed}") for seed in params.seeds]
             for method in methods
         }
         timings = {

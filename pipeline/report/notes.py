@@ -7,9 +7,9 @@ from pipeline.evaluation.metrics import PERFECT_PSNR
 from pipeline.report.collect import (
     DataSet,
     bounds,
-    of_real_domain,
     real_domain,
     released,
+    trained_methods,
 )
 from pipeline.report.tables.scores import (
     FEW_SCENES,
@@ -19,9 +19,6 @@ from pipeline.report.tables.scores import (
     restorer_label,
 )
 from pipeline.runtime.paths import DEGRADED
-
-TUNED = ("demo", "tiny")
-"""Presets with the weight and ramp of pipeline/conf/noise_space/demo.yaml, found in trials."""
 
 
 def notes(params: Params, data_set: DataSet) -> list[str]:
@@ -64,23 +61,21 @@ def notes(params: Params, data_set: DataSet) -> list[str]:
         f"{name}: weights of the authors' release, not trained here." for name in released(params)
     ]
     found += [_of_bound(params, data_set, name) for name in bounds(params)]
+    trained = trained_methods(params)
     found += [
-        f"{name}: in the manner of AP-BSN, not its network: the same restorer as of the other"
-        " methods is made blind to a few pixels, and restores in one pass."
-        for name, method in params.methods.items()
-        if method.kind == "ap_bsn"
+        f"{name}: in the manner of {method.manner}, {method.manner_note}."
+        for name, method in trained.items()
+        if method.manner
     ]
     found += [
-        f"{name}: assumes {method.assumes}."
-        for name, method in params.methods.items()
-        if hasattr(method, "assumes")
+        f"{name}: assumes {method.assumes}." for name, method in trained.items() if method.assumes
     ]
     return found + _starts(params) + _tuning(params)
 
 
 def _of_bound(params: Params, data_set: DataSet, name: str) -> str:
     truth = f"{name}: trained on the truth of {real_domain(params, data_set.task)}, which no other"
-    if of_real_domain(params, data_set):
+    if data_set.of_real_domain:
         return (
             f"{truth} method is given. An upper bound, no competitor: neither marked nor compared."
         )
@@ -97,22 +92,23 @@ def _starts(params: Params) -> list[str]:
         return []
     return [
         f"{name}: from scratch, {train.steps:,} updates of its own"
-        f"{' on real images alone' if getattr(method, 'real_alone', False) else ''}. A method that"
+        f"{' on real images alone' if method.real_alone else ''}. A method that"
         f" starts pretrained shares {train.pretrain_steps:,} updates on synthetic pairs and makes"
         f" {train.steps - train.pretrain_steps:,} of its own."
-        for name, method in params.methods.items()
-        if getattr(method, "start", None) == "scratch"
+        for name, method in trained_methods(params).items()
+        if method.start == "scratch"
     ]
 
 
 def _tuning(params: Params) -> list[str]:
     """Return how unlike the weights of the losses were chosen, as docs/extending.md has it."""
-    ours = [n for n, method in params.methods.items() if method.kind == "noise_space"]
-    if not ours:
+    trained = trained_methods(params)
+    tuned = [name for name, method in trained.items() if method.tuned_on]
+    if not tuned:
         return []
     weighted = [
-        name for name, method in params.methods.items()
-        if name not in ours and any(key.endswith("weight") for key in vars(method))
+        name for name, method in trained.items()
+        if name not in tuned and any(key.endswith("weight") for key in vars(method))
     ]  # fmt: skip
     others = (
         f" The weights of {', '.join(weighted)} come from their papers or the size of gradients;"
@@ -120,10 +116,8 @@ def _tuning(params: Params) -> list[str]:
         if weighted
         else ""
     )
-    if params.preset in TUNED:
-        return [
-            f"{', '.join(ours)}: weight and ramp of this preset were chosen in trials on the demo's"
-            f" own test images, so a gain there is that of a tuned method.{others}"
-        ]
-    said = f"{', '.join(ours)}: values of its authors, for the paper's data.{others}"
+    chosen = trained[tuned[0]].tuned_on.get(params.preset)
+    if chosen:
+        return [f"{', '.join(tuned)}: {chosen}, so a gain there is that of a tuned method.{others}"]
+    said = f"{', '.join(tuned)}: values of its authors, for the paper's data.{others}"
     return [said] if weighted else []

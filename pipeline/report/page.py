@@ -20,8 +20,10 @@ from pipeline.report.examples.viewer import Comparison, comparisons
 from pipeline.report.figures.conditions import condition_quality
 from pipeline.report.figures.curves import curves
 from pipeline.report.figures.drawing import Picture
+from pipeline.report.figures.progress import progress
 from pipeline.report.figures.scaling import scaling
 from pipeline.report.figures.timings import timing_curves
+from pipeline.report.findings import findings
 from pipeline.report.notes import notes
 from pipeline.report.provenance import (
     Code,
@@ -37,6 +39,7 @@ from pipeline.report.tables.differences import (
     difference_table,
     main_method_table,
 )
+from pipeline.report.tables.gains import gain_table
 from pipeline.report.tables.headline import (
     ablation_table,
     data_sets_table,
@@ -102,6 +105,7 @@ def write_report(params: Params, folder: Path) -> None:
     family = all_tests(params, results)
     parts = [_task_part(params, task, family) for task in results]
     context = _context(params, results, code, parts)
+    context["findings"] = findings(params, results, family)
     _write_json(folder / "summary.json", summary_rows(params, results, code))
     _write_figures(folder / FIGURES, parts, context["scaling"])
     beside = {PER_IMAGE_FILE: per_image_csv(params, results)}
@@ -119,8 +123,7 @@ def write_report(params: Params, folder: Path) -> None:
 
 def write_cost(params: Params, folder: Path) -> list[Table]:
     """Write cost.json and cost.md, what the last run of each stage took; return their tables."""
-    costs = read_costs(params)
-    methods = method_costs(params, costs)
+    costs, methods = read_costs(), method_costs(params)
     tables = cost_tables(params, costs, methods)
     _write_json(folder / "cost.json", cost_record(costs, methods))
     _write_page(folder / "cost.md", "cost.md", {"tables": tables})
@@ -133,7 +136,7 @@ def _task_part(params: Params, task: TaskResults, family: Family) -> TaskPart:
     for number, data_set in enumerate(task.data_sets, start=1):
         suffix = f"_{number}" if several else ""
         parts.append(_data_set_part(params, data_set, family, suffix))
-    training = [curves(params, task), condition_quality(params, task)]
+    training = [curves(params, task), progress(params, task), condition_quality(params, task)]
     pictures = [picture for picture in training if picture]
     scored = any(part.tables for part in parts)
     published = published_table(task.name) if scored else None
@@ -145,6 +148,7 @@ def _data_set_part(params: Params, data_set: DataSet, family: Family, suffix: st
     scored = bool(data_set.ids)
     made = {
         "scores": score_table(params, data_set),
+        "gains": gain_table(params, data_set),
         "ablation": ablation_table(params, data_set),
         "differences": difference_table(params, data_set, family),
         "main_method": main_method_table(params, data_set, family),

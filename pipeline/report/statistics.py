@@ -120,6 +120,35 @@ def bootstrap_interval(
     return float(found.low), float(found.high)
 
 
+def bootstrap_ratio(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    samples: int,
+    generator: np.random.Generator,
+    groups: Sequence[str],
+) -> Interval | None:
+    """Return the 95 % percentile bootstrap interval of mean(numerators) / mean(denominators).
+
+    Args:
+        numerators: (images,) finite numbers.
+        denominators: the same, of the same images.
+        samples, generator, groups: as in ``bootstrap_interval``; whole scenes are drawn.
+
+    Returns:
+        Bounds, without unit; None if there is only one scene, or a resample has no denominator.
+    """
+    above, _ = _units(_finite("numerators", numerators), groups)
+    below, _ = _units(_finite("denominators", denominators), groups)
+    if above.size < 2:
+        return None
+    drawn = generator.integers(above.size, size=(samples, above.size))
+    totals = below[drawn].sum(axis=1)
+    if (totals <= 0).any():
+        return None
+    low, high = np.quantile(above[drawn].sum(axis=1) / totals, (0.025, 0.975))
+    return float(low), float(high)
+
+
 def paired_difference(
     a: ArrayLike,
     b: ArrayLike,

@@ -64,6 +64,8 @@ def _row(
         "data_set": data_set.name,
         "split": SPLIT,
         "simulated": data_set.simulated,
+        "domain": data_set.domain,
+        "seen": data_set.seen,
         "protocol": data_set.protocol,
         "images": len(data_set.ids),
         "scenes": len(set(data_set.scenes)),

@@ -34,6 +34,9 @@ DEGRADED = "degraded"
 SIMULATED = "simulated real"
 """Ends the name of every data set whose photographs were degraded here, not by a camera."""
 
+SYNTHETIC = "synthetic"
+"""Ends the name of every data set whose test images are degraded as the synthetic domain is."""
+
 
 def raw(source: str) -> Path:
     """Return the folder of a source's archives."""

@@ -21,6 +21,7 @@ from pipeline.config.methods import MethodSettings
 from pipeline.config.params import Params
 from pipeline.config.read import check, read_params
 from pipeline.config.sources import FetchedSource
+from pipeline.images.tiles import starts
 from pipeline.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +87,9 @@ def test_the_paper_preset_holds_the_released_configuration(tmp_path: Path) -> No
     """Values of the authors' options_train.json, one for each task, and of the paper's text."""
     params = composed(tmp_path, "preset=paper")
     train, method = params.train, params.methods["noise_space"]
-    assert (train.batch, train.batch // train.devices, train.patch) == (24, 3, 128)
+    # -b 24 of train.sh is of every GPU, and it starts eight
+    assert (train.batch, train.devices, train.accumulate) == (8 * 24, 8, 1)
+    assert train.patch == 128
     assert train.adam_betas == (0.9, 0.999)
     assert (train.average_decay, train.pretrain_steps, train.precision) == (0.9999, 0, "tf32")
     assert train.learning_rate_decay == "none" and train.clip_norm is None
@@ -127,9 +130,52 @@ def test_the_paper_preset_holds_the_released_configuration(tmp_path: Path) -> No
 
 def test_one_gpu_sees_the_same_images(tmp_path: Path) -> None:
     paper, one = (composed(tmp_path, f"preset={name}") for name in ("paper", "one_gpu"))
-    changed = {"accumulate": 4, "devices": 1, "precision": "bf16"}
+    changed = {"accumulate": 32, "devices": 1, "precision": "bf16", "clip_norm": 1}
     assert one.train == dataclasses.replace(paper.train, **changed)
+    assert one.train.batch / one.train.accumulate == 6, "what a card of 24 GB holds"
     assert (one.tasks, one.methods, one.restorer) == (paper.tasks, paper.methods, paper.restorer)
+
+
+def test_the_weight_is_full_before_the_papers_run_ends(tmp_path: Path) -> None:
+    """Epochs as the training counts them, of the crops that each task's synthetic images become."""
+    page = " ".join((ROOT / "docs" / "paper.md").read_text().split())
+
+    def full_from(params: Params, task: str) -> int:
+        source = params.sources[params.tasks[task].sources.synthetic]
+        assert isinstance(source, FetchedSource) and source.typical_images is not None
+        crop = source.crops.synthetic
+        images = 0
+        for group in source.typical_images["synthetic"]:
+            sides = (group.height, group.width)
+            cut = crop is not None and min(sides) > crop.only_above
+            images += group.images * math.prod(
+                len(starts(side, crop.side, crop.step)) if cut else 1 for side in sides
+            )
+        whole_epochs = params.methods["noise_space"].ramp - 1
+        return 1 + math.ceil(whole_epochs * images / params.train.batch)
+
+    paper = composed(tmp_path, "preset=paper")
+    for task in paper.tasks:
+        update = full_from(paper, task)
+        assert update < 0.8 * paper.train.steps
+        assert f"{task} {update:,}" in page
+    assert f"of {paper.train.steps:,} updates" in page
+    small = composed(tmp_path, "preset=paper", "train.batch=24")
+    assert full_from(small, "denoise") > small.train.steps
+    assert f"only at {full_from(small, 'denoise'):,}" in page
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["preset=paper", "train.batch=24"],
+        ["preset=one_gpu", "train.batch=24", "train.accumulate=4"],
+    ],
+)
+def test_24_images_in_all_are_as_said(overrides: list[str], tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "paper.md").read_text()
+    assert f"dvc exp run -S {' -S '.join(overrides)}\n" in page
+    assert composed(tmp_path, *overrides).train.batch == 24
 
 
 def test_every_ablation_row_changes_what_the_paper_changed_and_follows_the_rest(
@@ -188,6 +234,20 @@ def test_the_blind_spot_is_tried_on_noise_alone(tmp_path: Path) -> None:
         first, *between, last = params.methods.values()
         assert (first.kind, last.kind) == ("vanilla", "noise_space")
         assert between and all(method.real_alone for method in between)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("experiment", ["scaling", "self_supervised"])
+def test_experiments_on_denoise_keep_the_images_of_the_preset(
+    experiment: str, preset: str, tmp_path: Path
+) -> None:
+    plain = composed(tmp_path, f"preset={preset}")
+    params = composed(tmp_path, f"preset={preset}", f"+experiment={experiment}")
+    assert set(params.tasks) >= {"denoise"}
+    for task in params.tasks.values():
+        assert dataclasses.replace(task, restorer=None) == plain.tasks["denoise"]
+    named = set(dataclasses.asdict(params.tasks["denoise"].sources).values())
+    assert set(params.sources) == named, "nothing is fetched in vain"
 
 
 def test_the_experiments_hold_every_baseline(tmp_path: Path) -> None:

@@ -230,20 +230,18 @@ def bundled_stores(skimage: Source, tmp_path: Path) -> dict[str, ImageStore]:
 
 
 def test_the_bundled_photographs(bundled_stores: dict[str, ImageStore]) -> None:
-    """Counted by hand: tests of 400x600, 300x451, 427x640, 303x384 and two of 512x512, by 256."""
-    test_squares = 2 * 3 + 2 * 2 + 2 * 3 + 2 * 2 + 2 * (2 * 2)
-    assert [len(bundled_stores[split]) for split in SPLITS] == [5, 4, test_squares]
+    """Middles of 480x480 by 160 for real ones, of 160x160 by 80 for tests."""
+    assert [len(bundled_stores[split]) for split in SPLITS] == [4, 4 * 9, 12 * 4]
     test = bundled_stores["test"]
-    assert {"coffee_0144_0344", "chelsea_0044_0195", "rocket_0171_0384"} <= set(test.ids)
-    assert set(test.heights.tolist()) == set(test.widths.tolist()) == {256}
+    assert set(test.heights.tolist()) == set(test.widths.tolist()) == {80}
     installed = importlib.resources.files("skimage") / "data"
     coffee = np.asarray(Image.open(str(installed / "coffee.png")))
-    found = test.image("clean", test.ids.index("coffee_0144_0344"))
-    assert_array_equal(found, coffee[144:400, 344:600])
-    brick = np.asarray(Image.open(str(installed / "brick.png")))  # grey
+    found = test.image("clean", test.ids.index("coffee_0000_0080"))
+    assert_array_equal(found, coffee[120:200, 300:380])  # the middle begins at (120, 220)
+    grass = np.asarray(Image.open(str(installed / "grass.png")))  # grey
     synthetic = bundled_stores["synthetic"]
-    found = synthetic.image("clean", synthetic.ids.index("brick"))
-    assert_array_equal(found, np.dstack([brick] * 3))
+    found = synthetic.image("clean", synthetic.ids.index("grass"))
+    assert_array_equal(found, np.dstack([grass] * 3))
 
     scenes = [set(bundled_stores[split].scenes) for split in SPLITS]
     assert not (scenes[0] & scenes[1] or scenes[0] & scenes[2] or scenes[1] & scenes[2])

@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from pipeline.datasets import synthesize as synthesis
 from pipeline.datasets.synthesize import synthesize
 from pipeline.degradations import DEGRADATIONS, degrade
 from pipeline.images.pixels import as_float, to_uint8
-from pipeline.images.store import ImageStore
+from pipeline.images.store import ROLES, ImageStore
 from pipeline.runtime import streaming
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.paths import SIMULATED
@@ -42,6 +43,7 @@ def make_task(
         sources=TaskSources(*["one"] * 7),
         synthetic=synthetic or SyntheticDomain(noise(20), "stored", 3),
         simulated_real=simulated_real,
+        test_on_synthetic=False,
         other_cameras=None,
         draws="made",
         restorer=None,
@@ -51,7 +53,7 @@ def make_task(
     )
 
 
-CLEAN_TASK = make_task(simulated_real=SimulatedReal(noise(20), 2))
+CLEAN_TASK = make_task(simulated_real=SimulatedReal(noise(20), 1, 2))
 """For sources that bring clean images only."""
 
 
@@ -130,7 +132,7 @@ def test_the_noise_has_the_strength_that_was_asked_for(
 def test_no_noise_leaves_the_image(
     clean_source: dict[str, list[Pixels]], prepared: dict[str, Path], tmp_path: Path
 ) -> None:
-    still = make_task(SyntheticDomain(noise(0), "stored", 1), SimulatedReal(noise(0), 1))
+    still = make_task(SyntheticDomain(noise(0), "stored", 1), SimulatedReal(noise(0), 1, 1))
     for split, store in made(still, prepared, tmp_path / "task").items():
         assert store.ids == [f"{split}0", f"{split}1"]
         for index, source in enumerate(clean_source[split]):
@@ -273,6 +275,26 @@ def test_what_is_used_as_it_is_takes_no_room_of_its_own(
     assert {path.name for path in copied.parent.iterdir()} == {
         f"{name}.h5" for name in ("synthetic", "unpaired", "real", "truth", "test")
     }
+
+
+def test_real_and_test_images_are_enlarged_with_their_truth(
+    prepared: dict[str, Path], pack: Pack, pixels: Callable[..., Pixels], tmp_path: Path
+) -> None:
+    image = pixels(1, 16, 20)
+    for split in SPLITS:
+        listed = {"id": split, "scene": split, "data_set": "ours", "clean": image}
+        pack(prepared[split] / f"{split}.h5", listed)
+    task = make_task(SyntheticDomain(noise(0), "stored", 1), SimulatedReal(noise(0), 2.5, 1))
+    stores = made(replace(task, other_cameras={"other": noise(0)}), prepared, tmp_path / "task")
+    soft = np.asarray(PIL.Image.fromarray(image).resize((50, 40), PIL.Image.Resampling.LANCZOS))
+    truth = ImageStore(tmp_path / "task" / "truth.h5")
+    for found in (
+        image_of(stores["real"], "real"),
+        image_of(truth, "real", "clean"),
+        *(image_of(stores["test"], n, r) for n in ("test", "test other") for r in ROLES[:2]),
+    ):
+        assert_array_equal(found, soft)
+    assert_array_equal(image_of(stores["synthetic"], "synthetic"), image)
 
 
 def test_noise_depends_on_what_draws_names_not_on_the_task(
@@ -455,7 +477,7 @@ def test_an_unpaired_source_without_clean_images_is_refused(
 def test_no_degradation_and_no_pairs_is_refused(
     prepared: dict[str, Path], clean_source: object, tmp_path: Path
 ) -> None:
-    task = make_task(SyntheticDomain(None, "stored", 1), SimulatedReal(noise(20), 2))
+    task = make_task(SyntheticDomain(None, "stored", 1), SimulatedReal(noise(20), 1, 2))
     with pytest.raises(UserError, match="degradation is null, but the source 'one' brings no"):
         synthesize(task, "denoise", prepared, prepared["synthetic"], [], tmp_path / "task")
 

@@ -2,13 +2,15 @@
 
 import dataclasses
 import typing
+from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage import feature
+from skimage import data, feature
 
 from pipeline.config.build import tagged
 from pipeline.config.degradations import (
@@ -20,7 +22,9 @@ from pipeline.config.degradations import (
     LinearMotionBlur,
     RainStreaks,
 )
+from pipeline.config.read import check
 from pipeline.degradations import DEGRADATIONS, blur, camera, degrade, noise, rain
+from pipeline.images.pixels import as_float
 
 SETTINGS: dict[str, Degradation] = {
     settings.kind: settings
@@ -28,7 +32,7 @@ SETTINGS: dict[str, Degradation] = {
         GaussianNoise("gaussian_noise", (5, 75)),
         RainStreaks("rain_streaks", (2000, 3000), (5, 20), (1, 3), (-30, 30), (0.3, 0.6)),
         LinearMotionBlur("linear_motion_blur", (5, 20), (-180, 180)),
-        Camera("camera", (0.02, 0.07), (0.03, 0.07), (0.5, 0.9), (75, 95)),
+        Camera("camera", (2, 6), 0.01, 0.01, (0.5, 0.9), (75, 95)),
         LayeredRain(
             "layered_rain", (3, 5), (2000, 3000), (10, 40), (2, 4), (-25, 25), (0.4, 0.9),
             (0.5, 1.5), (0.05, 0.15), (80, 95),
@@ -38,7 +42,7 @@ SETTINGS: dict[str, Degradation] = {
         ),
     )
 }  # fmt: skip
-STILL_CAMERA = Camera("camera", (0, 0), (0, 0), (0, 0), (100, 100))
+STILL_CAMERA = Camera("camera", (1, 1), 0, 0, (0, 0), (100, 100))
 STILL_SHAKE = CameraShake("camera_shake", (12, 12), (1, 1), (0, 0), (0, 0), (100, 100))
 CLEAR_RAIN = LayeredRain(
     "layered_rain", (3, 3), (0, 0), (30, 30), (3, 3), (0, 0), (0.5, 0.5), (1, 1), (0, 0), (95, 95)
@@ -237,7 +241,7 @@ def test_demosaicked_noise_has_the_moments_of_bilinear_interpolation() -> None:
 @pytest.mark.parametrize(("pixels", "lowest"), [(0.0, 0.35), (1.0, 0.78)])
 def test_camera_noise_is_correlated_and_white_noise_is_not(pixels: float, lowest: float) -> None:
     settings = dataclasses.replace(
-        STILL_CAMERA, read_noise=(0.05, 0.05), correlation_pixels=(pixels, pixels)
+        STILL_CAMERA, read_noise=0.05, correlation_pixels=(pixels, pixels)
     )
     degraded = camera.camera(flat(0.5, 256), settings, np.random.default_rng(0))
     white = degrade(flat(0.5, 256), SETTINGS["gaussian_noise"], np.random.default_rng(0))
@@ -249,7 +253,7 @@ def test_camera_noise_is_correlated_and_white_noise_is_not(pixels: float, lowest
 
 
 def test_camera_noise_has_no_bias_and_its_variance_follows_the_signal() -> None:
-    settings = dataclasses.replace(STILL_CAMERA, shot_noise=(0.002, 0.002))
+    settings = dataclasses.replace(STILL_CAMERA, shot_noise=0.002)
     deviations = []
     for level in (0.1, 0.4):
         image = flat(coded(level), 256)
@@ -259,6 +263,56 @@ def test_camera_noise_has_no_bias_and_its_variance_follows_the_signal() -> None:
         deviations.append(linear[..., 1].std())
     # Shot noise: four times the light, twice the deviation
     assert deviations[1] / deviations[0] == pytest.approx(2, rel=0.1)
+
+
+def test_gain_amplifies_shot_noise_by_its_root_and_read_noise_by_itself() -> None:
+    for noises, factor in (({"shot_noise": 0.002}, 2), ({"read_noise": 0.01}, 4)):
+        deviations = []
+        for gain in (1, 4):
+            settings = dataclasses.replace(STILL_CAMERA, iso_gain=(gain, gain), **noises)
+            degraded = camera.camera(flat(coded(0.3), 256), settings, np.random.default_rng(0))
+            deviations.append(camera.srgb_to_linear(degraded)[..., 1].std())
+        assert deviations[1] / deviations[0] == pytest.approx(factor, rel=0.1)
+
+
+def test_gains_are_uniform_in_stops() -> None:
+    settings = dataclasses.replace(STILL_CAMERA, iso_gain=(1, 16), read_noise=0.008)
+    found = [
+        camera.srgb_to_linear(
+            camera.camera(flat(coded(0.3)), settings, np.random.default_rng(seed))
+        )[..., 1].std()
+        for seed in range(100)
+    ]
+    stops = np.log2(np.array(found) / min(found))
+    assert stops.max() == pytest.approx(4, abs=0.3)
+    assert stops.mean() == pytest.approx(2, abs=0.4)
+
+
+def test_the_demo_has_the_noise_of_real_pairs(values: dict[str, Any]) -> None:
+    """Ranges of real pairs: RENOIR, PolyU, CC15 and smartphones, noise = degraded - clean."""
+    simulated = check(values).tasks["denoise"].simulated_real
+    assert simulated is not None and isinstance(simulated.degradation, Camera)
+    photograph = data.coffee()[100:260, 200:360]
+    side = round(160 * simulated.enlargement)
+    lanczos = PIL.Image.Resampling.LANCZOS
+    soft = as_float(np.asarray(PIL.Image.fromarray(photograph).resize((side, side), lanczos)))
+    assert 1.5 <= 255 * np.abs(np.diff(soft, axis=1)).mean() <= 3.0
+    deviations, correlations, colours = [], [], []
+    for seed in range(12):
+        added = degrade(soft, simulated.degradation, np.random.default_rng(seed)) - soft
+        added -= added.mean(axis=(0, 1))
+        green = added[..., 1]
+        correlations.append(
+            [(green[:, n:] * green[:, :-n]).mean() / green.var() for n in (1, 2, 3)]
+        )
+        colours.append(np.corrcoef(added.reshape(-1, 3).T)[np.triu_indices(3, 1)])
+        deviations.append(255 * added.std())
+    found = np.mean(correlations, axis=0)  # of pixels at distances of 1, 2, 3
+    assert (found >= [0.21, 0.00, 0.03]).all() and (found <= [0.60, 0.26, 0.17]).all()
+    between = np.mean(colours, axis=0)
+    assert between.min() >= 0.02 and between.max() <= 0.65
+    assert min(deviations) >= 8 and max(deviations) <= 37
+    assert max(deviations) > 1.5 * min(deviations), "the ISO varies from image to image"
 
 
 # Rain

@@ -13,7 +13,7 @@ from tests.helpers.workspace import clone, make_origin, stages_run
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
-TABLE = "Baseline = "
+TABLE = "MethodSettings = (\n"
 
 
 def listing(place: str) -> str:
@@ -28,7 +28,9 @@ def extend(folder: Path) -> None:
         (folder / place).write_text(listing(place))
     table = folder / "pipeline" / "config" / "methods.py"
     before, after = table.read_text().split(TABLE)
-    table.write_text(f"{before}{listing('pipeline/config/methods.py')}\n\n{TABLE}Smooth | {after}")
+    table.write_text(
+        f"{before}{listing('pipeline/config/methods.py')}\n\n{TABLE}    SmoothSettings |{after}"
+    )
 
 
 @pytest.fixture

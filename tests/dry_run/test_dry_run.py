@@ -48,12 +48,12 @@ def test_every_training_is_measured_and_nothing_is_written() -> None:
 
 def test_the_papers_networks_have_their_published_size() -> None:
     """Images are made small here: sizes of networks do not depend on them."""
-    done = run("preset=one_gpu", "train.patch=16", "train.threads=1", "train.batch=4")
+    done = run("preset=one_gpu", "train.patch=16", "train.threads=1", "train.batch=32")
     assert done.returncode == 0, done.stderr
     assert "8,559,171 parameters, 12.44 GMACs" in done.stdout
     assert row(done.stdout, "noise_space")[1] == "62,643,075"
     assert "3 tasks x 3 seeds x 2 = 18 trainings" in done.stdout
-    assert "1 processes x 4 shares x 1 images" in done.stdout
+    assert "1 processes x 32 shares x 1 images" in done.stdout
     assert "Disk: archives 79 GB, packed 258 GB" in done.stdout
 
 

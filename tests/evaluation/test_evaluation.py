@@ -249,7 +249,7 @@ def test_images_without_truth_are_restored_but_not_scored(
     unscored = {"id": "b", "data_set": "own", "degraded": flat(40)}
     score_all(same, pack(tmp_path / "test.h5", unscored, scored), "rgb", 2, RUN)
     rows = read_table(RUN.evaluation / TABLE_FILE)
-    assert rows[0] == ImageScore("own", "scene", "b", "rgb", None, None)
+    assert rows[0] == ImageScore("own", "scene", "b", "real", "camera", True, "rgb", None, None)
     assert rows[1].psnr == pytest.approx(psnr(10), rel=1e-9)
     assert list(json.loads(RUN.metrics.read_text())) == ["pairs"]
     assert ImageStore(RUN.evaluation / IMAGES_FILE).ids == ["b", "a"]

@@ -57,6 +57,23 @@ def test_any_size_is_padded_and_cut_back(size: tuple[int, int]) -> None:
     np.testing.assert_allclose(found[inside], plain[inside], rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (5, 14), (30, 9)])
+def test_sides_are_filled_up_by_repeating_the_last_pixels(size: tuple[int, int]) -> None:
+    """As the release does, where numpy calls it ``edge``."""
+    given: list[Tensor] = []
+
+    class Watched(Blur):
+        def forward(self, image: Tensor) -> Tensor:
+            given.append(image)
+            return super().forward(image)
+
+    degraded = image(*size)
+    restore(Watched(factor=8), degraded, 64, 16, "fp32")
+    fill = [(0, -side % 8) for side in size]
+    expected = np.pad(degraded, [*fill, (0, 0)], mode="edge")
+    np.testing.assert_array_equal(given[0][0].permute(1, 2, 0), expected)
+
+
 @pytest.mark.parametrize("size", [(65, 40), (150, 97), (64, 200)])
 @pytest.mark.parametrize("overlap", [16, 30])
 def test_tiles_leave_no_seam(size: tuple[int, int], overlap: int) -> None:

@@ -322,9 +322,9 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = "\n".join(line[4:] for line in text.rstrip().splitlines()) + "\n"
         file = copied / path
         if file.exists():  # a class to be added and named in the union at the end of the file
-            before, union = file.read_text().split("\nRestorer = ")
+            before, union = file.read_text().split("\nRestorerSettings = (\n")
             name = re.findall(r"^class (\w+)", lines, re.MULTILINE)[0]
-            lines = f"{before}\n{lines}\n\nRestorer = {name} | {union}"
+            lines = f"{before}\n{lines}\n\nRestorerSettings = (\n    {name} |{union}"
         file.write_text(lines)
     (small,) = re.findall(r"a small one in `SMALL`, `(.*?)`", page)
     here = copied / "tests" / Path(__file__).name

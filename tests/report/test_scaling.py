@@ -105,7 +105,9 @@ def results(name: str, giga_macs: float | None, **psnr: list[list[float]]) -> Ta
     values = {key: np.array(scores) for key, scores in psnr.items()}
     images = next(iter(values.values())).shape[1]
     names = tuple(f"{number}" for number in range(images))
-    data_set = DataSet(name, "own", "sidd", names, names, 0, values, values, {}, "")
+    data_set = DataSet(
+        name, "own", "sidd", names, names, "real", False, True, 0, values, values, {}, ""
+    )
     models = {
         method: (Model(Run(name, method, 0), {}, {}, {"giga_macs_128": giga_macs}),)
         for method in values

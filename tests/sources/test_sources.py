@@ -20,7 +20,13 @@ from PIL import Image
 from skimage.data._registry import registry
 
 from pipeline.config.read import check
-from pipeline.config.sources import BundledSource, Crops, FolderSource, PairFolders
+from pipeline.config.sources import (
+    BundledPhotograph,
+    BundledSource,
+    Crops,
+    FolderSource,
+    PairFolders,
+)
 from pipeline.runtime.errors import UserError
 from pipeline.sources import bundled, folder, source_module
 from pipeline.sources.archives.reading import write_archive
@@ -312,8 +318,15 @@ def test_a_kind_names_its_module() -> None:
     assert source_module("folder") is folder
 
 
+def installed(name: str, chosen: BundledPhotograph) -> Any:
+    package, folder = bundled.FOLDERS[chosen.package]
+    return importlib.resources.files(package) / folder / name
+
+
 def test_hashes_are_those_that_scikit_image_states(skimage: BundledSource) -> None:
-    for name, chosen in skimage.photographs.items():
+    stated = {n: p for n, p in skimage.photographs.items() if p.package == "scikit-image"}
+    assert len(stated) == 19
+    for name, chosen in stated.items():
         assert chosen.sha256 == registry[f"data/{name}"], name
 
 
@@ -321,23 +334,23 @@ def test_the_archive_holds_the_files_of_the_wheel(skimage: BundledSource, tmp_pa
     bundled.download(skimage, tmp_path)
     bundled.download(skimage, tmp_path / "again")
     assert (tmp_path / ARCHIVE).read_bytes() == (tmp_path / "again" / ARCHIVE).read_bytes()
-    installed = importlib.resources.files("skimage") / "data"
     with zipfile.ZipFile(tmp_path / ARCHIVE) as archive:
         assert archive.namelist() == sorted(skimage.photographs)
-        for name in archive.namelist():
-            assert archive.read(name) == (installed / name).read_bytes()
+        for name, chosen in skimage.photographs.items():
+            assert archive.read(name) == installed(name, chosen).read_bytes()
 
 
 def test_bundled_photographs_are_clean_and_split_by_scene(
     skimage: BundledSource, tmp_path: Path
 ) -> None:
     listed = bundled.photographs(skimage, tmp_path)
-    assert len(listed) == len({photograph.id for photograph in listed}) == 15
+    assert len(listed) == len({photograph.id for photograph in listed}) == 20
     assert all(photograph.degraded is None for photograph in listed)
-    assert {photograph.data_set for photograph in listed} == {"scikit-image"}
     by_id = {photograph.id: photograph for photograph in listed}
     assert by_id["rocket"].split == "test" and by_id["rocket"].scene == "rocket"
-    assert by_id["rocket"].clean == ImageFile(tmp_path / ARCHIVE, "rocket.jpg")
+    assert by_id["rocket"].data_set == "scikit-image"
+    assert by_id["grace_hopper"].data_set == "matplotlib"
+    assert by_id["astronaut"].clean == ImageFile(tmp_path / ARCHIVE, "astronaut.png")
     assert by_id["motorcycle_left"].scene == by_id["motorcycle_right"].scene == "motorcycle"
 
 
@@ -347,6 +360,30 @@ def test_no_scene_is_in_two_splits(skimage: BundledSource, tmp_path: Path) -> No
         splits.setdefault(photograph.scene, set()).add(photograph.split)
     assert all(len(found) == 1 for found in splits.values()), splits
     assert {next(iter(found)) for found in splits.values()} == {"synthetic", "real", "test"}
+
+
+def test_the_demo_tests_on_twelve_scenes(skimage: BundledSource) -> None:
+    scenes = [chosen.scene for chosen in skimage.photographs.values() if chosen.split == "test"]
+    assert len(set(scenes)) == len(scenes) == 12
+
+
+def test_the_middle_of_a_photograph_is_used(skimage: BundledSource, tmp_path: Path) -> None:
+    middle = dataclasses.replace(skimage.middle, test=180)
+    settings = dataclasses.replace(skimage, middle=middle)
+    bundled.download(settings, tmp_path)
+    by_id = {photograph.id: photograph for photograph in bundled.photographs(settings, tmp_path)}
+    for name, rows, columns in (
+        ("coffee", slice(110, 290), slice(210, 390)),  # of 400 x 600
+        ("text", slice(0, 172), slice(134, 314)),  # of 172 x 448: all its height
+    ):
+        found = by_id[name].clean
+        assert found is not None
+        file = installed(f"{name}.png", skimage.photographs[f"{name}.png"])
+        expected = np.asarray(Image.open(str(file)).convert("RGB"))[rows, columns]
+        assert found.size() == expected.shape[:2]
+        assert_array_equal(found.pixels(), expected)
+    whole = by_id["astronaut"].clean
+    assert whole is not None and whole.size() == (512, 512)
 
 
 def test_another_version_of_a_bundled_file_is_told(skimage: BundledSource, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from pipeline.config.methods import TrainedMethod
 from pipeline.config.running import Train
 from pipeline.device import use_precision
 from pipeline.methods.method import Progress, build_method
+from pipeline.models.adversarial import Generator
 from pipeline.models.build import build_restorer, initialize
 from pipeline.models.restorers.unet import UNet
 from pipeline.models.weights import load_tensors
@@ -587,6 +588,23 @@ def test_first_weights_are_those_of_the_release(images: Path, tmp_path: Path) ->
         # the mean of n squares of normal values varies by sqrt(2 / n)
         assert abs(spread - 1) < 5 * math.sqrt(2 / layer.weight.numel())
         assert layer.bias is None or not layer.bias.any()
+
+
+@pytest.mark.parametrize("name", ["pixel_da", "cycada"])
+def test_generators_start_as_the_identity_with_the_first_weights_of_the_release(name: str) -> None:
+    torch.manual_seed(0)
+    adaptation = build_method(restorer := build_restorer(RESTORER), BASELINES[name])
+    initialize(adaptation, "kaiming", without=restorer)
+    generators = [m for m in adaptation.modules() if isinstance(m, Generator)]
+    assert generators
+    for generator in generators:
+        images = torch.rand(2, 3, 16, 16)
+        channels = generator.first.in_channels // 4 - 3
+        noise = torch.rand(2, channels, 16, 16) if channels else None
+        assert torch.equal(generator(images, noise), images)
+        inputs = generator.first.weight[0].numel()
+        spread = float(generator.first.weight.detach().square().mean() * inputs / 2)
+        assert abs(spread - 1) < 5 * math.sqrt(2 / generator.first.weight.numel())
 
 
 def test_fp32_is_float32_on_gpus_too() -> None:

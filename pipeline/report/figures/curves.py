@@ -22,6 +22,8 @@ from pipeline.report.figures.drawing import (
 )
 
 # columns of the training log
+SCORE = "psnr_"
+"""Begins the names of the validation's columns; the domain follows."""
 RESTORATION = "restoration"
 POSITIVE, NEGATIVE = "positive_error", "negative_error"
 """The denoiser's error with the right and the swapped conditions."""
@@ -43,9 +45,16 @@ class Curves:
     title: str
     lines: tuple[tuple[str, Style, str], ...]
     may_be_logarithmic: bool = False
+    from_zero: bool = True
 
 
 PANELS = (
+    Curves("PSNR of real validation crops (dB)", ((f"{SCORE}real", "-", ""),), from_zero=False),
+    Curves(
+        "PSNR of synthetic validation crops (dB)",
+        ((f"{SCORE}synthetic", "-", ""),),
+        from_zero=False,
+    ),
     Curves("Restoration loss, synthetic pairs", ((RESTORATION, "-", ""),)),
     Curves(
         "Noise prediction error of the denoiser",
@@ -67,8 +76,8 @@ FEW_METHODS = 4
 def curves(params: Params, task: TaskResults) -> Picture | None:
     """Return what every method logged by step; None if none was trained here.
 
-    Panels: restoration loss and whole loss, and of adapting methods the denoiser's errors and the
-    two gradients.
+    Panels: PSNR of the validation crops, restoration loss and whole loss, and of adapting methods
+    the denoiser's errors and the two gradients.
     """
     logs = {name: [model.log for model in models] for name, models in task.models.items()}
     trained = {name: found for name, found in logs.items() if RESTORATION in found[0]}
@@ -146,12 +155,14 @@ def _draw_curves(
         for log in found:
             for column, style, meaning in panel.lines:
                 if column in log:
-                    axes.plot(log["step"], log[column], style, color=colours[name], lw=width)
+                    there = ~np.isnan(log[column])  # a row without validation has no score
+                    steps, values = log["step"][there], log[column][there]
+                    axes.plot(steps, values, style, color=colours[name], lw=width)
                     styles[meaning] = style
     draw_frame(axes, panel.title, "restorer update")
     if panel.may_be_logarithmic and spans_decades(axes):
         make_logarithmic(axes)
-    else:
+    elif panel.from_zero:
         axes.set_ylim(bottom=0)
     if len(panel.lines) > 1:
         keys = [legend_key(GREY, meaning, style) for meaning, style in styles.items()]

@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from pipeline.config.methods import ReleasedSettings
 from pipeline.config.params import Params
 from pipeline.evaluation.metrics import one_protocol
-from pipeline.report.collect import DataSet, TaskResults, never_seen, released
+from pipeline.report.collect import DataSet, TaskResults
 from pipeline.report.tables.published import ABLATION, Published, ablation, of_task
 from pipeline.report.tables.scores import (
-    MANNERS,
     MEAN_AND_STD,
     NONE,
     PSNR_DECIMALS,
@@ -20,8 +20,6 @@ from pipeline.report.tables.scores import (
 )
 from pipeline.runtime.paths import DEGRADED
 
-METHOD = "noise_space"
-"""Our name of the paper's own method."""
 THEIRS = "published by the paper's authors: other data, other hardware, other training"
 
 
@@ -72,7 +70,7 @@ def data_sets_table(params: Params, task: TaskResults) -> Table | None:
     protocol = one_protocol({data_set.protocol for data_set in scored}, f"task {task.name}")
     restorers = [DEGRADED, *params.methods]
     cells = [score_cells(params, data_set, restorers)["psnr"] for data_set in scored]
-    unseen = [data_set.name for data_set in scored if never_seen(params, data_set)]
+    unseen = [data_set.name for data_set in scored if not data_set.seen]
     told = f". Of a camera or source never seen in training: {'; '.join(unseen)}" if unseen else ""
     return Table(
         caption=f"PSNR in dB on every data set, protocol {protocol}{told}",
@@ -125,15 +123,17 @@ def published_table(task: str) -> Table | None:
     if not rows:
         return None
     return Table(
-        caption=f"Table {rows[0].table} of the paper, {rows[0].data_set}: {THEIRS}. Protocol:"
-        f" {rows[0].protocol}",
-        columns=("Method of the paper", "Here", "PSNR (dB)", "SSIM", "LPIPS"),
+        caption=f"Results of the paper, {rows[0].data_set}: {THEIRS}. Protocol: {rows[0].protocol}",
+        columns=("Method of the paper", "Here", "Its table", "Parameters (M)", "GMACs",
+                 "PSNR (dB)", "SSIM", "LPIPS"),
         rows=tuple(
-            (Cell(row.method), Cell(_ours(row)), *_published_cells(row), _lpips(row))
+            (Cell(row.method), Cell(row.ours or NONE), Cell(str(row.table), theirs=True),
+             _theirs(row.parameters_m), _theirs(row.giga_macs), *_published_cells(row),
+             _lpips(row))
             for row in rows
         ),
         words=2,
-    )
+    )  # fmt: skip
 
 
 def _headline_rows(params: Params, data_set: DataSet, beside: bool) -> list[tuple[Cell, ...]]:
@@ -143,8 +143,8 @@ def _headline_rows(params: Params, data_set: DataSet, beside: bool) -> list[tupl
     theirs = {row.ours: row for row in of_task(data_set.task)} if beside else {}
     rows: list[tuple[Cell, ...]] = []
     for name in restorers:
-        # the authors' release is of their method
-        found = theirs.get(METHOD if name in released(params) else name)
+        method = params.methods.get(name)
+        found = theirs.get(method.of_method if isinstance(method, ReleasedSettings) else name)
         paper = (
             (
                 *_published_cells(found),
@@ -162,12 +162,6 @@ def _headline_rows(params: Params, data_set: DataSet, beside: bool) -> list[tupl
     return rows
 
 
-def _ours(row: Published) -> str:
-    """Return our name of a method of the paper, and whether ours only resembles it."""
-    manner = MANNERS.get(row.ours or "")  # a baseline bears the name of its adaptation
-    return f"{row.ours} ({manner})" if manner else row.ours or NONE
-
-
 def _published_cells(row: Published) -> tuple[Cell, Cell]:
     return (
         Cell(f"{row.psnr:.{PSNR_DECIMALS}f}", theirs=True),
@@ -176,7 +170,11 @@ def _published_cells(row: Published) -> tuple[Cell, Cell]:
 
 
 def _lpips(row: Published) -> Cell:
-    return Cell(NONE if row.lpips is None else f"{row.lpips:.{SSIM_DECIMALS}f}", theirs=True)
+    return _theirs(row.lpips, SSIM_DECIMALS)
+
+
+def _theirs(value: float | None, decimals: int = 2) -> Cell:
+    return Cell(NONE if value is None else f"{value:.{decimals}f}", theirs=True)
 
 
 def _signed(value: float) -> str:

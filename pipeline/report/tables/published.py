@@ -18,14 +18,19 @@ ABLATION = 4
 
 @dataclass(frozen=True)
 class Published:
-    """One row of the paper's tables 1 to 4; ``table`` is None where it gives it elsewhere.
+    """One row of the paper's tables 1 to 5.
 
     ``problem`` is contained in the names of our tasks of the same kind; ``ours`` is our name of the
-    method, None if there is none. ``protocol`` in words, as far as the paper names it: none of
-    pipeline/metrics.py. PSNR in dB; ``lpips`` is None where the paper gives none.
+    method, None if there is none: ``ap_bsn`` is only in the manner of AP-BSN and has not its
+    numbers. ``protocol`` in words, as far as the paper names it: none of pipeline/metrics.py. PSNR
+    in dB; ``lpips`` is None where the paper gives none.
+
+    ``parameters_m`` (millions) and ``giga_macs`` are of the restorer as the paper counts them
+    (tables 5 and A2), None where they are not known here. Table A1, of the unpaired extension, is
+    not known here either.
     """
 
-    table: int | None
+    table: int
     data_set: str
     protocol: str
     problem: str
@@ -34,11 +39,13 @@ class Published:
     psnr: float
     ssim: float
     lpips: float | None
+    parameters_m: float | None
+    giga_macs: float | None
 
     @property
     def where(self) -> str:
         """The data set, and where in the paper the numbers stand."""
-        return f"{self.data_set}, " + (f"Table {self.table}" if self.table else "beside the tables")
+        return f"{self.data_set}, Table {self.table}"
 
 
 @functools.cache
@@ -46,7 +53,7 @@ def published() -> tuple[Published, ...]:
     """Return all rows, in the order of the paper."""
     return tuple(
         Published(
-            table=int(row["table"]) if row["table"] else None,
+            table=int(row["table"]),
             data_set=row["data_set"],
             protocol=row["protocol"],
             problem=row["problem"],
@@ -54,10 +61,16 @@ def published() -> tuple[Published, ...]:
             ours=row["ours"] or None,
             psnr=float(row["psnr"]),
             ssim=float(row["ssim"]),
-            lpips=float(row["lpips"]) if row["lpips"] else None,
+            lpips=_known(row["lpips"]),
+            parameters_m=_known(row["parameters_m"]),
+            giga_macs=_known(row["giga_macs"]),
         )
         for row in read_csv(FILE)
     )
+
+
+def _known(cell: str) -> float | None:
+    return float(cell) if cell else None
 
 
 def of_task(task: str) -> list[Published]:

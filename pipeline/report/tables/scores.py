@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.config.params import Params
-from pipeline.report.collect import DataSet, Values, bounds, of_real_domain, real_domain
+from pipeline.report.collect import DataSet, Values, bounds, real_domain, trained_methods
 from pipeline.report.statistics import mean_and_std
 from pipeline.report.summary import interval, over_seeds
 from pipeline.runtime.paths import DEGRADED
@@ -19,10 +19,6 @@ MEAN_AND_STD = "mean ± std"
 """Stands in the name of a column of both."""
 FEW_SCENES = 10
 """Below it the bounds of a bootstrap interval are too narrow, see pipeline/statistics.py."""
-
-
-MANNERS = {"ap_bsn": "in the manner of AP-BSN"}
-"""What is said beside the name of a method, by its adaptation."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +73,11 @@ def method_label(params: Params, restorer: str, *data_sets: DataSet) -> str:
 
     The truth bounds nothing but on the domain that it is of: on all ``data_sets`` of the table.
     """
-    method = params.methods.get(restorer)
-    said = MANNERS.get(method.kind) if method else None
+    method = trained_methods(params).get(restorer)
+    said = f"in the manner of {method.manner}" if method and method.manner else None
     if restorer in bounds(params):
         domain = real_domain(params, data_sets[0].task)
-        at_home = all(of_real_domain(params, data_set) for data_set in data_sets)
+        at_home = all(data_set.of_real_domain for data_set in data_sets)
         said = "upper bound" if at_home else f"trained on the truth of {domain}"
     return f"{restorer_label(restorer)} ({said})" if said else restorer_label(restorer)
 

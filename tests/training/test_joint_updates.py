@@ -16,15 +16,15 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from pipeline.adaptation.noise_space import Adaptation, Draws
-from pipeline.batches import Batch
-from pipeline.config.learning import Denoiser as DenoiserSettings
-from pipeline.config.restorers import UNet as UNetSettings
-from pipeline.models.unet import UNet
+from pipeline.config.methods import DenoiserSettings
+from pipeline.config.restorers import UNetSettings
+from pipeline.datasets.batches import Batch
+from pipeline.methods.noise_space import NoiseSpace, NoiseSpaceDraws
+from pipeline.models.restorers.unet import UNet
 from pipeline.models.weights import load_tensors
-from pipeline.paths import STATE_FILE
+from pipeline.runtime.paths import STATE_FILE
 from pipeline.training.loop import train
-from tests.training_job import NOISE_SPACE, TRAIN, job, write_images
+from tests.helpers.training_job import NOISE_SPACE, TRAIN, job, write_images
 
 UPDATES = 6
 SYNTHETIC_IMAGES = 3
@@ -46,22 +46,24 @@ class Seen:
 
     restorer: UNet | None = None
     denoiser: dict[str, Tensor] = field(default_factory=dict)
-    steps: list[tuple[Batch, Draws]] = field(default_factory=list)
+    steps: list[tuple[Batch, NoiseSpaceDraws]] = field(default_factory=list)
 
 
 def trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Tensor], Seen]:
     """Return the weights after six updates of the training, and what it was given."""
     seen = Seen()
-    forward = Adaptation.forward
+    forward = NoiseSpace.forward
 
-    def watch(self: Adaptation, batch: Batch, draws: Draws, progress: Any) -> dict[str, Tensor]:
+    def watch(
+        self: NoiseSpace, batch: Batch, draws: NoiseSpaceDraws, progress: Any
+    ) -> dict[str, Tensor]:
         if not seen.steps:
             seen.restorer = copy.deepcopy(self.restorer)
             seen.denoiser = copy.deepcopy(self.denoiser.state_dict())
         seen.steps.append((batch, draws))
         return forward(self, batch, draws, progress)
 
-    monkeypatch.setattr(Adaptation, "forward", watch)
+    monkeypatch.setattr(NoiseSpace, "forward", watch)
     monkeypatch.setenv("PIPELINE_CHECKPOINTS", str(folder / "checkpoints"))
     write_images(folder / "images")
     settings = replace(
@@ -69,7 +71,7 @@ def trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Te
         learning_rate_decay="none",
     )  # fmt: skip
     changes = {"train": settings, "last_step": UPDATES, "keeps": "state"}
-    networks = {"restorer": UNetSettings(name="unet", levels=3, channels=8)}
+    networks = {"restorer": UNetSettings(kind="unet", levels=3, channels=8)}
     train(job(folder / "images", folder / "run", METHOD, **changes, **networks))
     state, _ = load_tensors(folder / "run" / STATE_FILE)
     prefix = "networks."
@@ -118,7 +120,7 @@ def plain_unet(weights: dict[str, Tensor]) -> UNet2DModel:
 
 
 def release_loss(
-    restorer: nn.Module, unet: UNet2DModel, batch: Batch, draws: Draws, epoch: int
+    restorer: nn.Module, unet: UNet2DModel, batch: Batch, draws: NoiseSpaceDraws, epoch: int
 ) -> Tensor:
     """Return L = L_res + w L_dif, image by image where images differ."""
     x_s, y_s, x_r = batch.synthetic, batch.clean, batch.real
