@@ -35,6 +35,7 @@ from pipeline.runtime.files import sha256_of, write_text
 from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, SNAPSHOTS_FILE, STATE_FILE
 from pipeline.training.job import Job
 from pipeline.training.log import TrainingDisplay, TrainingLog, require_finite
+from pipeline.training.lost import lost_processes
 from pipeline.training.memory import memory_errors
 from pipeline.training.processes import (
     any_process,
@@ -110,6 +111,7 @@ def train(job: Job) -> None:
     with (
         Checkpoint(name, job.folder, leads) as checkpoint,
         memory_errors(settings, checkpoint.path),
+        lost_processes(),
         _stop_signals() as stop,
         TrainingDisplay(job, leads) as display,
         ExitStack() as opened,

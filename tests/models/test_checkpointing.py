@@ -17,8 +17,8 @@ from pipeline.datasets.batches import Batch
 from pipeline.methods.method import Method, Progress, build_method
 from pipeline.models.build import build_restorer
 from pipeline.models.checkpointing import checkpoint_gradients
+from tests.helpers.small_restorers import SMALL
 from tests.helpers.training_job import NOISE_SPACE, RESTORER
-from tests.models.test_restorers import SMALL
 
 AT_ONCE = Progress(step=1, epoch=1, fraction=0.0)
 
