@@ -87,6 +87,7 @@ def held_bytes(network: Callable[[Tensor], Tensor], images: Tensor) -> int:
     return alive
 
 
+@pytest.mark.slow  # a minute and more of tracing
 def test_compiled_it_has_the_same_gradients_dropout_included() -> None:
     """The backend runs what a compiler would be given; without one on this machine too."""
     loss, gradients = step(method(), torch.float32)

@@ -13,6 +13,9 @@ from pipeline.models.denoiser.group_norm import group_norm, group_norm_gradients
 Resampling = Literal["halve", "double"] | None
 """What a block does to the sides of its features."""
 
+SAMPLE_BY_SAMPLE = ("cpu",)
+"""Kinds of device that treat each sample of a batch by itself; the dry run counts without it."""
+
 
 class ResidualBlock(nn.Module):
     """The residual block of diffusers with the same weights, for less memory and time.
@@ -207,7 +210,7 @@ def _places(features: Tensor) -> list[slice]:
     On the processor each sample by itself, so that what lies between two convolutions stays in its
     cache; a GPU has the whole batch at once, in fewer and larger steps.
     """
-    if features.device.type == "cpu":
+    if features.device.type in SAMPLE_BY_SAMPLE:
         return [slice(number, number + 1) for number in range(len(features))]
     return [slice(0, len(features))]
 
