@@ -1,4 +1,4 @@
-"""Do the processors of one node feed eight GPUs? Crops and draws a second against what they ask for.
+"""Do the processors of one node feed eight GPUs? Crops and draws against what they ask for.
 
     python -m benchmarks.feeding [--cards 8] [--tflops 400] [--batch 192] [--json FILE]
 

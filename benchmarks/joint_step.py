@@ -6,10 +6,10 @@
 Variants of the same step: ``plain`` (``benchmarks/baseline.py``), ``fp32`` and ``bf16`` (this
 project's own, ``benchmarks/steps.py``), and these with unmodified diffusers blocks in the denoiser,
 with the batch in shares of one image, and with gradient checkpointing; if named, also compiled,
-which takes minutes before the first step. Each runs in a process of its own, one after the other, so that its peak memory is its own; every repeat runs
-all of them, in a rotated order, and ratios are taken within a repeat. What the processor reaches in
-a large convolution or matrix product alone is measured in the same repeat: the floor of any step is
-its FLOPs at the better of both rates.
+which takes minutes before the first step. Each runs in a process of its own, one after the other,
+so that its peak memory is its own; every repeat runs all of them, in a rotated order, and ratios
+are taken within a repeat. What the processor reaches in a large convolution or matrix product alone
+is measured in the same repeat: the floor of any step is its FLOPs at the better of both rates.
 """
 
 import argparse

@@ -21,6 +21,7 @@ from pipeline.methods.method import Progress, build_method
 from pipeline.methods.noise_space import NoiseSpace
 from pipeline.models.build import build_restorer
 from pipeline.models.checkpointing import checkpoint_gradients
+from pipeline.models.restorers import unet
 
 SCHEDULE = NoiseSchedule(diffusion_steps=1000, beta_first=1e-6, beta_last=0.01)
 AT_FULL_WEIGHT = Progress(step=10**9, epoch=10**9, fraction=1.0)
@@ -43,6 +44,8 @@ class Variant:
     channels_last: bool = True
     adapts: bool = True
     """False: vanilla, the restorer alone."""
+    products: bool = True
+    """False: PyTorch's own interpolation in the U-Net, on GPUs too."""
 
 
 VARIANTS = {
@@ -131,6 +134,7 @@ def project_step(
 ) -> Callable[[], float]:
     """Return this project's step; the lines are those of ``pipeline/training/loop.py``."""
     use_precision(variant.precision)
+    unet.BY_PRODUCTS = ("cuda",) if variant.products else ()  # type: ignore[assignment]
     settings = size.method if variant.adapts else VanillaSettings("vanilla", "scratch")
     method = build_method(build_restorer(size.restorer), settings)
     if variant.plain_blocks:
@@ -149,13 +153,14 @@ def project_step(
     if variant.compiled:
         for network in networks:
             network.compile()
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     shares = size.batch if variant.shares else 1
 
     def step() -> float:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        draws = method.draw(generator, tuple(batch.clean.shape))
+        with device:  # as train.draws_on=device
+            draws = method.draw(generator, tuple(batch.clean.shape))
         loss = 0.0
         for number in range(shares):
             place = slice(number * size.batch // shares, (number + 1) * size.batch // shares)

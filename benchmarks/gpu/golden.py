@@ -1,6 +1,7 @@
 """The authors' numbers on this card: loss, gradients, restorer and denoiser in every precision."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,20 @@ and a gradient goes through some fifty of them."""
 def measure(setup: Setup, before: Findings) -> Iterator[Row]:
     """Yield for each precision and quantity the relative error and whether it is small enough."""
     prepare_torch(torch.get_num_threads())
-    device = torch.device(setup.device)
-    for precision, tolerance in TOLERANCES.items():
-        use_precision(precision)
-        for what, work in (("loss", _loss), ("restorer", _restorer), ("denoiser", _denoiser)):
-            for name, (found, expected) in work(device, precision).items():
-                error = float((found.cpu().double() - expected).norm() / expected.norm())
-                yield {
-                    "precision": precision, "quantity": f"{what}: {name}", "error": error,
-                    "allowed": tolerance, "failed": not error <= tolerance,
-                }  # fmt: skip
+    for precision, what in itertools.product(TOLERANCES, QUANTITIES):
+        yield from compare(torch.device(setup.device), precision, what)
+
+
+def compare(device: torch.device, precision: Precision, what: str) -> Iterator[Row]:
+    """Yield the relative errors of one kind of quantity in one precision."""
+    use_precision(precision)
+    allowed = TOLERANCES[precision]
+    for name, (found, expected) in QUANTITIES[what](device, precision).items():
+        error = float((found.cpu().double() - expected).norm() / expected.norm())
+        yield {
+            "precision": precision, "quantity": f"{what}: {name}", "error": error,
+            "allowed": allowed, "failed": not error <= allowed,
+        }  # fmt: skip
 
 
 Pairs = dict[str, tuple[Tensor, Tensor]]
@@ -122,6 +127,11 @@ def _denoiser(device: torch.device, precision: Precision) -> Pairs:
         "prediction": (predicted.detach(), golden["predicted"]),
         "gradient of the input": (given.grad, golden["input_gradient"]),
     }
+
+
+QUANTITIES: dict[str, Callable[[torch.device, Precision], Pairs]] = {
+    "loss": _loss, "restorer": _restorer, "denoiser": _denoiser,
+}  # fmt: skip
 
 
 def _weights(network: nn.Module, seed: int) -> dict[str, Tensor]:

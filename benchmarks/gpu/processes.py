@@ -68,9 +68,7 @@ def gradient(
     world, device = len(devices), torch.device(devices[rank])
     # linear in the images: else the hinge of halves is not that of the whole
     size = replace(SIZES[size_name], batch=4)
-    settings = replace(
-        size.method, margin=5.0, denoiser=replace(size.denoiser, dropout=0.0)
-    )
+    settings = replace(size.method, margin=5.0, denoiser=replace(size.denoiser, dropout=0.0))
     torch.manual_seed(0)
     method = build_method(build_restorer(size.restorer), settings)
     method.to(device).to(memory_format=torch.channels_last)

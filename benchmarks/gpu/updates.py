@@ -26,6 +26,7 @@ ROWS: dict[str, Variant | None] = {
     "tf32": Variant("tf32"),
     "bf16, channels first": Variant("bf16", channels_last=False),
     "bf16": Variant("bf16"),
+    "bf16, PyTorch's interpolation": Variant("bf16", products=False),
     "bf16, plain diffusers blocks": Variant("bf16", plain_blocks=True),
     "bf16, checkpointing": Variant("bf16", checkpointed=True),
     "vanilla, tf32": Variant("tf32", adapts=False),

@@ -150,7 +150,7 @@ def _settings(batch: int, patch: int, steps: int) -> Train:
         steps=steps, pretrain_steps=0, batch=batch, accumulate=1, devices=1, nodes=1, patch=patch,
         initialization="kaiming", learning_rate=1e-4, learning_rate_decay="none",
         adam_betas=(0.9, 0.999), clip_norm=1.0, average_decay=0.9999, precision="auto",
-        compile=False, gradient_checkpointing=False, threads=2, workers=0,
+        compile=False, gradient_checkpointing=False, draws_on="device", threads=2, workers=0,
         log_every_steps=max(1, steps // 2), validate_every_steps=max(1, steps // 2) * 2,
         checkpoint_every_steps=10**6, tensorboard=False,
     )  # fmt: skip

@@ -1,7 +1,6 @@
 """The result as one JSON and one Markdown file, written anew after every row."""
 
 import json
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -59,7 +58,7 @@ class Result:
         # not the project's own: that needs more than the standard library
         partial = self.folder / f"{name}.partial"
         partial.write_text(text)
-        os.replace(partial, self.folder / name)
+        partial.replace(self.folder / name)
 
 
 def table(rows: list[Row]) -> list[str]:

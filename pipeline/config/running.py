@@ -20,8 +20,10 @@ class Train:
     share's mean errors (of each GPU's, in the release). The learning rate is constant while
     pretraining; with ``cosine`` it then falls to 0 along half a cosine, for every method alike.
     ``precision``: ``tf32`` is PyTorch's default and so the release's, on GPUs that have it
-    (``pipeline/device.py``); on all else it is fp32. ``gradient_checkpointing`` takes less memory and
+    (``pipeline/device.py``); on all else it is fp32. ``gradient_checkpointing`` takes less memory,
     a third more time, and changes no result (``pipeline/models/checkpointing.py``).
+    ``draws_on``: noise and other draws of a step are made on the CPU, the same for every device,
+    or on the device in a stream of its own. Each process makes them for the whole batch.
     """
 
     steps: Annotated[
@@ -48,6 +50,7 @@ class Train:
     precision: Literal["auto", "fp32", "tf32", "bf16"]
     compile: bool
     gradient_checkpointing: bool
+    draws_on: Literal["cpu", "device"]
     threads: Annotated[int, Setting(low=1, high=1024)]
     workers: Annotated[int, Setting(low=0, high=256, unit="processes that read crops")]
     log_every_steps: Annotated[int, Setting(low=1)]

@@ -5,14 +5,12 @@ nothing is computed. Counted is what lives at the same time: weights, gradients,
 activations and what operations put between; not what cuDNN takes for itself.
 """
 
-import copy
 import weakref
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -98,8 +96,8 @@ def _step(job: Job, images: int, precision: Precision) -> Any:
     with torch.device("meta"):
         method = build_method(build_restorer(job.restorer), job.method)
     _take_memory(method)
-    average_step = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(copy.deepcopy(method.restorer).eval(), multi_avg_fn=average_step)
+    # the moving average, which is updated in place
+    average = [torch.empty_like(weight) for weight in method.restorer.parameters()]
     networks = [method.restorer, *(getattr(method, n) for n in method.learning_rate_factors())]
     optimizers = [torch.optim.Adam(network.parameters(), fused=True) for network in networks]
     if settings.gradient_checkpointing:
@@ -109,7 +107,7 @@ def _step(job: Job, images: int, precision: Precision) -> Any:
     wanted = {name: torch.rand(shape) for name in method.wants}
     batch = Batch(torch.rand(shape), torch.rand(shape), torch.rand(shape), **wanted)
 
-    def step() -> None:
+    def step(kept: list[Tensor] = average) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         draws = method.draw(torch.Generator(), shape)
@@ -118,6 +116,5 @@ def _step(job: Job, images: int, precision: Precision) -> Any:
         terms["total"].backward()
         for optimizer in optimizers:
             optimizer.step()
-        average.update_parameters(method.restorer)
 
     return step

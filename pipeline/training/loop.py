@@ -25,7 +25,7 @@ from pipeline.device import (
     use_precision,
 )
 from pipeline.images.store import ImageStore
-from pipeline.methods.method import Method, Progress, build_method
+from pipeline.methods.method import Draws, Method, Progress, build_method
 from pipeline.models.build import build_restorer, initialize, parameter_count
 from pipeline.models.checkpointing import checkpoint_gradients
 from pipeline.models.weights import save_tensors
@@ -95,7 +95,7 @@ def train(job: Job) -> None:
         state.load_restorer(job.start_from)
         digests["start"] = sha256_of(job.start_from)
     first_step = state.step
-    facts = _facts(job, precision, describe_device(fabric.device))
+    facts = _facts(job, precision, fabric.device)
     # the leader's: another kind of processor, or a file that another node sees later, has another
     name = fabric.broadcast(fingerprint({**facts, "data": digests, "last_step": job.last_step}))
     if settings.gradient_checkpointing:
@@ -133,8 +133,7 @@ def train(job: Job) -> None:
             # from (seed, step), so that an image's noise does not depend on who takes it.
             row_ends = step == settings.steps or step % settings.log_every_steps == 0
             progress = _progress(job, step, first_step, len(stores["synthetic"]), row_ends)
-            shape = (settings.batch, 3, settings.patch, settings.patch)
-            draws = method.draw(torch_generator(job.seed, "draws", step), shape)
+            draws = _draws(job, method, step, fabric.device)
             shares: list[dict[str, Tensor]] = []
             for number in range(settings.accumulate):
                 with display.stopwatch.waiting():
@@ -243,6 +242,15 @@ def _optimizers(
     return rates, optimizers
 
 
+def _draws(job: Job, method: Method, step: int, device: torch.device) -> Draws | None:
+    """Return the random numbers of a step, made where ``train.draws_on`` says."""
+    settings = job.train
+    there = str(device) if settings.draws_on == "device" else "cpu"
+    shape = (settings.batch, 3, settings.patch, settings.patch)
+    with torch.device(there):
+        return method.draw(torch_generator(job.seed, "draws", step, device=there), shape)
+
+
 def _progress(job: Job, step: int, first_step: int, images: int, logged: bool) -> Progress:
     done = step - first_step
     return Progress(
@@ -287,11 +295,13 @@ def _measure(
     return measured
 
 
-def _facts(job: Job, precision: str, device: str) -> dict[str, Any]:
+def _facts(job: Job, precision: str, device: torch.device) -> dict[str, Any]:
     """Return what decides the result apart from data and code; travels with the model."""
-    # compiled, what is computed again may round otherwise
-    changes_nothing = () if job.train.compile else ("gradient_checkpointing",)
-    without = (*WITHOUT_EFFECT, *changes_nothing)
+    without = list(WITHOUT_EFFECT)
+    if not job.train.compile:  # compiled, what is computed again may round otherwise
+        without.append("gradient_checkpointing")
+    if device.type == "cpu":
+        without.append("draws_on")
     facts = {
         "task": job.task_name,
         "method": job.method_name,
@@ -303,7 +313,7 @@ def _facts(job: Job, precision: str, device: str) -> dict[str, Any]:
         "train": {k: v for k, v in asdict(job.train).items() if k not in without},
         "seed": job.seed,
         "precision": precision,
-        "device": device,
+        "device": describe_device(device),
         "torch": torch.__version__,
     }
     plain: dict[str, Any] = json.loads(json.dumps(facts))

@@ -88,6 +88,7 @@ TRAIN = Train(
     precision="fp32",
     compile=False,
     gradient_checkpointing=False,
+    draws_on="cpu",
     threads=1,
     workers=0,
     log_every_steps=2,

@@ -74,9 +74,9 @@ def test_a_broken_connection_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch
         "[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1\nand more",
         "NCCL error in: ProcessGroupNCCL.cpp:1275, remote process exited or network error",
     ):
-        with pytest.raises(UserError, match="another process of this training is gone") as told:
-            with lost.lost_processes():
-                raise RuntimeError(text)
+        gone = pytest.raises(UserError, match="another process of this training is gone")
+        with gone as told, lost.lost_processes():
+            raise RuntimeError(text)
         assert "\n" not in str(told.value)
     with pytest.raises(RuntimeError, match="of another kind"), lost.lost_processes():
         raise RuntimeError("of another kind")
