@@ -1,6 +1,5 @@
 """What holds on a GPU alone, and its twin on the processor where there is one."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,36 +40,26 @@ def test_checkpointing_takes_less_memory_for_the_same_losses(precision: str) -> 
     assert less < 0.9 * memory
 
 
-@pytest.mark.parametrize("variant", [Variant("bf16", compiled=True),
-                                     Variant("bf16", compiled=True, checkpointed=True)])  # fmt: skip
+@pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.slow  # minutes of compiling
-def test_compiled_it_learns_nearly_the_same(variant: Variant) -> None:
+def test_compiled_it_learns_nearly_the_same(checkpointed: bool) -> None:
     plain, _ = losses(Variant("bf16"))
-    compiled, _ = losses(variant)
+    compiled, _ = losses(Variant("bf16", compiled=True, checkpointed=checkpointed))
     assert compiled == pytest.approx(plain, rel=2e-2)
 
 
-def test_products_are_no_slower_than_pytorchs_repeatable_interpolation() -> None:
-    """And give the same; a step of the U-Net's upper level."""
+def test_products_give_pytorchs_repeatable_interpolation() -> None:
+    """Of the U-Net's upper level; which is faster is a row of benchmarks.gpu."""
     prepare_torch(1)
-    features = torch.randn(8, 128, 64, 64, device="cuda")
+    features = torch.randn(2, 128, 64, 64, device="cuda")
     features = features.to(memory_format=torch.channels_last).requires_grad_()
-    ways: list[Callable[[torch.Tensor], torch.Tensor]] = [
-        unet.double_by_products,
-        lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True),
+    made = [
+        unet.double_by_products(features),
+        F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True),
     ]
-    gradients, times = [], []
-    for way in ways:
-        for _ in range(3):
-            begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begun.record()
-            (gradient,) = torch.autograd.grad(way(features).square().sum(), features)
-            ended.record()
-            torch.cuda.synchronize()
-        gradients.append(gradient)
-        times.append(begun.elapsed_time(ended))
+    torch.testing.assert_close(*made, rtol=1e-4, atol=1e-4)
+    gradients = [torch.autograd.grad(one.square().sum(), features)[0] for one in made]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
-    assert times[0] <= times[1]
 
 
 def test_draws_on_the_device_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
