@@ -1,49 +1,104 @@
-# make reproduce   set up, then rebuild every result of the demo
-# make test        set up, then run everything that must pass
-# make test-slow   what 'make test' leaves out for its length
-# make test-slurm  the graph on a real Slurm on this machine: Debian, as root, minutes; else it skips
-# make test-browser  the report in a real browser: Debian's Chromium, installed as root; else it skips
+# make                what there is
+# make setup          the environment in .venv; TORCH=cpu takes PyTorch's build without CUDA
+# make reproduce      set up, then rebuild every result of the demo
+# make test           set up with what tests need, then run all that must pass: minutes
+# make test-all       what 'make test' leaves out for its length (tests/README.md)
+# make test-slurm     of these, the graph on a real Slurm on this machine: Debian, as root; else it skips
+# make test-browser   of these, the report in a real browser: Debian's Chromium, installed as root; else it skips
+# make test-lowest    the unit tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+# make lint           ruff and mypy
+# make clean          remove the environments
+#
+# PYTHON=python3.12   another Python than the newest of 3.13, 3.12 and 3.11 that is there
+# TORCH_INDEX=...     with TORCH=cpu and without uv: where pip finds that build (pytorch.org says where)
 
-PYTHON ?= python3.11
+.DEFAULT_GOAL := help
+
+# not yet 3.14: immutables, which Snakemake needs, has no wheel for it
+PYTHONS := python3.13 python3.12 python3.11
+# a name may be there without a Python behind it, and a Python without venv
+PYTHON ?= $(firstword $(foreach name,$(PYTHONS),$(shell $(name) -c "import ensurepip, venv" 2> /dev/null && echo $(name))))
+UV := $(shell command -v uv)
 VENV := .venv
-READY := $(VENV)/.ready
-# a module's tests stay together, as they share what its fixtures made
-SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist loadfile
+LOWEST := .venv-lowest
+# a module's tests stay together, as they share what its fixtures made; the longest begin
+SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test test-slow test-slurm test-browser lint clean
+ifneq ($(filter-out cpu gpu,$(TORCH)),)
+  $(error TORCH: found '$(TORCH)', expected cpu or gpu)
+endif
+ifeq ($(TORCH),cpu)
+  UV_BUILD := --torch-backend cpu
+  PIP_BUILD := --extra-index-url $(TORCH_INDEX)
+  ifeq ($(UV)$(TORCH_INDEX),)
+    $(error TORCH=cpu without uv: say TORCH_INDEX=..., where pip finds PyTorch's build without CUDA)
+  endif
+endif
 
-setup: $(READY)
+# $(call environment,FOLDER), $(call install,FOLDER,WHAT): what pip and uv are told alike
+ifdef UV
+  environment = uv venv --quiet --no-python-downloads --python "$$(command -v $(PYTHON))" $(1)
+  install = uv pip install --quiet --python $(1)/bin/python $(UV_BUILD) $(2)
+else
+  environment = $(PYTHON) -m venv $(1)
+  install = $(1)/bin/python -m pip install --quiet $(PIP_BUILD) $(2)
+endif
+announce = @echo "$(1): $$($(1)/bin/python --version), $(if $(UV),uv,pip) installs $(2): minutes, and $(if $(UV_BUILD),2,6) GB"
 
-$(READY): requirements.lock
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+.PHONY: help setup reproduce test test-all test-slurm test-browser test-lowest lint clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
+
+$(VENV)/bin/python $(LOWEST)/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: found none of $(PYTHONS) with venv; install one (Debian: python3-venv) or say PYTHON=..." >&2; exit 2; }
+	$(call environment,$(@:/bin/python=))
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock | $(VENV)/bin/python
+	$(call announce,$(VENV),$<)
+	@$(call install,$(VENV),--requirement $<)
 	$(RUN) dvc config --local core.site_cache_dir "$(CURDIR)/.cache/dvc"
-	touch $@
+	@touch $@
+
+$(VENV)/.ready-for-tests: requirements-test.lock $(VENV)/.ready
+	$(call announce,$(VENV),$<)
+	@$(call install,$(VENV),--requirement $<)
+	@touch $@
 
 reproduce: setup
 	$(RUN) python -m pipeline mend_lock
 	$(RUN) dvc repro
 	@echo "Report: reports/report.html (tables: reports/report.md, rows: reports/summary.json)"
 
-lint: setup
+lint: $(VENV)/.ready-for-tests
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
 test: lint
-	$(RUN) pytest $(SIDE_BY_SIDE) --ignore tests/slurm
+	$(RUN) pytest $(SIDE_BY_SIDE)
 
-test-slow: setup
-	$(RUN) pytest -m slow --ignore tests/slurm
+test-all: $(VENV)/.ready-for-tests
+	tests/helpers/chromium.sh || true  # why not is told; then its tests skip
+	tests/slurm/cluster.sh install || true  # likewise
+	$(RUN) pytest $(SIDE_BY_SIDE) -m slow
 
-test-slurm: setup
+test-slurm: $(VENV)/.ready-for-tests
 	tests/slurm/cluster.sh install || true  # why not is told; then the tests skip
-	$(RUN) pytest tests/slurm
+	$(RUN) pytest -m slow tests/slurm
 
-test-browser: setup
+test-browser: $(VENV)/.ready-for-tests
 	tests/helpers/chromium.sh || true  # why not is told; then the tests skip
-	$(RUN) pytest tests/report/test_report_browser.py
+	$(RUN) pytest -m slow tests/report/test_report_browser.py
+
+test-lowest: | $(LOWEST)/bin/python
+	$(call announce,$(LOWEST),the lowest versions)
+	@$(LOWEST)/bin/python tests/helpers/lowest.py > $(LOWEST)/lowest.txt
+	@$(call install,$(LOWEST),--requirement $(LOWEST)/lowest.txt)
+	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" pytest $(SIDE_BY_SIDE) -m "not slow and not graph"
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache

@@ -30,7 +30,7 @@ def as_on_a_gpu() -> None:
     """Count as GPUs compute, the whole batch at once, from now on in this process."""
     from pipeline.models.denoiser import residual_block
 
-    residual_block.SAMPLE_BY_SAMPLE = ()  # type: ignore[assignment]
+    residual_block.IN_PARTS = ()  # type: ignore[assignment]
 
 
 def counted_peak(job: Job, images: int, precision: Precision) -> int:

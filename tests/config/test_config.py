@@ -291,6 +291,17 @@ def test_the_bound_is_left_out_as_the_message_says(tmp_path: Path) -> None:
     assert len(left) == len(whole) - 1
 
 
+def test_the_bound_of_the_defaults_is_left_out_where_there_is_no_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list(composed(tmp_path).methods) == ["target_supervised", "vanilla", "noise_space"]
+    own = ["sources=[folder]", "tasks=[own_denoise]"]
+    assert list(composed(tmp_path, *own).methods) == ["vanilla", "noise_space"]
+    assert "without the bound: methods.target_supervised: task denoise" in capsys.readouterr().err
+    with pytest.raises(UserError, match="has no truth"):
+        composed(tmp_path, *own, "bound=target_supervised")
+
+
 @pytest.mark.parametrize(
     ("method", "overrides", "message"),
     [

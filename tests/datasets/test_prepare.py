@@ -236,12 +236,11 @@ def test_the_bundled_photographs(bundled_stores: dict[str, ImageStore]) -> None:
     assert set(test.heights.tolist()) == set(test.widths.tolist()) == {80}
     installed = importlib.resources.files("skimage") / "data"
     coffee = np.asarray(Image.open(str(installed / "coffee.png")))
-    found = test.image("clean", test.ids.index("coffee_0000_0080"))
-    assert_array_equal(found, coffee[120:200, 300:380])  # the middle begins at (120, 220)
-    grass = np.asarray(Image.open(str(installed / "grass.png")))  # grey
     synthetic = bundled_stores["synthetic"]
-    found = synthetic.image("clean", synthetic.ids.index("grass"))
-    assert_array_equal(found, np.dstack([grass] * 3))
+    assert_array_equal(synthetic.image("clean", synthetic.ids.index("coffee")), coffee)
+    brick = np.asarray(Image.open(str(installed / "brick.png")))  # grey, 512x512
+    found = test.image("clean", test.ids.index("brick_0000_0080"))
+    assert_array_equal(found, np.dstack([brick[176:256, 256:336]] * 3))
 
     scenes = [set(bundled_stores[split].scenes) for split in SPLITS]
     assert not (scenes[0] & scenes[1] or scenes[0] & scenes[2] or scenes[1] & scenes[2])

@@ -165,6 +165,7 @@ BOTTLENECKS = {
     "unet_medium": ("down_path.3", 384, 8),
     "unet_base": ("down_path.3", 512, 8),
     "dncnn": ("model.37", 64, 1),
+    "nafnet_small": ("middle_blks", 64, 4),
     "nafnet": ("middle_blks", 512, 16),
     "swinir": ("conv_after_body", 180, 1),
     "uformer_tiny": ("conv", 256, 16),
@@ -173,7 +174,7 @@ BOTTLENECKS = {
     "restormer": ("latent", 384, 8),
 }
 """Where the feature-space methods read: the module, its channels, how much smaller it is."""
-WITH_FEATURES = {OmegaConf.load(CONF / "restorer" / f"{choice}.yaml").name
+WITH_FEATURES = {OmegaConf.load(CONF / "restorer" / f"{choice}.yaml").kind
                  for choice in BOTTLENECKS}  # fmt: skip
 
 
@@ -318,7 +319,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines = f"{before}\n{lines}\n\nRestorerSettings = (\n    {name} |{union}"
         file.write_text(lines)
     (small,) = re.findall(r"a small one in `SMALL`, `(.*?)`", page)
-    here = copied / "tests" / Path(__file__).name
+    here = copied / Path(__file__).relative_to(ROOT)
     before, after = here.read_text().split('    "unet": {"levels"', 1)
     here.write_text(f'{before}    {small},\n    "unet": {{"levels"{after}')
     return copied
@@ -366,6 +367,6 @@ def test_the_recipe_of_a_new_restorer_works(extended: Path) -> None:
 def test_the_tests_of_all_restorers_take_that_of_the_recipe(extended: Path) -> None:
     said = run_in(
         extended, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-        f"tests/{Path(__file__).name}", "-k", "median or every_restorer_is_tried",
+        str(Path(__file__).relative_to(ROOT)), "-k", "median or every_restorer_is_tried",
     )  # fmt: skip
     assert re.search(r"\b\d\d passed", said), said

@@ -373,7 +373,7 @@ def test_the_middle_of_a_photograph_is_used(skimage: BundledSource, tmp_path: Pa
     bundled.download(settings, tmp_path)
     by_id = {photograph.id: photograph for photograph in bundled.photographs(settings, tmp_path)}
     for name, rows, columns in (
-        ("coffee", slice(110, 290), slice(210, 390)),  # of 400 x 600
+        ("chelsea", slice(60, 240), slice(135, 315)),  # of 300 x 451
         ("text", slice(0, 172), slice(134, 314)),  # of 172 x 448: all its height
     ):
         found = by_id[name].clean

@@ -26,6 +26,7 @@ def site_cache_command(folder: Path) -> list[str]:
     return ["sh", "-c", line.replace("$(CURDIR)", str(folder))]
 
 
+@pytest.mark.slow
 def test_the_tiny_graph_leaves_nothing_outside(one_task: Path, tmp_path: Path) -> None:
     workspace = clone(one_task, tmp_path / "work")
     home, temporary = tmp_path / "home", tmp_path / "tmp"

@@ -13,8 +13,12 @@ from pipeline.models.denoiser.group_norm import group_norm, group_norm_gradients
 Resampling = Literal["halve", "double"] | None
 """What a block does to the sides of its features."""
 
-SAMPLE_BY_SAMPLE = ("cpu",)
-"""Kinds of device that treat each sample of a batch by itself; the dry run counts without it."""
+IN_PARTS = ("cpu",)
+"""Kinds of device that treat a batch in parts; the dry run counts a GPU's memory without them."""
+
+
+CACHED_BYTES = 2**20
+"""Of features that a processor treats at once; more leave its cache, fewer are many small steps."""
 
 
 class ResidualBlock(nn.Module):
@@ -207,12 +211,15 @@ class NormalizedConvolution(Function):
 def _places(features: Tensor) -> list[slice]:
     """Return the parts of a batch that are treated one after the other.
 
-    On the processor each sample by itself, so that what lies between two convolutions stays in its
-    cache; a GPU has the whole batch at once, in fewer and larger steps.
+    On the processor as many samples as leave what lies between two convolutions in its cache; a GPU
+    has the whole batch at once, in fewer and larger steps.
     """
-    if features.device.type in SAMPLE_BY_SAMPLE:
-        return [slice(number, number + 1) for number in range(len(features))]
-    return [slice(0, len(features))]
+    count = len(features)
+    if features.device.type not in IN_PARTS:
+        return [slice(0, count)]
+    sample_bytes = 4 * features[0].numel()  # single precision, whatever the images have
+    together = max(1, CACHED_BYTES // sample_bytes)
+    return [slice(first, min(first + together, count)) for first in range(0, count, together)]
 
 
 def _empty(features: Tensor, resampling: Resampling) -> Tensor:
