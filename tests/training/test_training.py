@@ -196,7 +196,7 @@ def test_a_training_whose_loader_was_killed_ends(
 def test_a_training_that_fails_ends_its_loaders(images: Path, tmp_path: Path) -> None:
     stop = {"step": 3, "signal": "SIGTERM", "where": "error"}
     done = run_training(images, tmp_path / "run", stop=stop, **LOADED)  # at most two minutes
-    assert done.returncode == 1 and "MemoryError: all is used" in done.stderr, done.stderr
+    assert done.returncode == 1 and "UserError: out of memory" in done.stderr, done.stderr
 
 
 def test_a_killed_training_can_be_started_again_at_once(
