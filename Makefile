@@ -59,7 +59,7 @@ help:
 # Scripts of an environment name its folder: one that was moved is made anew, if it was made here.
 # Nobody else's is ever touched.
 whole:
-	@if $(VENV)/bin/distro --version > /dev/null 2>&1; then exit 0; fi; \
+	@if $(VENV)/bin/distro --help > /dev/null 2>&1; then exit 0; fi; \
 	if test -L $(VENV) || { test -e $(VENV) && ! test -f $(VENV)/pyvenv.cfg; }; then \
 		echo "error: $(VENV): found no environment that works, nor one made here; move it away" >&2; \
 		exit 2; \
@@ -80,7 +80,7 @@ setup: whole
 $(VENV)/.ready: requirements.lock | $(VENV)/bin/python
 	$(call announce,$(VENV),$<)
 	@$(call install,$(VENV),--requirement $<)
-	@$(VENV)/bin/distro --version > /dev/null || { \
+	@$(VENV)/bin/distro --help > /dev/null || { \
 		echo "error: scripts cannot run in a folder with \" or \$$ in its name; move the project" >&2; \
 		exit 2; }
 	@touch $@
