@@ -28,7 +28,7 @@ from pipeline.config.build import build
 from pipeline.config.params import PARAMS_FILE
 from pipeline.config.read import read_params
 from pipeline.config.running import Evaluate
-from pipeline.images.folders import Identity, identity
+from pipeline.images.reading.folders import Identity, identity
 from pipeline.inference.photographs.listing import (
     Listing,
     Naming,

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.config.sources import FolderSource
 from pipeline.images.files import ENDINGS
-from pipeline.images.folders import left_out, walk
+from pipeline.images.reading.folders import left_out, walk
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import require_space
 from pipeline.runtime.progress import ProgressBars

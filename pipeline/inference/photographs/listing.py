@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.images.files import ENDINGS, UNREAD_ENDINGS
-from pipeline.images.folders import identity, walk
+from pipeline.images.reading.folders import identity, walk
 from pipeline.inference.photographs.writing import Format
 
 FORMATS: dict[str, Format] = {

@@ -4,7 +4,7 @@ from typing import Any
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from pipeline.images.header import Header
+from pipeline.images.reading.header import Header
 from pipeline.runtime.errors import UserError
 
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262

@@ -12,7 +12,13 @@ from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.images.containers import (
+from pipeline.images.files import (
+    EXIF_ORIENTATION,
+    FIRST_BYTES,
+    damaged,
+    kind_of,
+)
+from pipeline.images.reading.containers import (
     DAMAGE,
     directories,
     directory,
@@ -20,14 +26,8 @@ from pipeline.images.containers import (
     jpeg_segments,
     png_chunks,
 )
-from pipeline.images.files import (
-    EXIF_ORIENTATION,
-    FIRST_BYTES,
-    damaged,
-    kind_of,
-)
-from pipeline.images.header import Header
-from pipeline.images.tiff import tiff_layout
+from pipeline.images.reading.header import Header
+from pipeline.images.reading.tiff import tiff_layout
 from pipeline.runtime.errors import UserError
 
 EXIF, XMP, MORE_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/ext"

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageFile
 
-from pipeline.images.containers import DAMAGE, jpeg_without_metadata
 from pipeline.images.files import SIDEWAYS, damaged
-from pipeline.images.header import Header
-from pipeline.images.window import Values, Window
+from pipeline.images.reading.containers import DAMAGE, jpeg_without_metadata
+from pipeline.images.reading.header import Header
+from pipeline.images.reading.window import Values, Window
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.streaming import in_background
 
