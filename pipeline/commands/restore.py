@@ -57,8 +57,7 @@ FALLBACK = Evaluate(
 MAX_MEGAPIXELS = 250
 """A header may claim any size; phones make 200 megapixels."""
 
-NAME_SHOWN = 30
-FAILED_STATUS = 1
+NAME_SHOWN, FAILED_STATUS = 30, 1
 
 
 def main(words: list[str]) -> int:
@@ -100,7 +99,7 @@ def _left_alone(listing: Listing) -> str:
     text = ""
     if listing.others:
         endings = sorted({file.suffix.lower() or "no ending" for file in listing.others})
-        text += f", {len(listing.others)} other files left alone ({shown(', '.join(endings))})"
+        text = f", {len(listing.others)} other files left alone ({shown(', '.join(endings))})"
     if listing.left_out:
         names = sorted({folder.name for folder in listing.left_out})
         text += (

@@ -403,3 +403,19 @@ def test_srgb_itself_is_left_as_it_is() -> None:
     colours, note = colours_of(Form(4, 5, 3, 8, Metadata(icc_profile=SRGB)))
     values = np.random.default_rng(0).random((4, 5, 3), np.float32)
     assert colours.to_srgb(values) is values and note is None
+
+
+# Optional packages
+
+
+@pytest.mark.parametrize("name", ["x.heic", "x.jpg"])
+def test_a_phones_heic_is_read(desk: Desk, name: str) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="pip install '.[photos]'")
+    tags = PillowImage.Exif()
+    tags[0x010F] = "Maker"
+    image = heif.from_pillow(PillowImage.fromarray(smooth(48, 64)))
+    image.save(desk.folder / name, quality=-1, exif=tags.tobytes())
+    desk.run(name, "--format", "png")
+    with PillowImage.open(desk.out / "x.png") as result:
+        assert result.getexif()[0x010F] == "Maker"
+        assert np.abs(np.asarray(result).astype(int) - smooth(48, 64)).max() <= 3
