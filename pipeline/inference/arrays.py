@@ -15,6 +15,8 @@ from pipeline.inference.model import load_model
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.paths import find_model
 
+TOPS = {"uint8": 255, "uint16": 65_535, "float32": 1}
+"""The value that is white."""
 Kind = TypeVar("Kind", np.uint8, np.uint16, np.float32)
 
 
@@ -37,14 +39,14 @@ class ArrayRestorer:
             ValueError: another shape or kind, or values that are not finite.
         """
         kind = image.dtype
-        if kind not in (np.uint8, np.uint16, np.float32):
+        if str(kind) not in TOPS:
             raise ValueError(f"found {kind} values, expected uint8, uint16 or float32")
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
             raise ValueError(
                 f"found shape {image.shape}, expected (height, width), (height, width, 1) or"
                 " (height, width, 3)"
             )
-        top = 1 if kind == np.float32 else np.iinfo(kind).max
+        top = TOPS[str(kind)]
         numbers = image.astype(np.float32) / np.float32(top)
         if not np.isfinite(numbers).all():
             raise ValueError("found values that are not finite")
