@@ -19,7 +19,7 @@ def test_a_model_that_changes_nothing(kind: Any, shape: Any, tmp_path: Path) -> 
     image = generator.random(shape, np.float32)
     if kind != np.float32:
         image = generator.integers(0, np.iinfo(kind).max, shape, endpoint=True).astype(kind)
-    restore = load(save_model(tmp_path / "model.safetensors"), threads=1)
+    restore = load(save_model(tmp_path / "model.safetensors"), precision="fp32", threads=1)
     out = restore(image)
     assert out.dtype == kind and out.shape == image.shape
     assert_array_equal(out, image)
@@ -35,7 +35,7 @@ def test_a_model_that_adds(tmp_path: Path) -> None:
 
 
 def test_what_is_no_image_or_model_is_refused(tmp_path: Path) -> None:
-    restore = load(save_model(tmp_path / "model.safetensors"), threads=1)
+    restore = load(save_model(tmp_path / "model.safetensors"), precision="fp32", threads=1)
     for wrong, message in (
         (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\)"),
         (np.zeros((4, 4), np.int64), "int64 values"),
