@@ -5,7 +5,7 @@
         [--json FILE]
 
 Restores a photograph of noise over a gradient (which PNG compresses as badly as a real one) into
-the format that it has, each size in a process of its own, so that its peak memory (VmHWM) is its own.
+the format that it has, each in a process of its own, so that its peak memory (VmHWM) is its own.
 Without --model the network is untrained: of the demo's size, which costs the same. Decoding and
 writing are included. --no-network reads and writes only. --loop does it beside this as a plain loop
 would: Pillow reads, the network restores all at once, Pillow writes (8 bits).

@@ -84,10 +84,13 @@ def training_of(facts: dict[str, Any]) -> str:
 
 def _in_half(model: Any) -> Any:
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of weights too small for float16, which become 0
-        return convert_float_to_float16(model, keep_io_types=True)
+        halved = OnnxModel(convert_float_to_float16(model, keep_io_types=True))
+    halved.topological_sort()  # the casts of input and output were put at the end
+    return halved.model
 
 
 def _require_same_result(network: InRange, content: bytes, largest: float) -> None:

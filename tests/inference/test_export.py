@@ -280,7 +280,7 @@ def test_half_a_lock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     model = save(tmp_path / "m.safetensors")
     Path("dvc.lock").write_text("stages:\n  train@x: {outs: [")
-    with pytest.raises(UserError, match=r"dvc\.lock: damaged; python -m pipeline\.mend_lock"):
+    with pytest.raises(UserError, match=r"dvc\.lock: damaged; python -m pipeline mend_lock"):
         card(str(model))
 
 

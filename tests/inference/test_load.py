@@ -28,7 +28,7 @@ def test_a_model_that_changes_nothing(kind: Any, shape: Any, tmp_path: Path) -> 
 
 def test_a_model_that_adds(tmp_path: Path) -> None:
     model = save_model(tmp_path / "model.safetensors", last=0.5)
-    restore = load(str(model), tile=32, overlap=8, threads=1)
+    restore = load(str(model), tile=32, overlap=8, precision="fp32", threads=1)
     assert (restore(np.full((70, 40), 50, np.uint8)) == 178).all()
     assert (restore(np.full((9, 9, 3), 200, np.uint8)) == 255).all(), "clamped"
     np.testing.assert_allclose(restore(np.full((9, 9, 3), 0.75, np.float32)), 1.25, atol=1e-6)
