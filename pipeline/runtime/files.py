@@ -49,7 +49,7 @@ def _short(text: str) -> str:
 
 
 def _remove_left_behind(folder: Path, beginning: str) -> None:
-    """Remove what processes of this machine left that were killed while they wrote the same file."""
+    """Remove what processes of this machine left that were killed while they wrote this file."""
     for left in folder.glob(f"{beginning}*.partial"):
         process = left.name.removeprefix(beginning).partition(".")[0]
         try:

@@ -27,11 +27,11 @@ def test_a_model_that_changes_nothing(kind: Any, shape: Any, tmp_path: Path) -> 
 
 
 def test_a_model_that_adds(tmp_path: Path) -> None:
-    model = save_model(tmp_path / "model.safetensors", last=0.5)
+    model = save_model(tmp_path / "model.safetensors", last=0.2)
     restore = load(str(model), tile=32, overlap=8, precision="fp32", threads=1)
-    assert (restore(np.full((70, 40), 50, np.uint8)) == 178).all()
-    assert (restore(np.full((9, 9, 3), 200, np.uint8)) == 255).all(), "clamped"
-    np.testing.assert_allclose(restore(np.full((9, 9, 3), 0.75, np.float32)), 1.25, atol=1e-6)
+    assert (restore(np.full((70, 40), 50, np.uint8)) == 101).all()
+    assert (restore(np.full((9, 9, 3), 230, np.uint8)) == 255).all(), "clamped"
+    np.testing.assert_allclose(restore(np.full((9, 9, 3), 0.95, np.float32)), 1.15, atol=1e-6)
 
 
 def test_what_is_no_image_or_model_is_refused(tmp_path: Path) -> None:
