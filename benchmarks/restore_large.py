@@ -1,11 +1,14 @@
 """Megapixels a second and peak memory of restoring large photographs.
 
-    python -m benchmarks.restore_large [--megapixels 24 100] [--bits 8] [--format png]
-        [--model FILE] [--tile 512] [--overlap 64] [--threads 2] [--json FILE]
+    python -m benchmarks.restore_large [--megapixels 12 24 100] [--bits 8] [--format png]
+        [--model FILE] [--tile 512] [--overlap 64] [--threads 1 2] [--no-network] [--loop]
+        [--json FILE]
 
-Restores a photograph of noise over a gradient (which PNG compresses as badly as a real one), each
-size in a process of its own, so that its peak memory (VmHWM) is its own. Without --model the
-network is untrained: of the demo's size, which costs the same. Decoding and writing are included.
+Restores a photograph of noise over a gradient (which PNG compresses as badly as a real one) into
+the format that it has, each in a process of its own, so that its peak memory (VmHWM) is its own.
+Without --model the network is untrained: of the demo's size, which costs the same. Decoding and
+writing are included. --no-network reads and writes only. --loop does it beside this as a plain loop
+would: Pillow reads, the network restores all at once, Pillow writes (8 bits).
 """
 
 import argparse
@@ -23,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.inference.photographs.reading import Form, Values
-from pipeline.inference.photographs.writing import write_picture
+from pipeline.inference.photographs.writing import Format, write_picture
 
 DEMO = {"kind": "unet", "levels": 3, "channels": 24}
 
@@ -31,19 +34,31 @@ DEMO = {"kind": "unet", "levels": 3, "channels": 24}
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.restore_large")
-    parser.add_argument("--megapixels", type=float, nargs="+", default=[24, 100])
+    parser.add_argument("--megapixels", type=float, nargs="+", default=[12, 24, 100])
     parser.add_argument("--bits", type=int, choices=(8, 16), default=8)
     parser.add_argument("--format", choices=("png", "tiff", "jpeg"), default="png")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--overlap", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--no-network", action="store_true", help="read and write only")
+    parser.add_argument("--loop", action="store_true", help="a plain loop beside it")
     parser.add_argument("--json", type=Path, help="where to write every number")
     arguments = parser.parse_args()
-    rows = [measure(megapixels, arguments) for megapixels in arguments.megapixels]
-    table = Table("megapixels", "seconds", "megapixels/s", "peak memory", "bytes a pixel")
+    ways = ["nothing" if arguments.no_network else "restore", *(["loop"] * arguments.loop)]
+    rows = [
+        measure(megapixels, argparse.Namespace(**{**vars(arguments), "threads": threads}), way)
+        for megapixels in arguments.megapixels
+        for threads in arguments.threads
+        for way in ways
+    ]
+    table = Table(
+        "way", "threads", "megapixels", "seconds", "megapixels/s", "peak memory", "bytes a pixel"
+    )
     for row in rows:
         table.add_row(
+            str(row["way"]),
+            str(row["threads"]),
             f"{row['megapixels']:.1f}",
             f"{row['seconds']:.1f}",
             f"{row['megapixels'] / row['seconds']:.2f}",
@@ -55,14 +70,20 @@ def main() -> None:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def measure(megapixels: float, arguments: argparse.Namespace) -> dict[str, float]:
-    """Return size, seconds and peak memory of restoring one photograph."""
+def measure(
+    megapixels: float, arguments: argparse.Namespace, way: str = "restore"
+) -> dict[str, Any]:
+    """Return size, seconds and peak memory of restoring one photograph.
+
+    ``way``: restore, nothing (restore without a network), or loop.
+    """
     height = round((megapixels * 1e6 * 2 / 3) ** 0.5)
     width = height * 3 // 2
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = folder / "large.png"
-        write_photograph(source, height, width, arguments.bits)
+        kind = arguments.format
+        source = folder / f"large.{kind}"
+        write_photograph(source, kind, height, width, arguments.bits)
         model = arguments.model or untrained(folder / "model.safetensors")
         options = {
             "--model": model,
@@ -73,17 +94,23 @@ def measure(megapixels: float, arguments: argparse.Namespace) -> dict[str, float
             "--threads": arguments.threads,
         }
         words = [str(word) for option in options.items() for word in option]
-        command = [sys.executable, "-m", "benchmarks.restore_large_part", str(source), *words]
+        command = [sys.executable, "-m", "benchmarks.restore_large_part", way, str(source), *words]
         begun = time.perf_counter()
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         seconds = time.perf_counter() - begun
     peak_kib = int(output.splitlines()[-1])
-    return {"megapixels": height * width / 1e6, "seconds": seconds, "peak_mib": peak_kib / 1024}
+    return {
+        "way": way,
+        "threads": arguments.threads,
+        "megapixels": height * width / 1e6,
+        "seconds": seconds,
+        "peak_mib": peak_kib / 1024,
+    }
 
 
-def write_photograph(path: Path, height: int, width: int, bits: int) -> None:
+def write_photograph(path: Path, kind: Format, height: int, width: int, bits: int) -> None:
     """Write noise over a gradient, without ever holding the whole."""
-    kind: Any = np.uint8 if bits == 8 else np.uint16
+    values: Any = np.uint8 if bits == 8 else np.uint16
     top_value = 2**bits - 1
     generator = np.random.default_rng(0)
 
@@ -92,9 +119,9 @@ def write_photograph(path: Path, height: int, width: int, bits: int) -> None:
             shape = (min(64, height - top), width, 3)
             gradient = np.linspace(0.2, 0.8, width, dtype=np.float32)[None, :, None]
             noise = generator.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
-            yield (np.clip(gradient + noise, 0, 1) * top_value).astype(kind)
+            yield (np.clip(gradient + noise, 0, 1) * top_value).astype(values)
 
-    write_picture(path, "png", Form(height, width, 3, bits), rows())
+    write_picture(path, kind, Form(height, width, 3, bits), rows())
 
 
 def untrained(path: Path) -> Path:

@@ -14,7 +14,6 @@ Exit status: 0 all restored, 1 some failed (each is named), 2 wrong usage.
 """
 
 import argparse
-import errno
 import math
 import os
 import tempfile
@@ -28,7 +27,6 @@ from pipeline.config.build import build
 from pipeline.config.params import PARAMS_FILE
 from pipeline.config.read import read_params
 from pipeline.config.running import Evaluate
-from pipeline.images.folders import Identity, identity
 from pipeline.inference.photographs.listing import (
     Listing,
     Naming,
@@ -37,17 +35,13 @@ from pipeline.inference.photographs.listing import (
     plan,
     shown,
 )
-from pipeline.inference.photographs.restore import (
-    Handling,
-    RowsRestorer,
-    load_rows_restorer,
-    restore_photograph,
-)
+from pipeline.inference.photographs.restore import Handling, load_rows_restorer
+from pipeline.inference.photographs.restore_all import print_line, restore_all
 from pipeline.inference.photographs.writing import LIMITS, QUALITY
 from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import write_text
 from pipeline.runtime.messages import library_messages_hidden
 from pipeline.runtime.paths import find_model
-from pipeline.runtime.progress import ProgressBars
 
 FALLBACK = Evaluate(
     precision="fp32", threads=1, batch=1, processes=0, lpips_weights=None,
@@ -57,7 +51,6 @@ FALLBACK = Evaluate(
 MAX_MEGAPIXELS = 250
 """A header may claim any size; phones make 200 megapixels."""
 
-NAME_SHOWN = 30
 FAILED_STATUS = 1
 
 
@@ -71,6 +64,8 @@ def main(words: list[str]) -> int:
     settings = _settings(arguments)
     if arguments.overwrite and arguments.skip_existing:
         raise UserError("--overwrite and --skip-existing: expected one of the two")
+    if arguments.compare and arguments.compare.is_dir():
+        raise UserError(f"--compare {shown(arguments.compare)}: is a folder; expected a file")
     _require_writable(arguments.out)
     models = [find_model(model) for model in arguments.model]
     naming = Naming(arguments.out, arguments.format, arguments.suffix, arguments.overwrite,
@@ -84,23 +79,35 @@ def main(words: list[str]) -> int:
         listing = list_photographs(arguments.inputs, arguments.out)
         planned = plan(listing, naming)
         for line in (refused := listing.refused + planned.refused):
-            _print(console, f"error: {line}")
+            print_line(console, f"error: {line}")
         restore_rows = load_rows_restorer(models, settings)
         begun = time.monotonic()
-        failed = _restore_all(planned.accepted, restore_rows, handling)
-    done = len(planned.accepted) - failed
-    summary = f"{done} restored into {shown(arguments.out)} in {time.monotonic() - begun:.1f} s"
+        done = restore_all(planned.accepted, restore_rows, handling)
+        if arguments.compare:
+            _write_comparison(arguments, done, handling)
+    failed = len(planned.accepted) - len(done)
+    summary = (
+        f"{len(done)} restored into {shown(arguments.out)} in {time.monotonic() - begun:.1f} s"
+    )
     summary += f", {failed + len(refused)} failed" if failed or refused else ""
     summary += f", {planned.skipped} were there already" if planned.skipped else ""
     print(summary + _left_alone(listing))
     return FAILED_STATUS if failed or refused else 0
 
 
+def _write_comparison(arguments: argparse.Namespace, done: list[Order], handling: Handling) -> None:
+    from pipeline.report.before_after import before_after_page  # imports matplotlib
+
+    pairs = [(order.source, order.target) for order in done]
+    page = before_after_page(pairs, ", ".join(arguments.model), handling.largest_pixels)
+    write_text(arguments.compare, page)
+
+
 def _left_alone(listing: Listing) -> str:
     text = ""
     if listing.others:
         endings = sorted({file.suffix.lower() or "no ending" for file in listing.others})
-        text += f", {len(listing.others)} other files left alone ({shown(', '.join(endings))})"
+        text = f", {len(listing.others)} other files left alone ({shown(', '.join(endings))})"
     if listing.left_out:
         names = sorted({folder.name for folder in listing.left_out})
         text += (
@@ -108,64 +115,6 @@ def _left_alone(listing: Listing) -> str:
             f" ({shown(', '.join(names))})"
         )
     return text
-
-
-def _restore_all(accepted: list[Order], restore_rows: RowsRestorer, handling: Handling) -> int:
-    """Restore one after the other and return how many failed; a full disk ends it."""
-    failed = 0
-    written: dict[
-        Identity, str
-    ] = {}  # where names that differ in case are one file, a result may meet another
-    with ProgressBars("restore", "photographs") as progress:
-        task = progress.add("restoring", len(accepted))
-        console = progress.console
-        for index, order in enumerate(accepted):
-            name = shown(order.source.name)[:NAME_SHOWN]
-
-            def report(share: float, index: int = index, name: str = name) -> None:
-                progress.reach(task, index + share, len(accepted), detail=name)
-
-            report(0)
-            try:
-                here = identity(order.target)
-                if here is not None and here in written:
-                    raise UserError(
-                        f"{shown(order.source)}: {shown(order.target)} is the result of"
-                        f" {written[here]} on this disk; restore it into another folder"
-                    )
-                for note in restore_photograph(order, restore_rows, handling, report):
-                    _print(console, f"note: {shown(order.source)}: not kept: {note}")
-                written[identity(order.target)] = shown(order.source)
-            except UserError as error:
-                failed += 1
-                _print(console, f"error: {error}")
-            except (OSError, MemoryError, RuntimeError) as error:
-                # RuntimeError: what torch says where a tile does not fit into memory
-                failed += 1
-                _print(console, f"error: {shown(order.source)}: {_reason(error, order)}")
-                left = len(accepted) - index - 1
-                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                    if left:
-                        _print(console, f"error: disk full: the {left} photographs after it were"
-                                        " not tried")  # fmt: skip
-                    return failed + left
-            progress.reach(task, index + 1, len(accepted), fresh=1)
-    return failed
-
-
-def _reason(error: Exception, order: Order) -> str:
-    if isinstance(error, OSError):
-        # the temporary name beside a result says nothing to the user
-        file = Path(os.fsdecode(error.filename)) if error.filename else None
-        file = order.target if file and file.suffix == ".partial" else file
-        where = f" ({shown(file)})" if file else ""
-        return f"{error.strerror or error}{where}"
-    text = " ".join(str(error).split())[:300] or type(error).__name__
-    return f"{text}; a smaller --tile takes less memory"
-
-
-def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False)
 
 
 def _settings(arguments: argparse.Namespace) -> Evaluate:
@@ -246,6 +195,8 @@ def _parser() -> argparse.ArgumentParser:
                        help="S x restored + (1 - S) x photograph (%(default)s)")  # fmt: skip
     given.add_argument("--overwrite", action="store_true", help="replace results of before")
     given.add_argument("--skip-existing", action="store_true", help="leave results of before")
+    given.add_argument("--compare", type=Path, metavar="FILE.html",
+                       help="page of each photograph before and after, with a slider")  # fmt: skip
     given.add_argument("--lenient", action="store_true",
                        help="take damaged files as far as they can be decoded")  # fmt: skip
     given.add_argument("--tile", type=int, help="side in pixels (params.yaml, else 512)")

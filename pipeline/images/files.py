@@ -1,11 +1,13 @@
 """Names of image files, what a file is by its first bytes, and how a damaged one is reported."""
 
+import importlib.util
+from functools import cache
 from typing import Literal
 
 from pipeline.runtime.errors import UserError
 
-Kind = Literal["png", "jpeg", "tiff", "webp", "bmp"]
-"""What is read without further packages."""
+Kind = Literal["png", "jpeg", "tiff", "webp", "bmp", "heif"]
+"""What is read; HEIF (a phone's HEIC) with the optional packages of ``[photos]``."""
 
 ENDINGS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib"),
@@ -16,8 +18,8 @@ RAW_ENDINGS = (
     *(".rw2", ".rwl", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".kdc", ".dcr", ".mrw", ".erf"),
 )
 """Raw files of cameras, known by their ending alone: many are TIFFs of their own thumbnail."""
-HEIF_ENDINGS = (".heic", ".heif", ".hif", ".avif")
-UNREAD_ENDINGS = (*HEIF_ENDINGS, ".jxl", ".jp2", *RAW_ENDINGS)
+HEIF_ENDINGS = (".heic", ".heif", ".hif")
+UNREAD_ENDINGS = (*HEIF_ENDINGS, ".avif", ".jxl", ".jp2", *RAW_ENDINGS)
 """Photographs that are not read without further packages."""
 
 EXIF_ORIENTATION = 0x0112
@@ -53,6 +55,25 @@ BRANDS = {
 FIRST_BYTES = 64
 
 
+@cache
+def heif_is_read() -> bool:
+    """Whether the optional package for HEIF is installed."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def readable_endings() -> tuple[str, ...]:
+    """Return the endings of what is read here, in lower case."""
+    return (*ENDINGS, *HEIF_ENDINGS) if heif_is_read() else ENDINGS
+
+
+def unread(kind: str) -> str:
+    """Return what is said of a kind that is not read."""
+    ways = "save it as TIFF, PNG or JPEG"
+    if kind in ("HEIC", "HEIF", "HIF") and not heif_is_read():
+        ways = f"pip install '.[photos]' reads it, or {ways}"
+    return ways
+
+
 def kind_of(first: bytes, name: str) -> Kind:
     """Return what a file is by its first bytes, whatever its ending says.
 
@@ -66,13 +87,15 @@ def kind_of(first: bytes, name: str) -> Kind:
     found = _found(first)
     if found in ("png", "jpeg", "tiff", "webp", "bmp"):
         return found  # type: ignore[return-value]
+    if found in ("HEIC", "HEIF") and heif_is_read():
+        return "heif"
     if found is None:
         raise UserError(f"{name}: not an image; expected PNG, JPEG, TIFF, BMP or WebP")
     ending = name[name.rfind(".") :].lower() if "." in name else ""
-    if "file" in found and "empty" in found:
+    if found == "empty file":
         raise UserError(f"{name}: empty file; replace or remove it")
     under = f" under the ending {ending}" if ending in ENDINGS else " is not read"
-    raise UserError(f"{name}: {found}{under}; save it as TIFF, PNG or JPEG")
+    raise UserError(f"{name}: {found}{under}; {unread(found)}")
 
 
 def _found(first: bytes) -> str | None:

@@ -231,7 +231,7 @@ def _write_tables(folder: Path, tables: dict[str, Table], beside: dict[str, str]
 
 
 def _write_page(path: Path, template: str, context: dict[str, Any]) -> None:
-    write_text(path, _templates().get_template(template).render(context))
+    write_text(path, templates().get_template(template).render(context))
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -240,7 +240,8 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 @functools.cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """Return the pages' templates, with the filters that they use."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: name is not None and name.endswith(".html"),

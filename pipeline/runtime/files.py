@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -28,7 +29,9 @@ def replacing(path: Path, exclusive: bool = False) -> Iterator[Path]:
         FileExistsError: ``exclusive``, and there is a file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    ours = f".{_short(path.name)}.{_short(platform.node())}."
+    _remove_left_behind(path.parent, ours)
+    partial = path.with_name(f"{ours}{os.getpid()}.{secrets.token_hex(4)}.partial")
     try:
         yield partial
         with partial.open("rb") as file:
@@ -39,6 +42,22 @@ def replacing(path: Path, exclusive: bool = False) -> Iterator[Path]:
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
+
+
+def _remove_left_behind(folder: Path, beginning: str) -> None:
+    """Remove what processes of this machine left that were killed while they wrote this file."""
+    for left in folder.glob(f"{beginning}*.partial"):
+        process = left.name.removeprefix(beginning).partition(".")[0]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            left.unlink(missing_ok=True)
+        except (ValueError, PermissionError):  # somebody else's
+            continue
 
 
 def _put_where_nothing_is(partial: Path, path: Path) -> None:

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.sources import FolderSource
-from pipeline.images.files import ENDINGS
-from pipeline.images.folders import left_out, walk
+from pipeline.images.files import readable_endings
+from pipeline.images.reading.folders import left_out, walk
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import require_space
 from pipeline.runtime.progress import ProgressBars
@@ -115,7 +115,7 @@ def _images(folder: Path, name: str, progress: ProgressBars) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a folder of images")
-    below = walk(folder, follow=False)
+    below = walk(folder, follow=False, readable=readable_endings())
     for line in left_out(folder, below):
         progress.say(line)
     found: dict[str, Path] = {}
@@ -136,7 +136,9 @@ def _images(folder: Path, name: str, progress: ProgressBars) -> dict[str, Path]:
     if unnamed:
         progress.say(f"{folder}: left out {unnamed} images whose names are not as {name!r} says")
     if not found:
-        raise UserError(f"{folder}: no image found; expected files ending in {', '.join(ENDINGS)}")
+        raise UserError(
+            f"{folder}: no image found; expected files ending in {', '.join(readable_endings())}"
+        )
     return found
 
 

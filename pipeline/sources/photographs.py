@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.sources import Split
-from pipeline.images.containers import DAMAGE
-from pipeline.images.decoding import decode_all
 from pipeline.images.files import ENDINGS, damaged
-from pipeline.images.folders import is_left_out
-from pipeline.images.formats import read_header
-from pipeline.images.header import require_one_picture
+from pipeline.images.reading.containers import DAMAGE
+from pipeline.images.reading.decoding import decode_all
+from pipeline.images.reading.folders import is_left_out
+from pipeline.images.reading.formats import read_header
+from pipeline.images.reading.header import require_one_picture
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.streaming import Room
 from pipeline.sources.archives.reading import archives_in, open_archive

@@ -22,7 +22,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from pipeline.images.formats import read_header
+from pipeline.images.reading.formats import read_header
 from pipeline.inference.photographs.listing import Order
 from pipeline.inference.photographs.reading import read_picture
 from pipeline.inference.photographs.restore import Handling, restore_photograph

@@ -280,7 +280,7 @@ def test_half_a_lock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     model = save(tmp_path / "m.safetensors")
     Path("dvc.lock").write_text("stages:\n  train@x: {outs: [")
-    with pytest.raises(UserError, match=r"dvc\.lock: damaged; python -m pipeline\.mend_lock"):
+    with pytest.raises(UserError, match=r"dvc\.lock: damaged; python -m pipeline mend_lock"):
         card(str(model))
 
 
@@ -302,3 +302,26 @@ def test_a_card_without_most_facts_says_unknown(
     tensors, facts = load_tensors(path)
     save_tensors(path, tensors, {name: facts[name] for name in ("restorer", "image_range")})
     assert "task **unknown**" in card(str(path))
+
+
+def test_half_precision_is_half_as_large_and_close(tmp_path: Path) -> None:
+    model, result = save(tmp_path / "m.safetensors"), tmp_path / "half.onnx"
+    main([str(model), "--onnx", str(result), "--fp16"])
+    main([str(model), "--onnx", str(tmp_path / "full.onnx")])
+    weights = onnx.load(result).graph.initializer
+    assert sum(w.data_type == onnx.TensorProto.FLOAT16 for w in weights) > len(weights) / 2
+    network, _ = load_network(model)
+    given = torch.rand(1, 3, 24, 40, generator=torch.Generator().manual_seed(3))
+    session = onnxruntime.InferenceSession(str(result), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["restored"], {"degraded": given.numpy()})
+    assert found.dtype == np.float32
+    assert 0 < np.abs(found - network(given).detach().numpy()).max() < 2e-2
+    facts = session.get_modelmeta().custom_metadata_map
+    assert facts["precision"] == "fp16" and facts["multiple_of"] == str(network.factor)
+    assert facts["training"] == "task denoise, method noise_space, seed 0, steps 1900"
+
+
+@pytest.mark.parametrize("option", ["--onnx", "--card"])
+def test_a_folder_in_the_place_of_a_file_is_named(option: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"{option} .*: is a folder; expected the name of a file"):
+        main([str(save(tmp_path / "m.safetensors")), option, str(tmp_path)])

@@ -26,6 +26,7 @@ from benchmarks import restore_large, seams
 from pipeline.commands.restore import main
 from pipeline.config.build import build
 from pipeline.config.restorers import RestorerSettings
+from pipeline.images import files
 from pipeline.images.tiles import aligned_tiles
 from pipeline.inference.model import InRange, restore
 from pipeline.inference.photographs.metadata import Metadata
@@ -102,6 +103,15 @@ def desk(
 ) -> Desk:
     monkeypatch.chdir(tmp_path)
     return Desk(tmp_path, capsys)
+
+
+HEIC_ADVICE = "pip install '.[photos]' reads it, or save it as TIFF, PNG or JPEG"
+
+
+@pytest.fixture
+def no_heif(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the optional packages not installed."""
+    monkeypatch.setattr(files, "heif_is_read", lambda: False)
 
 
 def random_values(height: int, width: int, channels: int, bits: int) -> Values:
@@ -302,18 +312,20 @@ def test_folders_names_and_other_files(desk: Desk) -> None:
     assert "2 other files left alone (.png, .txt)" in desk.summary
 
 
+@pytest.mark.usefixtures("no_heif")
 def test_photographs_that_cannot_be_read_are_told_in_a_folder(desk: Desk) -> None:
     desk.add("in/x.png", smooth(8, 8))
     for name in ("IMG_1.HEIC", "deep/raw.dng", "notes.txt", "._IMG_1.HEIC"):
         (desk.folder / "in" / name).parent.mkdir(exist_ok=True)
         (desk.folder / "in" / name).write_bytes(b"x")
     assert desk.run("in", status=1).splitlines() == [
-        "error: in/IMG_1.HEIC: HEIC is not read; save it as TIFF, PNG or JPEG",
+        f"error: in/IMG_1.HEIC: HEIC is not read; {HEIC_ADVICE}",
         "error: in/deep/raw.dng: DNG is not read; save it as TIFF, PNG or JPEG",
     ]
     assert desk.summary.startswith("1 restored") and "2 other files left alone" in desk.summary
 
 
+@pytest.mark.usefixtures("no_heif")
 @pytest.mark.parametrize(
     "words", [["in/IMG_1.heic", "in/RAW.DNG", "in/x.png"], ["in/*"], ["in/*.heic", "in/[RIx]*"]]
 )
@@ -323,7 +335,7 @@ def test_they_are_told_by_name_and_by_pattern(desk: Desk, words: list[str]) -> N
     desk.add("in/RAW.DNG", smooth(12, 16), format="TIFF")
     (desk.folder / "in" / "IMG_1.heic").write_bytes(b"x")
     assert sorted(desk.run(*words, status=1).splitlines()) == [
-        "error: in/IMG_1.heic: HEIC is not read; save it as TIFF, PNG or JPEG",
+        f"error: in/IMG_1.heic: HEIC is not read; {HEIC_ADVICE}",
         "error: in/RAW.DNG: DNG is not read; save it as TIFF, PNG or JPEG",
     ]
     assert [path.name for path in desk.out.iterdir()] == ["x.png"]
@@ -740,3 +752,14 @@ def test_memory_does_not_hold_the_whole_as_numbers(tmp_path: Path) -> None:
     grown = (large["peak_mib"] - small["peak_mib"]) * 2**20
     assert grown < 4 * 40e6 + 30 * 7746 * 256 + 100e6
     assert grown < 40e6 * 12
+
+
+def test_a_16_bit_png_passes_through_in_bounded_memory(tmp_path: Path) -> None:
+    """24 megapixels: 144 MB as numbers, of which no more than 64 MiB are ever held."""
+    model = save_model(tmp_path / "model")
+    arguments = argparse.Namespace(
+        bits=16, format="png", model=model, tile=256, overlap=32, threads=1
+    )
+    small, large = (restore_large.measure(size, arguments) for size in (1, 24))
+    wider = 40 * 6000 * 256 / 2**20  # two rows of tiles
+    assert large["peak_mib"] - small["peak_mib"] < 64 + wider

@@ -1,7 +1,9 @@
 """What restore keeps beside the pixels, what it says is gone, and the options of the command."""
 
+import base64
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -403,3 +405,40 @@ def test_srgb_itself_is_left_as_it_is() -> None:
     colours, note = colours_of(Form(4, 5, 3, 8, Metadata(icc_profile=SRGB)))
     values = np.random.default_rng(0).random((4, 5, 3), np.float32)
     assert colours.to_srgb(values) is values and note is None
+
+
+# Optional packages
+
+
+@pytest.mark.parametrize("name", ["x.heic", "x.jpg"])
+def test_a_phones_heic_is_read(desk: Desk, name: str) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="pip install '.[photos]'")
+    tags = PillowImage.Exif()
+    tags[0x010F] = "Maker"
+    image = heif.from_pillow(PillowImage.fromarray(smooth(48, 64)))
+    image.save(desk.folder / name, quality=-1, exif=tags.tobytes())
+    desk.run(name, "--format", "png")
+    with PillowImage.open(desk.out / "x.png") as result:
+        assert result.getexif()[0x010F] == "Maker"
+        assert np.abs(np.asarray(result).astype(int) - smooth(48, 64)).max() <= 3
+
+
+def test_a_page_compares_before_and_after(desk: Desk) -> None:
+    """Of large photographs means of squares of pixels are shown."""
+    desk.add("a.png", np.full((30, 40), 100, np.uint8))
+    wide = np.repeat(np.arange(3000, dtype=np.uint16)[None] * 20, 7, 0)[..., None]
+    test_restore.written(desk.folder / "<b>.png", wide)
+    desk.run("a.png", "<b>.png", "--compare", "pages/before_after.html", "--suffix", "_r")
+    page = Path("pages/before_after.html").read_text()
+    pictures = [
+        np.asarray(PillowImage.open(io.BytesIO(base64.b64decode(data))))
+        for data in re.findall(r"data:image/webp;base64,([^\"]+)", page)
+    ]
+    assert "&lt;b&gt;_r.png" in page and "<b>" not in page
+    assert len(pictures) == 4 and (pictures[0] == 100).all()
+    assert_array_equal(pictures[2], pictures[3])
+    assert pictures[2].shape == (2, 1000, 3)
+    expected = np.rint((wide[0, :, 0].reshape(1000, 3).mean(1)) / 65535 * 255)
+    assert_array_equal(pictures[2][0, :, 0], expected)
+    with pytest.raises(UserError, match="--compare pages: is a folder"):
+        desk.run("a.png", "--compare", "pages")

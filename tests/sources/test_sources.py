@@ -28,6 +28,7 @@ from pipeline.config.sources import (
     FolderSource,
     PairFolders,
 )
+from pipeline.images import files
 from pipeline.runtime.errors import UserError
 from pipeline.sources import bundled, folder, source_module
 from pipeline.sources.archives.reading import write_archive
@@ -220,7 +221,7 @@ def test_a_truncated_image_is_told(kind: str, pixels: Callable[..., Pixels]) -> 
         (bytes(50_000), "nothing but zeros under the ending .png"),
         (b"This is a text.\n", "not an image; expected PNG, JPEG, TIFF, BMP or WebP"),
         (b"<svg></svg>", "SVG under the ending .png; save it as TIFF, PNG or JPEG"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC under the ending .png"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "(HEIC under the ending .png|damaged image)"),
         (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF under the ending .png"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000 under the ending .png"),
         (b"GIF89a", "GIF under the ending .png"),
@@ -521,8 +522,9 @@ def test_other_files_are_left_out(own: Own) -> None:
 
 
 def test_photographs_and_folders_that_are_not_read_are_told(
-    own: Own, capfd: pytest.CaptureFixture[str]
+    own: Own, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(files, "heif_is_read", lambda: False)
     for name in ("IMG_1.HEIC", "IMG_2.heic", "IMG_3.dng", "notes.txt", "._IMG_1.HEIC"):
         (own.location / "real" / name).write_bytes(b"x")
     own.add("elsewhere/z.png")

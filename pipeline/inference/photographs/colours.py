@@ -82,7 +82,9 @@ def _through(values: NDArray[np.floating], places: Numbers, levels: Numbers) -> 
     size = np.abs(values.astype(np.float64))
     slope = (levels[-1] - levels[-2]) / (places[-1] - places[-2])
     above = levels[-1] + (size - places[-1]) * slope
-    return np.sign(values) * np.where(size > places[-1], above, np.interp(size, places, levels))
+    inside = np.interp(size, places, levels)
+    found: Numbers = np.sign(values) * np.where(size > places[-1], above, inside)
+    return found
 
 
 def _encoded(linear: Numbers) -> Numbers:

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from pipeline.images.containers import directory
 from pipeline.images.files import EXIF_ORIENTATION
+from pipeline.images.reading.containers import directory
 
 Directory = dict[int, tuple[int, Any]]
 """Tag to the type of its value in the file, and the value."""

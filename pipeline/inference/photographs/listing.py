@@ -6,8 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.images.files import ENDINGS, UNREAD_ENDINGS
-from pipeline.images.folders import identity, walk
+from pipeline.images.files import ENDINGS, UNREAD_ENDINGS, readable_endings, unread
+from pipeline.images.reading.folders import identity, walk
 from pipeline.inference.photographs.writing import Format
 
 FORMATS: dict[str, Format] = {
@@ -63,7 +63,7 @@ def list_photographs(inputs: list[str], out: Path, readable: tuple[str, ...] = E
     the files whose ending is an image's, at any depth. Links are followed, but no folder is entered
     twice. Nothing in ``out`` is taken, unless it is what the user names.
     """
-    listing = Listing(readable=readable)
+    listing = Listing(readable=readable_endings())
     for text in inputs:
         before = len(listing.found), len(listing.refused)
         if os.path.lexists(text):
@@ -77,7 +77,7 @@ def list_photographs(inputs: list[str], out: Path, readable: tuple[str, ...] = E
         else:
             listing.refused.append(f"{shown(text)}: no such file or folder")
         if before == (len(listing.found), len(listing.refused)):
-            endings = ", ".join(ENDINGS)
+            endings = ", ".join(listing.readable)
             listing.refused.append(f"{shown(text)}: no image found; expected {endings}")
     listing.refused = list(dict.fromkeys(listing.refused))
     return listing
@@ -166,7 +166,7 @@ def _add(path: Path, below: Path, out: Path, listing: Listing) -> None:
 
 def _unread(file: Path) -> str:
     kind = file.suffix[1:].upper()
-    return f"{shown(file)}: {kind} is not read; save it as TIFF, PNG or JPEG"
+    return f"{shown(file)}: {kind} is not read; {unread(kind)}"
 
 
 def _is_within(path: Path, folder: Path) -> bool:

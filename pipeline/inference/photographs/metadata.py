@@ -6,9 +6,9 @@ import struct
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.images.containers import DAMAGE
 from pipeline.images.files import SIDEWAYS
-from pipeline.images.header import Header
+from pipeline.images.reading.containers import DAMAGE
+from pipeline.images.reading.header import Header
 from pipeline.inference.photographs.exif import CENTIMETRES_AN_INCH, Density, Exif, read_exif
 
 INCHES = {"inch": 1.0, "centimetre": CENTIMETRES_AN_INCH, "metre": 0.0254}

@@ -5,10 +5,10 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.images.decoding import Upright, open_rows
-from pipeline.images.formats import read_header
-from pipeline.images.header import require_one_picture
-from pipeline.images.window import Values
+from pipeline.images.reading.decoding import Upright, open_rows
+from pipeline.images.reading.formats import read_header
+from pipeline.images.reading.header import require_one_picture
+from pipeline.images.reading.window import Values
 from pipeline.inference.photographs.metadata import Metadata, read_metadata
 from pipeline.runtime.errors import UserError
 

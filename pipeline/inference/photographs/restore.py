@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.running import Evaluate
 from pipeline.images.pixels import Image, to_uint8
-from pipeline.images.window import Window
+from pipeline.images.reading.window import Window
 from pipeline.inference.photographs.colours import SRGB, Colours, colours_of
 from pipeline.inference.photographs.listing import Order, shown
 from pipeline.inference.photographs.reading import Picture, Values, read_picture

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from pipeline.images.decoding import KINDS
-from pipeline.images.tiff import IPTC, XMP
-from pipeline.images.window import Values
+from pipeline.images.reading.decoding import KINDS
+from pipeline.images.reading.tiff import IPTC, XMP
+from pipeline.images.reading.window import Values
 from pipeline.inference.photographs.exif import KEPT_TAGS, PHOTO, PLACE, add_directories
 from pipeline.inference.photographs.metadata import Metadata
 from pipeline.inference.photographs.reading import Form

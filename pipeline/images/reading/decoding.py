@@ -1,8 +1,8 @@
 """Pixels of image files as upright rows, whole or as they are asked for.
 
 PNG and TIFF are read by OpenImageIO: every depth and layout as it is in the file, by the row. JPEG,
-WebP, BMP and palettes of a TIFF have 8 bits, and Pillow reads them: unlike OpenImageIO it reports a
-JPEG that ends early.
+WebP, BMP, HEIF and palettes of a TIFF have 8 bits, and Pillow reads them: unlike OpenImageIO it
+reports a JPEG that ends early.
 """
 
 import io
@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageFile
 
-from pipeline.images.containers import DAMAGE, jpeg_without_metadata
 from pipeline.images.files import SIDEWAYS, damaged
-from pipeline.images.header import Header
-from pipeline.images.window import Values, Window
+from pipeline.images.reading.containers import DAMAGE, jpeg_without_metadata, pillow_format
+from pipeline.images.reading.header import Header
+from pipeline.images.reading.window import Values, Window
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.streaming import in_background
 
@@ -157,7 +157,7 @@ class _PillowImage:
         mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[header.channels]
         before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, lenient
         try:
-            opened = PillowImage.open(io.BytesIO(content), formats=[header.kind.upper()])
+            opened = PillowImage.open(io.BytesIO(content), formats=[pillow_format(header.kind)])
             opened.load()
             image: PillowImage.Image = opened
             if header.kind == "tiff" and header.orientation != 1:

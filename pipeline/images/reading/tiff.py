@@ -4,7 +4,7 @@ from typing import Any
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from pipeline.images.header import Header
+from pipeline.images.reading.header import Header
 from pipeline.runtime.errors import UserError
 
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
@@ -73,6 +73,8 @@ def _colours(tags: ImageFileDirectory_v2, name: str) -> int:
     """Return how many samples are colours, after checking colours and compression."""
     photometric = _number(tags, PHOTOMETRIC, None)
     compression = _number(tags, COMPRESSION, 1)
+    if photometric is None:
+        raise ValueError("no kind of colours is named")
     if compression not in COMPRESSIONS:
         found = OTHER_COMPRESSIONS.get(compression, f"kind {compression}")
         raise UserError(f"{name}: TIFF compressed by {found}; save it with deflate or LZW")

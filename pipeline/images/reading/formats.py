@@ -12,22 +12,23 @@ from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.images.containers import (
-    DAMAGE,
-    directories,
-    directory,
-    inflated,
-    jpeg_segments,
-    png_chunks,
-)
 from pipeline.images.files import (
     EXIF_ORIENTATION,
     FIRST_BYTES,
     damaged,
     kind_of,
 )
-from pipeline.images.header import Header
-from pipeline.images.tiff import tiff_layout
+from pipeline.images.reading.containers import (
+    DAMAGE,
+    directories,
+    directory,
+    inflated,
+    jpeg_segments,
+    pillow_format,
+    png_chunks,
+)
+from pipeline.images.reading.header import Header
+from pipeline.images.reading.tiff import tiff_layout
 from pipeline.runtime.errors import UserError
 
 EXIF, XMP, MORE_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/ext"
@@ -162,10 +163,10 @@ def _note_gain_map(file: IO[bytes], header: Header) -> None:
 
 
 def _read_with_pillow(file: IO[bytes], header: Header, name: str) -> None:
-    """Read the header of a WebP or BMP."""
+    """Read the header of a WebP, BMP or HEIF."""
     file.seek(0)
     try:
-        image = Image.open(file, formats=[header.kind.upper()])
+        image = Image.open(file, formats=[pillow_format(header.kind)])
         header.pages = int(getattr(image, "n_frames", 1))
     except UnidentifiedImageError:
         raise UserError(damaged(name, f"{header.kind.upper()} without a picture")) from None
@@ -178,6 +179,8 @@ def _read_with_pillow(file: IO[bytes], header: Header, name: str) -> None:
     header.exif = _blob(image.info.get("exif"), EXIF)
     header.xmp = _blob(image.info.get("xmp"))
     header.icc_profile = _blob(image.info.get("icc_profile"))
+    if image.info.get("bit_depth", 8) > 8:
+        header.notes.append(f"{image.info['bit_depth']} bits (8 are read)")
     if "dpi" in image.info and header.kind == "bmp":
         header.density = (*map(float, image.info["dpi"]), "inch")  # type: ignore[assignment]
 
@@ -216,4 +219,5 @@ READERS = {
     "tiff": _read_tiff,
     "webp": _read_with_pillow,
     "bmp": _read_with_pillow,
+    "heif": _read_with_pillow,
 }

@@ -10,6 +10,8 @@ from typing import IO
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from pipeline.images.files import Kind
+
 # what Pillow logs of damaged files is raised as well, and reported in one line
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")  # of tags, which are checked here
@@ -27,6 +29,15 @@ DAMAGE = (
     *(EOFError, LookupError, ArithmeticError, AttributeError),
 )
 """What Pillow's readers were seen to raise on files with bytes changed at random, and its kin."""
+
+
+def pillow_format(kind: Kind) -> str:
+    """Return Pillow's name of a format, after teaching it HEIF if that is meant."""
+    if kind == "heif":
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    return kind.upper()
 
 
 def png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, bytes, bool]]:

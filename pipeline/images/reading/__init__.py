@@ -1,0 +1,1 @@
+"""Image files of others: what their headers say, which are read, their pixels row by row."""
