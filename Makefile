@@ -1,46 +1,94 @@
-# make reproduce   set up, then rebuild every result of the demo
-# make doctor      set up, then say what is wrong with this machine or clone
-# make test        set up, then run everything that must pass
-# make test-slow   what 'make test' leaves out for its length
-# make test-slurm  the graph on a real Slurm on this machine: Debian, as root, minutes; else it skips
-# make test-browser  the report in a real browser: Debian's Chromium, installed as root; else it skips
+# make                what there is
+# make setup          the environment in .venv; TORCH=cpu takes PyTorch's build without CUDA
+# make reproduce      set up, then rebuild every result of the demo
+# make doctor         set up, then say what is wrong with this machine or clone
+# make test           set up with what tests need, then run all that must pass: minutes
+# make test-all       what 'make test' leaves out for its length (tests/README.md)
+# make test-slurm     of these, the graph on a real Slurm on this machine: Debian, as root; else it skips
+# make test-browser   of these, the report in a real browser: Debian's Chromium, installed as root; else it skips
+# make test-lowest    the unit tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+# make lint           ruff and mypy
+# make clean          remove the environments
+#
+# PYTHON=python3.12   another Python than the newest of 3.13, 3.12 and 3.11 that is there
+# TORCH_INDEX=...     with TORCH=cpu and without uv: where pip finds that build (pytorch.org says where)
 
-PYTHON ?= python3.11
+.DEFAULT_GOAL := help
+
+# not yet 3.14: immutables, which Snakemake needs, has no wheel for it
+PYTHONS := python3.13 python3.12 python3.11
+# a name may be there without a Python behind it, and a Python without venv
+PYTHON ?= $(firstword $(foreach name,$(PYTHONS),$(shell $(name) -c "import ensurepip, venv" 2> /dev/null && echo $(name))))
+empty :=
+space := $(empty) $(empty)
+UV := $(shell command -v uv)
 VENV := .venv
-READY := $(VENV)/.ready
-# a module's tests stay together, as they share what its fixtures made
-SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist loadfile
+LOWEST := .venv-lowest
+# a module's tests stay together, as they share what its fixtures made; the longest begin
+SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # the shell's name of this folder: make would take parts of some names for its own ($, #, spaces).
 # DVC asks for a user's name, which an account in a container may lack
-RUN := env -u PYTHONSAFEPATH -u PYTHONHOME PATH="$$PWD/$(VENV)/bin:$$PATH" \
-	USER="$${USER:-$$(id -u)}"
+RUN := env -u PYTHONSAFEPATH -u PYTHONHOME PATH="$$PWD/$(VENV)/bin:$$PATH" USER="$${USER:-$$(id -u)}"
 
-.PHONY: setup doctor reproduce test test-slow test-slurm test-browser lint clean
+ifneq ($(filter-out cpu gpu,$(TORCH)),)
+  $(error TORCH: found '$(TORCH)', expected cpu or gpu)
+endif
+ifeq ($(TORCH),cpu)
+  UV_BUILD := --torch-backend cpu
+  PIP_BUILD := --extra-index-url $(TORCH_INDEX)
+  ifeq ($(UV)$(TORCH_INDEX),)
+    $(error TORCH=cpu without uv: say TORCH_INDEX=..., where pip finds PyTorch's build without CUDA)
+  endif
+endif
+
+# $(call environment,FOLDER), $(call install,FOLDER,WHAT): what pip and uv are told alike
+ifdef UV
+  environment = uv venv --quiet --no-python-downloads --python "$$(command -v $(PYTHON))" $(1)
+  install = uv pip install --quiet --python $(1)/bin/python $(UV_BUILD) $(2)
+else
+  environment = $(PYTHON) -m venv $(1)
+  install = $(1)/bin/python -m pip install --quiet $(PIP_BUILD) $(2)
+endif
+announce = @echo "$(1): $$($(1)/bin/python --version), $(if $(UV),uv,pip) installs $(2): minutes, and $(if $(UV_BUILD),2,6) GB"
+
+.PHONY: help setup whole doctor reproduce test test-all test-slurm test-browser test-lowest lint clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
 
 # Scripts of an environment name its folder: one that was moved is made anew, if it was made here.
 # Nobody else's is ever touched.
-setup:
-	@works=; $(VENV)/bin/pip --version > /dev/null 2>&1 && works=yes; \
-	fresh=; test -f $(READY) && ! test requirements.lock -nt $(READY) && fresh=yes; \
-	if test "$$works" && test "$$fresh"; then exit 0; fi; \
+whole:
+	@if $(VENV)/bin/distro --version > /dev/null 2>&1; then exit 0; fi; \
 	if test -L $(VENV) || { test -e $(VENV) && ! test -f $(VENV)/pyvenv.cfg; }; then \
-		if test "$$works"; then exit 0; fi; \
 		echo "error: $(VENV): found no environment that works, nor one made here; move it away" >&2; \
 		exit 2; \
 	fi; \
-	found=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>&1); \
-	if test "$$found" != 3.11; then \
-		echo "error: $(PYTHON): found $$found, expected Python 3.11; install it, or name yours:" \
-			"make PYTHON=/path/to/python3.11" >&2; \
-		exit 2; \
-	fi; \
-	clear=; if test -z "$$works" && test -f $(READY); then clear=--clear; fi; \
-	$(PYTHON) -m venv $$clear $(VENV) && \
-	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock && \
-	if $(VENV)/bin/pip --version > /dev/null; then touch $(READY); else \
+	if test -f $(VENV)/.ready; then rm -rf $(VENV); fi
+
+$(VENV)/bin/python $(LOWEST)/bin/python:
+	@found="$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>&1)"; \
+	case "python$$found" in $(subst $(space),|,$(PYTHONS))) ;; *) \
+		echo "error: PYTHON: found '$(PYTHON)' ($$found), expected one of $(PYTHONS) with venv;" \
+			"install one (Debian: python3-venv) or say PYTHON=/path/to/it" >&2; exit 2;; esac
+	$(call environment,$(@:/bin/python=))
+
+# not at the same time: the first may remove what the second looks at
+setup: whole
+	@$(MAKE) --silent --no-print-directory $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock | $(VENV)/bin/python
+	$(call announce,$(VENV),$<)
+	@$(call install,$(VENV),--requirement $<)
+	@$(VENV)/bin/distro --version > /dev/null || { \
 		echo "error: scripts cannot run in a folder with \" or \$$ in its name; move the project" >&2; \
-		exit 2; \
-	fi
+		exit 2; }
+	@touch $@
+
+$(VENV)/.ready-for-tests: requirements-test.lock $(VENV)/.ready
+	$(call announce,$(VENV),$<)
+	@$(call install,$(VENV),--requirement $<)
+	@touch $@
 
 doctor: setup
 	$(RUN) python -m pipeline doctor
@@ -50,24 +98,32 @@ reproduce: setup
 	$(RUN) dvc repro
 	@echo "Report: reports/report.html (tables: reports/report.md, rows: reports/summary.json)"
 
-lint: setup
+lint: setup $(VENV)/.ready-for-tests
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
 test: lint
-	$(RUN) pytest $(SIDE_BY_SIDE) --ignore tests/slurm
+	$(RUN) pytest $(SIDE_BY_SIDE)
 
-test-slow: setup
-	$(RUN) pytest -m slow --ignore tests/slurm
+test-all: $(VENV)/.ready-for-tests
+	tests/helpers/chromium.sh || true  # why not is told; then its tests skip
+	tests/slurm/cluster.sh install || true  # likewise
+	$(RUN) pytest $(SIDE_BY_SIDE) -m slow
 
-test-slurm: setup
+test-slurm: $(VENV)/.ready-for-tests
 	tests/slurm/cluster.sh install || true  # why not is told; then the tests skip
-	$(RUN) pytest tests/slurm
+	$(RUN) pytest -m slow tests/slurm
 
-test-browser: setup
+test-browser: $(VENV)/.ready-for-tests
 	tests/helpers/chromium.sh || true  # why not is told; then the tests skip
-	$(RUN) pytest tests/report/test_report_browser.py
+	$(RUN) pytest -m slow tests/report/test_report_browser.py
+
+test-lowest: | $(LOWEST)/bin/python
+	$(call announce,$(LOWEST),the lowest versions)
+	@$(LOWEST)/bin/python tests/helpers/lowest.py > $(LOWEST)/lowest.txt
+	@$(call install,$(LOWEST),--requirement $(LOWEST)/lowest.txt)
+	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" pytest $(SIDE_BY_SIDE) -m "not slow and not graph"
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache

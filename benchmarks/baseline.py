@@ -10,6 +10,7 @@ import copy
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DModel
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from pipeline.config.methods import NoiseSpaceSettings
@@ -27,12 +28,14 @@ AVERAGE_DECAY = 0.9999
 class PlainStep:
     """Networks, optimizers and averages; call it with a batch to make one training step."""
 
-    def __init__(self, restorer: RestorerSettings, settings: NoiseSpaceSettings) -> None:
+    def __init__(
+        self, restorer: RestorerSettings, settings: NoiseSpaceSettings, device: torch.device
+    ) -> None:
         self.settings = settings
-        self.levels = alpha_bars(settings.schedule).float()
+        self.levels = alpha_bars(settings.schedule).float().to(device)
         self.networks: dict[str, nn.Module] = {
-            "restorer": build_restorer(restorer),
-            "denoiser": plain_denoiser(Denoiser(settings.denoiser, conditions=2)),
+            "restorer": build_restorer(restorer).to(device),
+            "denoiser": plain_denoiser(Denoiser(settings.denoiser, conditions=2)).to(device),
         }
         self.averages = copy.deepcopy(self.networks)
         self.optimizers = [
@@ -61,8 +64,9 @@ class PlainStep:
         restored_synthetic = restorer(batch.synthetic)
         restored_real = restorer(batch.real)
         images = len(batch.clean)
-        step = torch.randint(1, len(self.levels), (images,))
-        level = continuous_level(self.levels, step, torch.rand(images))
+        device = batch.clean.device
+        step = torch.randint(1, len(self.levels), (images,), device=device)
+        level = continuous_level(self.levels, step, torch.rand(images, device=device))
         noise = torch.randn_like(batch.clean)
         noisy = add_noise(batch.clean, noise, level)
 
@@ -78,16 +82,17 @@ class PlainStep:
         return charbonnier(restored_synthetic, batch.clean) + self.settings.weight * diffusion
 
 
-def plain_denoiser(denoiser: Denoiser) -> Denoiser:
+def plain_denoiser(denoiser: nn.Module) -> nn.Module:
     """Return the denoiser with an unmodified diffusers network inside, with the same weights."""
     plain = UNet2DModel.from_config(denoiser.unet.config)  # type: ignore[no-untyped-call]
     plain.load_state_dict(denoiser.unet.state_dict())
     denoiser.unet = plain.train(denoiser.training)
+    denoiser.checkpointed = (ResnetBlock2D,)
     return denoiser
 
 
 def _shuffled(first: Tensor, second: Tensor) -> Tensor:
-    exchange = (torch.rand(len(first)) > 0.5).view(-1, 1, 1, 1)
+    exchange = (torch.rand(len(first), device=first.device) > 0.5).view(-1, 1, 1, 1)
     return torch.cat(
         [torch.where(exchange, second, first), torch.where(exchange, first, second)], dim=1
     )

@@ -4,12 +4,12 @@
                                     [--variants plain bf16 bf16-compiled]
 
 Variants of the same step: ``plain`` (``benchmarks/baseline.py``), ``fp32`` and ``bf16`` (this
-project's own, ``benchmarks/steps.py``), and these with the batch in shares of one image; if named,
-also compiled, which takes minutes before the first step. Each runs
-in a process of its own, one after the other, so that its peak memory is its own; every repeat runs
-all of them, in a rotated order, and ratios are taken within a repeat. What the processor reaches in
-a large convolution or matrix product alone is measured in the same repeat: the floor of any step is
-its FLOPs at the better of both rates.
+project's own, ``benchmarks/steps.py``), and these with unmodified diffusers blocks in the denoiser,
+with the batch in shares of one image, and with gradient checkpointing; if named, also compiled,
+which takes minutes before the first step. Each runs in a process of its own, one after the other,
+so that its peak memory is its own; every repeat runs all of them, in a rotated order, and ratios
+are taken within a repeat. What the processor reaches in a large convolution or matrix product alone
+is measured in the same repeat: the floor of any step is its FLOPs at the better of both rates.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.steps import EVERY_VARIANT, SIZES, VARIANTS, build_step
+from benchmarks.steps import EVERY_VARIANT, SIZES, USUAL_VARIANTS, build_step
 from pipeline.device import prepare_torch
 
 MIB = 2**20
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="paper")
     parser.add_argument("--json", type=Path, help="where to write every number")
     parser.add_argument("--profile", action="store_true", help="time by kind of operation")
-    parser.add_argument("--variants", nargs="+", choices=EVERY_VARIANT, default=VARIANTS)
+    parser.add_argument("--variants", nargs="+", choices=EVERY_VARIANT, default=USUAL_VARIANTS)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:

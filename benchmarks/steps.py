@@ -7,22 +7,62 @@ from dataclasses import dataclass
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from benchmarks.baseline import AVERAGE_DECAY, LEARNING_RATE, PlainStep
-from pipeline.config.methods import DenoiserSettings, NoiseSchedule, NoiseSpaceSettings
+from benchmarks.baseline import AVERAGE_DECAY, LEARNING_RATE, PlainStep, plain_denoiser
+from pipeline.config.methods import (
+    DenoiserSettings,
+    NoiseSchedule,
+    NoiseSpaceSettings,
+    VanillaSettings,
+)
 from pipeline.config.restorers import UNetSettings
 from pipeline.datasets.batches import Batch
-from pipeline.device import Precision, autocast
+from pipeline.device import Precision, autocast, use_precision
 from pipeline.methods.method import Progress, build_method
 from pipeline.methods.noise_space import NoiseSpace
 from pipeline.models.build import build_restorer
+from pipeline.models.checkpointing import checkpoint_gradients
+from pipeline.models.restorers import unet
 
-VARIANTS = ("plain", "fp32", "bf16", "fp32-shares", "bf16-shares")
-"""``-shares``: the batch in shares of one image, as ``train.accumulate`` makes them."""
-COMPILED = ("fp32-compiled", "bf16-compiled")
-"""As ``train.compile`` has it."""
-EVERY_VARIANT = (*VARIANTS, *COMPILED)
 SCHEDULE = NoiseSchedule(diffusion_steps=1000, beta_first=1e-6, beta_last=0.01)
 AT_FULL_WEIGHT = Progress(step=10**9, epoch=10**9, fraction=1.0)
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a step is made.
+
+    ``shares``: the batch in shares of one image, as ``train.accumulate`` makes them.
+    ``plain_blocks``: unmodified diffusers blocks in the denoiser, all else this project's.
+    """
+
+    precision: Precision = "fp32"
+    shares: bool = False
+    plain_blocks: bool = False
+    compiled: bool = False
+    checkpointed: bool = False
+    channels_last: bool = True
+    adapts: bool = True
+    """False: vanilla, the restorer alone."""
+    products: bool = True
+    """False: PyTorch's own interpolation in the U-Net, on GPUs too."""
+
+
+VARIANTS = {
+    "fp32": Variant(),
+    "bf16": Variant("bf16"),
+    "fp32-plain-blocks": Variant(plain_blocks=True),
+    "bf16-plain-blocks": Variant("bf16", plain_blocks=True),
+    "fp32-shares": Variant(shares=True),
+    "bf16-shares": Variant("bf16", shares=True),
+    "fp32-checkpointed": Variant(checkpointed=True),
+    "bf16-checkpointed": Variant("bf16", checkpointed=True),
+    "fp32-compiled": Variant(compiled=True),
+    "bf16-compiled": Variant("bf16", compiled=True),
+}
+EVERY_VARIANT = ("plain", *VARIANTS)
+"""``plain`` is the whole step of ``benchmarks/baseline.py``."""
+USUAL_VARIANTS = tuple(name for name in EVERY_VARIANT if "compiled" not in name)
 
 
 @dataclass(frozen=True)
@@ -71,49 +111,64 @@ SIZES = {
 """``tiny`` is for tests: its numbers mean nothing."""
 
 
-def build_step(variant: str, size: Size) -> Callable[[], float]:
-    """Return a function that makes one training step and returns its loss."""
+def build_step(name: str, size: Size, device: torch.device = CPU) -> Callable[[], float]:
+    """Return a function that makes one training step of a variant and returns its loss."""
     torch.manual_seed(0)
-    shape = (size.batch, 3, size.patch, size.patch)
-    batch = Batch(*(torch.rand(shape) for _ in range(3)))
-    if variant == "plain":
+    batch = random_batch(size)
+    if name == "plain":
         torch.use_deterministic_algorithms(False)
-        plain = PlainStep(size.restorer, size.method)
-        return lambda: plain(batch)
-    shares = size.batch if variant.endswith("-shares") else 1
-    precision: Precision = "bf16" if variant.startswith("bf16") else "fp32"
-    return project_step(size, batch, precision, shares, variant in COMPILED)
+        plain = PlainStep(size.restorer, size.method, device)
+        there = batch.to(device, (0, 1))
+        return lambda: plain(there)
+    return project_step(size, batch, VARIANTS[name], device)
+
+
+def random_batch(size: Size) -> Batch:
+    """Return images of noise."""
+    shape = (size.batch, 3, size.patch, size.patch)
+    return Batch(*(torch.rand(shape) for _ in range(3)))
 
 
 def project_step(
-    size: Size, batch: Batch, precision: Precision, shares: int, compiled: bool
+    size: Size, batch: Batch, variant: Variant, device: torch.device = CPU
 ) -> Callable[[], float]:
     """Return this project's step; the lines are those of ``pipeline/training/loop.py``."""
-    device = torch.device("cpu")
-    method = build_method(build_restorer(size.restorer), size.method)
-    assert isinstance(method, NoiseSpace)
-    method.to(memory_format=torch.channels_last)
+    use_precision(variant.precision)
+    unet.BY_PRODUCTS = ("cuda",) if variant.products else ()  # type: ignore[assignment]
+    settings = size.method if variant.adapts else VanillaSettings("vanilla", "scratch")
+    method = build_method(build_restorer(size.restorer), settings)
+    if variant.plain_blocks:
+        assert isinstance(method, NoiseSpace)
+        plain_denoiser(method.denoiser)
+    order = torch.channels_last if variant.channels_last else torch.contiguous_format
+    method.to(device).to(memory_format=order)
     average_step = get_ema_multi_avg_fn(AVERAGE_DECAY)  # type: ignore[no-untyped-call]
     average = AveragedModel(copy.deepcopy(method.restorer), multi_avg_fn=average_step)
+    networks = [method.restorer, *(getattr(method, n) for n in method.learning_rate_factors())]
     optimizers = [
-        torch.optim.Adam(network.parameters(), LEARNING_RATE, fused=True)
-        for network in (method.restorer, method.denoiser)
+        torch.optim.Adam(network.parameters(), LEARNING_RATE, fused=True) for network in networks
     ]
-    if compiled:
-        for network in (method.restorer, method.denoiser):
+    if variant.checkpointed:
+        checkpoint_gradients(method, variant.compiled)
+    if variant.compiled:
+        for network in networks:
             network.compile()
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
+    shares = size.batch if variant.shares else 1
 
     def step() -> float:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        draws = method.draw(generator, tuple(batch.clean.shape))
+        with device:  # as train.draws_on=device
+            draws = method.draw(generator, tuple(batch.clean.shape))
         loss = 0.0
         for number in range(shares):
             place = slice(number * size.batch // shares, (number + 1) * size.batch // shares)
             part = Batch(batch.synthetic[place], batch.clean[place], batch.real[place])
-            with autocast(device, precision):
-                terms = method(part.to(device, (0, 1)), draws.part(place), AT_FULL_WEIGHT)
+            own = draws if draws is None else draws.part(place).to(device)
+            with autocast(device, variant.precision):
+                moved = part.to(device, (0, 1))
+                terms = method(moved, own, AT_FULL_WEIGHT)
             (terms["total"] / shares).backward()
             loss += terms["total"].item() / shares
         for optimizer in optimizers:

@@ -15,6 +15,8 @@ CACHES = {
 }
 """Environment variables of libraries that keep files, and where in .cache if nobody has said."""
 
-for _name, _folder in CACHES.items():
-    # nothing is left outside of the project: homes are small, and may not be written to in a job
-    os.environ.setdefault(_name, str(Path(__file__).parent.parent / ".cache" / _folder))
+_checkout = Path(__file__).parents[1]
+if (_checkout / "dvc.yaml").is_file():  # else it is installed, and these places are the user's
+    for _name, _folder in CACHES.items():
+        # nothing is left outside of it: homes are small, and may not be written to in a job
+        os.environ.setdefault(_name, str(_checkout / ".cache" / _folder))

@@ -26,11 +26,11 @@ def numpy_generator(*parts: int | str) -> np.random.Generator:
     return np.random.default_rng(stable_seed(*parts))
 
 
-def torch_generator(*parts: int | str) -> "torch.Generator":
-    """Return a torch generator on the CPU, so that every device sees the same draws."""
+def torch_generator(*parts: int | str, device: str = "cpu") -> "torch.Generator":
+    """Return a torch generator; on the CPU every device sees the same draws."""
     import torch
 
-    return torch.Generator().manual_seed(stable_seed(*parts))
+    return torch.Generator(device).manual_seed(stable_seed(*parts))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What several test modules share: a configuration, images, stores, a disk that is too small."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config.compose import compose
 from pipeline.images.store import Record, write_store
-from tests.helpers.workspace import Workspace, clone, copy, make_one_task_origin
+from tests.helpers.workspace import Workspace, clone, copy, make_one_task_origin, make_origin
 
 Pixels = NDArray[np.uint8]
 
@@ -69,27 +70,56 @@ def _record(id: str, scene: str = "scene", data_set: str = "set", **roles: Pixel
     return Record(id, scene, data_set, height, width, **loaders)
 
 
+def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
+    """Return a folder that one of the processes of this run of tests has built for all."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with (root / f"{name}.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not lock.tell():  # opened at its end: nobody has built it
+            build(root / name)
+            lock.write("built")
+    return root / name
+
+
+@pytest.fixture(scope="session")
+def three_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository of the project with the tiny preset."""
+    return once(tmp_path_factory, "three_tasks", make_origin)
+
+
 @pytest.fixture(scope="session")
 def one_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git repository of the project whose defaults are one task of the tiny preset."""
-    return make_one_task_origin(tmp_path_factory.mktemp("one_task") / "origin")
+    return once(tmp_path_factory, "one_task", make_one_task_origin)
 
 
 @pytest.fixture(scope="session")
-def pretrained(one_task: Path) -> Workspace:
+def pretrained(one_task: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A clone of it in which only the methods are not trained yet. Copy it before use."""
-    workspace = clone(one_task, one_task.parent / "pretrained")
-    workspace.succeed("dvc", "repro", "pretrain", "evaluate_degraded")
-    return workspace
+
+    def build(folder: Path) -> None:
+        clone(one_task, folder).succeed("dvc", "repro", "pretrain", "evaluate_degraded")
+
+    return Workspace(once(tmp_path_factory, "pretrained", build))
 
 
 @pytest.fixture(scope="session")
-def finished(pretrained: Workspace) -> Workspace:
+def finished(pretrained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The same, finished by a plain ``dvc repro`` and committed. Copy it before use."""
-    workspace = copy(pretrained, pretrained.folder.parent / "finished")
-    workspace.succeed("dvc", "repro")
-    workspace.commit("results")
-    return workspace
+
+    def build(folder: Path) -> None:
+        workspace = copy(pretrained, folder)
+        workspace.succeed("dvc", "repro")
+        workspace.commit("results")
+
+    return Workspace(once(tmp_path_factory, "finished", build))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest modules, so that no process waits for the other at the end."""
+    items.sort(key=lambda item: not item.get_closest_marker("graph"))
 
 
 @pytest.fixture

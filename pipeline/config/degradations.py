@@ -21,11 +21,11 @@ class RainStreaks:
     """Bright straight streaks of one direction, added to the image."""
 
     kind: Literal["rain_streaks"]
-    streaks_per_megapixel: Annotated[Interval, Setting(low=0, high=1e5)]
+    streaks_per_megapixel: Annotated[Interval, Setting(low=0, high=1e5, unit="of 10^6 pixels")]
     length_pixels: Annotated[Interval, Setting(low=1, high=1000, unit="pixels")]
     width_pixels: Annotated[Interval, Setting(low=0.1, high=50, unit="pixels")]
     angle_degrees: Annotated[Interval, Setting(low=-90, high=90, unit="degrees from vertical")]
-    brightness: Annotated[Interval, Setting(low=0, high=1)]
+    brightness: Annotated[Interval, Setting(low=0, high=1, unit="of a streak, added")]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Camera:
     correlation_pixels: Annotated[
         Interval, Setting(low=0, high=10, unit="sigma of the smoothing, pixels")
     ]
-    jpeg_quality: Annotated[Interval, Setting(low=1, high=100)]
+    jpeg_quality: Annotated[Interval, Setting(low=1, high=100, unit="of libjpeg")]
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,15 @@ class LayeredRain:
     """Rain at several depths, each out of focus by its own amount, with a veil of far rain."""
 
     kind: Literal["layered_rain"]
-    layers: Annotated[Interval, Setting(low=1, high=10)]
+    layers: Annotated[Interval, Setting(low=1, high=10, unit="depths, rounded")]
     streaks_per_megapixel: Annotated[Interval, Setting(low=0, high=1e5, unit="per layer")]
     length_pixels: Annotated[Interval, Setting(low=1, high=1000, unit="pixels, nearest layer")]
     width_pixels: Annotated[Interval, Setting(low=0.1, high=50, unit="pixels, nearest layer")]
     angle_degrees: Annotated[Interval, Setting(low=-90, high=90, unit="degrees from vertical")]
-    brightness: Annotated[Interval, Setting(low=0, high=1)]
+    brightness: Annotated[Interval, Setting(low=0, high=1, unit="of a streak, added")]
     blur_pixels: Annotated[Interval, Setting(low=0, high=20, unit="sigma of the defocus, pixels")]
     veil: Annotated[Interval, Setting(low=0, high=1, unit="share of grey light mixed in")]
-    jpeg_quality: Annotated[Interval, Setting(low=1, high=100)]
+    jpeg_quality: Annotated[Interval, Setting(low=1, high=100, unit="of libjpeg")]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class CameraShake:
     read_noise: Annotated[
         Interval, Setting(low=0, high=1, unit="standard deviation in linear signal")
     ]
-    jpeg_quality: Annotated[Interval, Setting(low=1, high=100)]
+    jpeg_quality: Annotated[Interval, Setting(low=1, high=100, unit="of libjpeg")]
 
 
 Degradation = GaussianNoise | RainStreaks | LinearMotionBlur | Camera | LayeredRain | CameraShake

@@ -15,12 +15,17 @@ class Train:
     """Training of the restorer, the same for every method.
 
     A batch is divided evenly among ``nodes`` x ``devices`` processes, and each takes its part in
-    ``accumulate`` shares before it updates. Memory depends on the share; the result does in its
-    last digits, in the dropout's masks, and in that the method's contrastive term is of each
-    share's mean errors (of each GPU's, in the release). The learning rate is constant while
-    pretraining; with ``cosine`` it then falls to 0 along half a cosine, for every method alike.
-    ``precision``: ``tf32`` is PyTorch's default and so the release's, on GPUs that have it
-    (``pipeline/device.py``); on all else it is fp32.
+    ``accumulate`` shares before it updates. Memory depends on the share. The result depends on it
+    in its last digits, in the dropout's masks, and in the method's contrastive term: that is of
+    each share's mean errors (of each GPU's, in the release).
+
+    The learning rate is constant while pretraining; with ``cosine`` it then falls to 0 along half a
+    cosine, for every method alike. ``precision``: ``tf32`` is PyTorch's default and so the
+    release's, on GPUs that have it (``pipeline/device.py``); on all else it is fp32.
+    ``gradient_checkpointing`` takes less memory, a third more time, and changes no result
+    (``pipeline/models/checkpointing.py``). ``draws_on``: noise and other draws of a step are made
+    on the CPU, the same for every device, or on the device in a stream of its own. Each process
+    makes them for the whole batch.
     """
 
     steps: Annotated[
@@ -32,27 +37,34 @@ class Train:
     batch: Annotated[int, Setting(low=1, high=65536, unit="images of each domain an update")]
     accumulate: Annotated[int, Setting(low=1, high=4096, unit="shares of a process's part")]
     devices: Annotated[int, Setting(low=1, high=64, unit="GPUs, or processes without, a node")]
-    nodes: Annotated[int, Setting(low=1, high=1024)]
-    patch: Annotated[int, Setting(low=8, high=4096, unit="pixels")]
+    nodes: Annotated[int, Setting(low=1, high=1024, unit="machines that share a training")]
+    patch: Annotated[int, Setting(low=8, high=4096, unit="pixels, side of a training crop")]
     initialization: Initialization
     learning_rate: Annotated[
         float, Setting(low=0, high=1, unit="of Adam, times the task's learning_rate_factor")
     ]
     learning_rate_decay: Literal["none", "cosine"]
-    adam_betas: Annotated[tuple[float, float], Setting(low=0, high=0.999999, ordered=False)]
+    adam_betas: Annotated[
+        tuple[float, float],
+        Setting(low=0, high=0.999999, unit="decay of both of Adam's averages", ordered=False),
+    ]
     clip_norm: Annotated[float | None, Setting(low=0, unit="of each network's gradient")]
     average_decay: Annotated[
         float, Setting(low=0, high=0.999999, unit="of the moving average of the weights")
     ]
     precision: Literal["auto", "fp32", "tf32", "bf16"]
     compile: bool
-    threads: Annotated[int, Setting(low=1, high=1024)]
-    workers: Annotated[int, Setting(low=0, high=256, unit="processes that read crops")]
-    log_every_steps: Annotated[int, Setting(low=1)]
+    gradient_checkpointing: bool
+    draws_on: Literal["cpu", "device"]
+    threads: Annotated[int, Setting(low=1, high=1024, unit="of each process")]
+    workers: Annotated[
+        int, Setting(low=0, high=256, unit="processes that read crops, for each GPU; 0: none")
+    ]
+    log_every_steps: Annotated[int, Setting(low=1, unit="updates between rows of the log")]
     validate_every_steps: Annotated[
         int, Setting(low=1, unit="a multiple of log_every_steps; PSNR of a few crops, for the log")
     ]
-    checkpoint_every_steps: Annotated[int, Setting(low=1)]
+    checkpoint_every_steps: Annotated[int, Setting(low=1, unit="updates between checkpoints")]
     tensorboard: bool
 
 
@@ -65,11 +77,11 @@ class Evaluate:
     """
 
     precision: Literal["auto", "fp32", "bf16"]
-    threads: Annotated[int, Setting(low=1, high=1024)]
+    threads: Annotated[int, Setting(low=1, high=1024, unit="of each process")]
     batch: Annotated[
         int, Setting(low=1, high=4096, unit="images of equal size restored at once, if no tiles")
     ]
-    processes: Annotated[int, Setting(low=0, high=1024)]
+    processes: Annotated[int, Setting(low=0, high=1024, unit="that score; 0: none")]
     lpips_weights: str | None
     tile: Annotated[
         int, Setting(low=32, unit="pixels; larger images are restored in overlapping tiles")
@@ -83,7 +95,9 @@ class Report:
     """What the report shows."""
 
     examples: Annotated[int, Setting(low=0, high=100, unit="image rows a data set")]
-    bootstrap_samples: Annotated[int, Setting(low=100, high=1_000_000)]
+    bootstrap_samples: Annotated[
+        int, Setting(low=100, high=1_000_000, unit="draws of scenes for an interval")
+    ]
 
 
 @dataclass(frozen=True)
@@ -94,8 +108,8 @@ class Resources:
     ``gpu`` is 0 or ``train.devices``; an evaluation then takes one, for its own runtime.
     """
 
-    threads: Annotated[int, Setting(low=1, high=4096)]
-    gpu: Annotated[int, Setting(low=0, high=64)]
-    mem_mb: Annotated[int, Setting(low=1)]
+    threads: Annotated[int, Setting(low=1, high=4096, unit="processors of a job")]
+    gpu: Annotated[int, Setting(low=0, high=64, unit="GPUs; 0: none")]
+    mem_mb: Annotated[int, Setting(low=1, unit="10^6 bytes of main memory")]
     runtime: Annotated[int, Setting(low=1, unit="minutes")]
     evaluation_runtime: Annotated[int, Setting(low=1, unit="minutes")]

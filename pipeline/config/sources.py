@@ -86,6 +86,9 @@ class FolderSource:
     folders and may be empty. ``min_side`` leaves out training images with a smaller side, counted:
     no patch fits into them; null keeps all. ``skip_unreadable`` leaves out training images that
     cannot be read, names and counts them; otherwise the first one stops the stage.
+
+    ``degraded_name`` and ``clean_name`` say how the two images of a pair are named, without the
+    ending: ``{}`` stands for what both share, as in ``{}_noisy`` and ``{}_clean``.
     """
 
     kind: Literal["folder"]
@@ -97,6 +100,8 @@ class FolderSource:
     test: dict[str, PairFolders]
     min_side: Annotated[int, Setting(low=1, unit="pixels")] | None
     skip_unreadable: bool
+    degraded_name: str
+    clean_name: str
     crops: Crops
 
 
@@ -148,11 +153,13 @@ class FetchedSource:
     first archive, or a folder in place of all. ``page`` is where a person finds the archives.
     Of its data sets only ``data_sets`` are kept. ``expected_images`` holds their published numbers
     for each split before any limit; null checks none. ``lists_md5`` holds the MD5 of lists of
-    images inside its archives by file name; null checks none. ``typical_images`` tells for each
-    split how large its images are; null where nobody knows. ``max_images`` and ``max_gib`` (packed)
-    shorten each of the training splits. ``min_side``, ``skip_unreadable``: see ``FolderSource``.
-    ``truth_for``: the method for whose sake the clean partners of the unlabeled real photographs
-    are packed too, into a file of their own as large as theirs; null leaves them in the archives.
+    images inside its archives by file name; null checks none.
+
+    ``typical_images`` says for each split how large its images are; null where nobody knows.
+    ``max_images`` and ``max_gib`` (packed) shorten each of the training splits. ``min_side``,
+    ``skip_unreadable``: see ``FolderSource``. ``truth_for``: the method for whose sake the clean
+    partners of the unlabeled real photographs are packed too, into a file of their own as large as
+    theirs; null leaves them in the archives.
     """
 
     kind: Literal[

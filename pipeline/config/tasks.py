@@ -71,9 +71,11 @@ class Task:
     ``draws``: from this name the random draws of degradations are made, so that tasks of the same
     settings and draws have the same images. ``restorer``: null for that of the run.
     ``test_on_synthetic``: the clean test images are also degraded as the synthetic domain is, which
-    shows what adapting costs there. ``other_cameras``: by name, further degradations of the clean
-    test images, of which nothing is seen in training either; null for none. ``image_range``: the
-    values of black and white inside the networks and the losses.
+    shows what adapting costs there.
+
+    ``other_cameras``: by name, further degradations of the clean test images, of which nothing is
+    seen in training either; null for none. ``image_range``: the values of black and white inside
+    the networks and the losses.
     """
 
     sources: TaskSources

@@ -26,6 +26,8 @@ SYMMETRIES = 8
 """Four rotations, each mirrored or not."""
 PREFETCHED = 4
 """Shares that each loader process reads ahead."""
+START_METHOD = "fork"
+"""Loader processes inherit blocked signals and mapped stores; unasked, Python 3.14 would not."""
 TRAINING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """Ask a training to save and stop; the last is Slurm's warning."""
 
@@ -203,6 +205,7 @@ def batches(
         batch_size=share.images,
         sampler=_Samples(share, first_step, last_step),
         num_workers=workers,
+        multiprocessing_context=START_METHOD if workers else None,
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCHED if workers else None,
         pin_memory=torch.cuda.is_available(),

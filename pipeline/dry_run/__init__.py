@@ -17,8 +17,8 @@ from pipeline.config.methods import ReleasedSettings, TrainedMethod, VanillaSett
 from pipeline.config.params import Params
 from pipeline.config.read import read_params
 from pipeline.dry_run.disk import summary
-from pipeline.dry_run.measuring import measure, write_stand_ins
-from pipeline.dry_run.wording import Row, conclusions, overview, table
+from pipeline.dry_run.measuring import count, gpus, measure, write_stand_ins
+from pipeline.dry_run.wording import Row, card_advice, conclusions, overview, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,13 +48,24 @@ def dry_run(overrides: list[str]) -> None:
             [_row(params, tasks, *training, folder, console) for training in kinds]
             for tasks in params.restorers().values()
         ]
+        rows = [row for part in tables for row in part]
+        advised = _count_the_largest(params, rows, folder) if rows else []
     if kinds:  # else there are released weights alone
-        for rows in tables:
-            console.print(table(params, rows))
-        for line in conclusions(params, [row for rows in tables for row in rows]):
+        for part in tables:
+            console.print(table(params, part))
+        for line in [*conclusions(params, rows), *advised]:
             console.print(line)
     for line in summary(params):
         console.print(line)
+
+
+def _count_the_largest(params: Params, rows: list[Row], folder: Path) -> list[str]:
+    """Return what its largest training would take on GPUs, if it wants some and here is none."""
+    if gpus() or not params.resources.gpu:
+        return []
+    largest = max(rows, key=lambda row: row.cost.memory).label
+    (method,) = (method for label, method, _ in trainings(params) if label == largest)
+    return card_advice(params, count(params, next(iter(params.tasks)), method, folder))
 
 
 def _row(

@@ -80,6 +80,42 @@ def measure(
     return networks, extrapolate(FEW_IMAGES, (first, second), images)
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Memory of an update on a GPU by the images of a share: bytes, counted, a straight line."""
+
+    fixed: float
+    an_image: float
+
+    def at(self, images: int) -> float:
+        """Return the memory of a share."""
+        return self.fixed + self.an_image * images
+
+
+def count(params: Params, task: str, method: TrainedMethod, folder: Path) -> dict[bool, Counted]:
+    """Return what a GPU would need, without and with gradient checkpointing.
+
+    Raises:
+        UserError: the count fails.
+    """
+    job = _job(params, task, method, folder)
+    lines = {}
+    for checkpointed in (False, True):
+        train = replace(job.train, gradient_checkpointing=checkpointed)
+        one, two = _in_own_process(_count_on_a_gpu, replace(job, train=train))
+        lines[checkpointed] = Counted(fixed=2 * one - two, an_image=two - one)
+    return lines
+
+
+def _count_on_a_gpu(job: Job) -> tuple[int, int]:
+    from pipeline.dry_run.counting import as_on_a_gpu, counted_peak
+
+    as_on_a_gpu()
+    precision = "bf16" if job.train.precision in ("auto", "bf16") else "fp32"
+    one, two = (counted_peak(job, few, precision) for few in FEW_IMAGES)
+    return one, two
+
+
 def extrapolate(few: tuple[int, int], costs: tuple[Cost, Cost], images: int) -> Cost:
     """Return the cost of a share of ``images``: a straight line through two measured ones."""
     share = (images - few[0]) / (few[1] - few[0])
@@ -111,7 +147,7 @@ def _with_share(job: Job, images: int) -> Job:
     return replace(job, train=replace(job.train, **changes))
 
 
-def _in_own_process(work: Callable[[Job], tuple[Networks, Cost]], job: Job) -> Any:
+def _in_own_process(work: Callable[[Job], Any], job: Job) -> Any:
     """Call in a process of its own: its memory is its own, and an error does not end this one."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -132,9 +168,9 @@ def _in_own_process(work: Callable[[Job], tuple[Networks, Cost]], job: Job) -> A
     return result
 
 
-def _send(work: Callable[[Job], tuple[Networks, Cost]], job: Job, pipe: Any) -> None:
+def _send(work: Callable[[Job], Any], job: Job, pipe: Any) -> None:
     try:
-        result: tuple[Networks, Cost] | UserError = work(job)
+        result = work(job)
     except UserError as error:
         result = error
     except Exception as error:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.params import Params
-from pipeline.dry_run.measuring import Cost, Networks, gpus
+from pipeline.dry_run.measuring import Cost, Counted, Networks, gpus
+from pipeline.training.memory import advice
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,50 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h" if seconds < 200 * 3600 else f"{seconds / 86400:.0f} days"
 
 
+CARDS_GIB = (24, 40, 80)
+"""Memories of usual GPUs."""
+USABLE = 0.9
+"""Of a card's memory, assumed: the rest is CUDA's own, and lies between tensors."""
+
+
+def card_advice(params: Params, counted: dict[bool, Counted]) -> list[str]:
+    """Return on which GPUs the largest training fits, and what to set for those where it does not.
+
+    Args:
+        params: the configuration.
+        counted: memory without and with gradient checkpointing.
+    """
+    train = params.train
+    part = train.batch // (train.devices * train.nodes)
+    share = part // train.accumulate
+    plain, lean = (line.at(share) / 2**30 for line in (counted[False], counted[True]))
+    lines = [
+        f"On a GPU, counted: {plain:.1f} GiB for a share of {share} images, {lean:.1f} GiB with"
+        " train.gradient_checkpointing=true; not counted: what CUDA takes for itself."
+    ]
+    for card in CARDS_GIB:
+        room = card * USABLE
+        if (lean if train.gradient_checkpointing else plain) <= room:
+            lines.append(f"Fits in {card} GiB.")
+            break
+        ways = ["train.gradient_checkpointing=true"] if lean <= room else []
+        shares = _shares_that_fit(part, train.accumulate, counted[False], room)
+        ways += [f"train.accumulate={shares}"] if shares else []
+        lines.append(
+            f"Does not fit in {card} GiB; "
+            + (f"try {' or '.join(ways)}." if ways else "nor does any share of it.")
+        )
+    return lines
+
+
+def _shares_that_fit(part: int, at_least: int, line: Counted, room_gib: float) -> int | None:
+    """Return the smallest ``accumulate`` that divides a process's part and fits."""
+    for shares in range(at_least, part + 1):
+        if part % shares == 0 and line.at(part // shares) / 2**30 <= room_gib:
+            return shares
+    return None
+
+
 def conclusions(params: Params, rows: list[Row]) -> list[str]:
     """Return sentences: what all trainings take, and whether they fit this machine."""
     train = params.train
@@ -105,7 +150,7 @@ def conclusions(params: Params, rows: list[Row]) -> list[str]:
                 f"Set resources.mem_mb to at least {math.ceil(needed / 2**20):,}: schedulers are"
                 f" asked for {params.resources.mem_mb:,} (on GPUs most of it lies there instead)."
             )
-    verdict = "fits" if needed < available else "DOES NOT FIT; set a larger train.accumulate"
+    verdict = "fits" if needed < available else f"DOES NOT FIT; set {advice(train)}"
     lines.append(f"Largest memory {needed / 2**30:.1f} GiB, {where}: {verdict}.")
     if train.devices > max(found, 1):
         lines.append(

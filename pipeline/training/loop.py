@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 from pipeline.config.running import Train
 from pipeline.datasets.batches import TRAINING_SIGNALS, Batch, batches
 from pipeline.device import autocast
-from pipeline.methods.method import Progress
+from pipeline.methods.method import Draws, Progress
 from pipeline.models.build import parameter_count
 from pipeline.models.weights import save_tensors
 from pipeline.randomness import stable_seed, torch_generator
@@ -23,6 +23,8 @@ from pipeline.runtime.files import write_text
 from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, SNAPSHOTS_FILE, STATE_FILE
 from pipeline.training.job import Job
 from pipeline.training.log import Stopwatch, TrainingDisplay, require_finite
+from pipeline.training.lost import lost_processes
+from pipeline.training.memory import memory_errors
 from pipeline.training.processes import (
     any_process,
     mean_terms,
@@ -44,13 +46,15 @@ def train(job: Job) -> None:
     Writes what ``job.keeps`` names, and the log as it grows; durations to ``job.timings``.
 
     Raises:
-        UserError: an image is smaller than the patch, the loss is not finite, the same training
-            is under way elsewhere, there are too few GPUs.
+        UserError: an image is smaller than the patch, the loss is not finite, memory does not
+            suffice, the same training is under way elsewhere, there are too few GPUs.
     """
     training = set_up(job)
     fabric, state = training.fabric, training.state
     with (
         Checkpoint(training.name, job.folder, training.leads) as checkpoint,
+        memory_errors(job.train, checkpoint.path),
+        lost_processes(),
         _stop_signals() as stop,
         TrainingDisplay(job, training.leads) as display,
         ExitStack() as opened,
@@ -108,8 +112,7 @@ def _loss_and_gradients(
     for optimizer in training.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     progress = _progress(training, step, row_ends)
-    shape = (settings.batch, 3, settings.patch, settings.patch)
-    draws = method.draw(torch_generator(training.job.seed, "draws", step), shape)
+    draws = _draws(training, step)
     shares: list[dict[str, Tensor]] = []
     for number in range(settings.accumulate):
         with stopwatch.waiting():
@@ -128,14 +131,21 @@ def _loss_and_gradients(
     return mean_terms(fabric, shares, norms=method.gradient_norms)
 
 
+def _draws(training: Training, step: int) -> Draws | None:
+    """Return the random numbers of a step, made where ``train.draws_on`` says."""
+    settings = training.job.train
+    there = str(training.fabric.device) if settings.draws_on == "device" else "cpu"
+    generator = torch_generator(training.job.seed, "draws", step, device=there)
+    with torch.device(there):
+        return training.method.draw(generator, (settings.batch, 3, settings.patch, settings.patch))
+
+
 def _update(training: Training, factor: float) -> None:
     """Update all networks at once, then the moving average of the restorer."""
     for name, optimizer in training.optimizers.items():
         optimizer.param_groups[0]["lr"] = training.rates[name] * factor
-        if training.job.train.clip_norm is not None:
-            clip_grad_norm_(
-                getattr(training.method, name).parameters(), training.job.train.clip_norm
-            )
+        if (limit := training.job.train.clip_norm) is not None:
+            clip_grad_norm_(getattr(training.method, name).parameters(), limit)
         optimizer.step()
     training.state.average.update_parameters(training.method.restorer)
 

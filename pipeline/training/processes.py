@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.config.running import Train
 from pipeline.runtime.errors import UserError
+from pipeline.training.lost import end_with_leader, watch
 
 
 def start_processes(settings: Train, updates: int) -> Fabric:
@@ -54,6 +55,9 @@ def start_processes(settings: Train, updates: int) -> Fabric:
         plugins=[] if started_by_srun else [LightningEnvironment()],
     )
     fabric.launch()
+    watch(fabric)
+    if not started_by_srun:
+        end_with_leader()
     torch.set_num_threads(settings.threads)  # launching has divided the processors its own way
     return fabric
 

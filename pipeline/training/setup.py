@@ -20,6 +20,7 @@ from pipeline.device import (
 from pipeline.images.store import ImageStore
 from pipeline.methods.method import Method, build_method
 from pipeline.models.build import build_restorer, initialize
+from pipeline.models.checkpointing import checkpoint_gradients
 from pipeline.randomness import seeded_torch
 from pipeline.runtime.files import sha256_of
 from pipeline.training.job import Job
@@ -98,9 +99,11 @@ def set_up(job: Job) -> Training:
     if job.start_from is not None:
         state.load_restorer(job.start_from)
         digests["start"] = sha256_of(job.start_from)
-    facts = _facts(job, precision, describe_device(fabric.device))
+    facts = _facts(job, precision, fabric.device)
     # the leader's: another kind of processor, or a file that another node sees later, has another
     name = fabric.broadcast(fingerprint({**facts, "data": digests, "last_step": job.last_step}))
+    if settings.gradient_checkpointing:
+        checkpoint_gradients(method, settings.compile)
     if settings.compile:
         for network in rates:
             getattr(method, network).compile()  # in place: names of weights stay as they are
@@ -162,8 +165,13 @@ def _optimizers(
     return rates, optimizers
 
 
-def _facts(job: Job, precision: str, device: str) -> dict[str, Any]:
+def _facts(job: Job, precision: str, device: torch.device) -> dict[str, Any]:
     """Return what decides the result apart from data and code; travels with the model."""
+    without = list(WITHOUT_EFFECT)
+    if not job.train.compile:  # compiled, what is computed again may round otherwise
+        without.append("gradient_checkpointing")
+    if device.type == "cpu":
+        without.append("draws_on")
     facts = {
         "task": job.task_name,
         "method": job.method_name,
@@ -172,10 +180,10 @@ def _facts(job: Job, precision: str, device: str) -> dict[str, Any]:
         "image_range": job.image_range,
         "learning_rate": job.train.learning_rate * job.learning_rate_factor,
         "restorer": asdict(job.restorer),
-        "train": {k: v for k, v in asdict(job.train).items() if k not in WITHOUT_EFFECT},
+        "train": {k: v for k, v in asdict(job.train).items() if k not in without},
         "seed": job.seed,
         "precision": precision,
-        "device": device,
+        "device": describe_device(device),
         "torch": torch.__version__,
     }
     plain: dict[str, Any] = json.loads(json.dumps(facts))

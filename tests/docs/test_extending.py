@@ -4,12 +4,12 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.workspace import clone, make_origin, stages_run
+from tests.helpers import preloaded
+from tests.helpers.workspace import clone, stages_run
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
@@ -46,14 +46,14 @@ def test_a_method_is_one_file_its_settings_and_a_line(extended: Path) -> None:
     overrides = ["preset=tiny", "tasks=[denoise]", "methods=[vanilla,smooth]"]
     assert all(word in TEXT for word in overrides)
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "dry_run", *overrides],
+        [preloaded.python(), "-m", "pipeline", "dry_run", *overrides],
         cwd=extended, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "measuring smooth ..." in done.stdout
     assert re.search(r"│ smooth +│ +0 │", done.stdout), done.stdout
     wrong = [
-        sys.executable,
+        preloaded.python(),
         "-m",
         "pipeline",
         "compose",
@@ -65,9 +65,9 @@ def test_a_method_is_one_file_its_settings_and_a_line(extended: Path) -> None:
 
 
 @pytest.mark.graph
-def test_it_goes_through_the_graph_to_the_report(tmp_path: Path) -> None:
+def test_it_goes_through_the_graph_to_the_report(three_tasks: Path, tmp_path: Path) -> None:
     """Alone, for the sake of time; that the bytes of others stay is tested with other methods."""
-    workspace = clone(make_origin(tmp_path / "origin"), tmp_path / "extended")
+    workspace = clone(three_tasks, tmp_path / "extended")
     extend(workspace.folder)
     workspace.succeed(
         "python",

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline.config.params import Params
 from pipeline.config.read import read_params
 from pipeline.config.sources import FetchedSource
 from pipeline.dry_run.disk import disk_of, disks, packed_bytes, summary, task_bytes
+from tests.helpers import preloaded
 
 ROOT = Path(__file__).parents[2]
 CROP = 512 * 512 * 3
@@ -129,7 +129,7 @@ def test_other_clean_images_of_a_task_that_makes_pairs_are_its_own_too(
 
 
 def test_the_command(composed: Callable[..., Params]) -> None:
-    command = [sys.executable, "-m", "pipeline", "disk"]
+    command = [preloaded.python(), "-m", "pipeline", "disk"]
     done = subprocess.run([*command, "preset=paper"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.search(r"│ spa +│ 44.5 +│ 0.0 +│ 125.5 +│ 1.6 +│ 127.1 +│", done.stdout), done.stdout

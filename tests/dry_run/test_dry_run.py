@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from pipeline.dry_run.measuring import Cost, Networks, extrapolate
 from pipeline.dry_run.wording import Row, conclusions
 from pipeline.models.build import build_restorer
 from pipeline.runtime.files import sha256_of
+from tests.helpers import preloaded
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("preset=tiny", "tasks=[denoise]")
@@ -23,7 +23,7 @@ QUICK = ("preset=tiny", "tasks=[denoise]")
 
 def run(*overrides: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipeline", "dry_run", *overrides],
+        [preloaded.python(), "-m", "pipeline", "dry_run", *overrides],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
 

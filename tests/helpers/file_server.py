@@ -17,12 +17,14 @@ PAGE = b"<!DOCTYPE html><html><title>Quota exceeded</title></html>"
 class Fault:
     """What goes wrong with one request; ``value`` is a status, a byte, a size or seconds.
 
-    ``retry_after`` is the header of that name, sent with a status.
+    ``retry_after`` is the header of that name, sent with a status; ``location`` is where "moved"
+    leads.
     """
 
     kind: str
     value: float = 0
     retry_after: str | None = None
+    location: str = ""
 
 
 @dataclass
@@ -35,6 +37,8 @@ class FileServer:
     always: dict[str, Fault] = field(default_factory=dict)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range header of every request so far."""
+    authorizations: list[tuple[str, str | None]] = field(default_factory=list)
+    """Path and Authorization header of every request so far."""
     seconds_per_mib: float = 0
 
     def add(self, name: str, content: bytes) -> str:
@@ -89,10 +93,13 @@ class _Handler(BaseHTTPRequestHandler):
         files, path = self.server_files, self.path.partition("?")[0]
         wanted = self.headers.get("Range")
         files.requests.append((path, wanted))
+        files.authorizations.append((path, self.headers.get("Authorization")))
         fault = files.fault_of(path)
         content = files.files.get(path)
         if fault.kind == "redirect":
             self._answer(302, b"", {"Location": "/a-page-of-the-server"})
+        elif fault.kind == "moved":
+            self._answer(302, b"", {"Location": fault.location})
         elif path == "/a-page-of-the-server" or fault.kind == "page":
             self._answer(200, PAGE, {"Content-Type": "text/html; charset=utf-8"})
         elif fault.kind == "disguised page":

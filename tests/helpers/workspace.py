@@ -13,18 +13,25 @@ from types import MappingProxyType
 
 import yaml
 
+from tests.helpers import preloaded
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 1200
 """A command that takes longer hangs."""
 
 
-def make_origin(folder: Path) -> Path:
-    """Copy the working tree, as git sees it, into a new repository with one commit."""
+def copy_tree(folder: Path) -> None:
+    """Copy the working tree, as git sees it."""
     listed = _git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+
+
+def make_origin(folder: Path) -> Path:
+    """Make a new repository of it with one commit and preset=tiny."""
+    copy_tree(folder)
     # what a run on another machine left in git must not decide what runs here
     (folder / "dvc.lock").unlink(missing_ok=True)
     for left in ("reports", "data"):
@@ -71,7 +78,10 @@ def copy(workspace: "Workspace", folder: Path) -> "Workspace":
 
 
 class Workspace:
-    """Commands in a clone, with this Python first on the path as an activated venv has it."""
+    """Commands in a clone, with this Python first on the path as an activated venv has it.
+
+    What runs to its end runs preloaded; what is killed or meddled with is all it would be.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -188,10 +198,10 @@ def stages_run(output: str) -> set[str]:
     return set(re.findall(r"^Running stage '(.+)':", output, re.MULTILINE))
 
 
-def environment() -> dict[str, str]:
-    """Return the environment with this Python's folder first on the path."""
+def environment(folder: Path = Path(sys.executable).parent) -> dict[str, str]:
+    """Return the environment with a folder first on the path, this Python's if none is named."""
     values = dict(os.environ)
-    values["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{values['PATH']}"
+    values["PATH"] = f"{folder}{os.pathsep}{values['PATH']}"
     for person in ("GIT_AUTHOR", "GIT_COMMITTER"):
         values |= {f"{person}_NAME": "test", f"{person}_EMAIL": "test@localhost"}
     values.pop("PIPELINE_CHECKPOINTS", None)
@@ -202,7 +212,8 @@ def _run_in(
     folder: Path, command: list[str], check: bool = True
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, env=environment(), check=check, capture_output=True, text=True,
+        command, cwd=folder, env=environment(preloaded.bin()), check=check,
+        capture_output=True, text=True,
         timeout=PATIENCE_S,
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from pipeline.inference.model import load_network
 from pipeline.models.build import build_restorer, giga_macs
 from pipeline.models.weights import save_tensors
 from pipeline.runtime.errors import UserError
+from tests.helpers import preloaded
 from tests.report import test_report
 
 onnx = pytest.importorskip("onnx", reason="the optional packages of pip install '.[export]'")
@@ -91,7 +92,7 @@ def test_other_sizes_are_refused_by_the_runtime(exported: tuple[Path, Path]) -> 
 
 
 def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline", "export", *words]
+    command = [preloaded.python(), "-m", "pipeline", "export", *words]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
 

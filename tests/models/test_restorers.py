@@ -33,19 +33,10 @@ from pipeline.models.weights import save_tensors
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.paths import MODEL_FILE, STATE_FILE
 from pipeline.training.loop import train
+from tests.helpers.small_restorers import SMALL
 from tests.helpers.training_job import BASELINES, NOISE_SPACE, TRAIN, VANILLA, job
 
 ROOT = Path(__file__).parents[2]
-SMALL: dict[str, dict[str, Any]] = {
-    "unet": {"levels": 2, "channels": 4},
-    "dncnn": {"layers": 4, "channels": 8},
-    "nafnet": {"channels": 4, "encoder_blocks": [1, 1], "middle_blocks": 1,
-               "decoder_blocks": [1, 1]},
-    "swinir": {"channels": 8, "blocks": [2], "heads": [2], "window": 4, "mlp_ratio": 2},
-    "uformer": {"channels": 4, "blocks": [1] * 9, "window": 2},
-    "restormer": {"channels": 8, "blocks": [1] * 4, "heads": [1, 1, 2, 2],
-                  "refinement_blocks": 1, "expansion": 2.66},
-}  # fmt: skip
 # what the papers give, in millions; of Uformer its code's own count, windows of 8
 PUBLISHED = {"unet_base": 8.56, "dncnn": 0.67, "nafnet": 29.16, "swinir": 11.5,
              "uformer_tiny": 5.23, "uformer_small": 20.63, "uformer_base": 50.88,

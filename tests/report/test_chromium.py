@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.browser import NAMES
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "tests" / "chromium.sh"
+SCRIPT = ROOT / "tests" / "helpers" / "chromium.sh"
 USED = ("bash", "timeout")
 
 
@@ -63,10 +63,8 @@ def test_where_it_cannot_be_had_the_reason_is_one_line(
 
 
 def test_neither_the_build_nor_the_tests_depend_on_it() -> None:
-    for path in (ROOT / ".ci" / "run", ROOT / "Makefile"):
-        lines = [
-            line for line in path.read_text().splitlines() if "tests/helpers/chromium.sh" in line
-        ]
-        assert lines and all("tests/helpers/chromium.sh || true" in line for line in lines)
-    test = (ROOT / "Makefile").read_text().partition("\ntest: ")[2].partition("\n\n")[0]
+    makefile = (ROOT / "Makefile").read_text()
+    lines = [line for line in makefile.splitlines() if "tests/helpers/chromium.sh" in line]
+    assert lines and all("tests/helpers/chromium.sh || true" in line for line in lines)
+    test = makefile.partition("\ntest: ")[2].partition("\n\n")[0]
     assert "chromium" not in test, "'make test' needs no root"

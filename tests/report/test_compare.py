@@ -1,7 +1,6 @@
 """Two states side by side: by hand, then from git and from an experiment of DVC."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from pipeline.report.compare import (
     settings_table,
 )
 from pipeline.runtime.errors import UserError
+from tests.helpers import preloaded
 from tests.report.test_report import git
 
 HEADER = "task,data_set,protocol,scene,id,method,seed,psnr,ssim\n"
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_is_told(repository: Path) -> None:
 def test_the_command_tells_in_one_line(repository: Path) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "compare", "nowhere", "first"],
+        [preloaded.python(), "-m", "pipeline", "compare", "nowhere", "first"],
         env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2

@@ -18,9 +18,12 @@ composed = test_report.composed
 params = test_report.params
 
 CHROMIUM = find_chromium()
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: 'make test-browser' installs Debian's, as root"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no Chromium here: 'make test-browser' installs Debian's, as root"
+    ),
+]
 
 CLIPPED = "document.querySelector('.viewer .layer img').style.clipPath"
 SLIDER = "document.querySelector('.viewer input')"

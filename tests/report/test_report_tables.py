@@ -407,6 +407,7 @@ def test_latex_takes_no_cell_for_an_option_of_the_row_before() -> None:
     assert lines[10:13] == [r"{}[a] & 1 \\", r"{}* & 1 \\", r"b & 1 \\"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX's pdflatex")
 def test_latex_accepts_every_table_and_none_is_wider_than_the_text(
     params: Params, tmp_path: Path

@@ -4,7 +4,6 @@ import dataclasses
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from pipeline.config.restorers import UNetSettings
 from pipeline.report.collect import DataSet, Model, TaskResults
 from pipeline.report.figures import drawing, scaling
 from pipeline.runtime.paths import DEGRADED, Run
+from tests.helpers import preloaded
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"denoise": 24, "denoise_8": 8, "denoise_16": 16, "denoise_40": 40}
@@ -89,8 +89,8 @@ def test_the_patch_must_fit_every_size(tmp_path: Path) -> None:
 
 def test_the_dry_run_measures_each_restorer_once() -> None:
     """The restorer of the run is that of denoise_8."""
-    command = [sys.executable, "-m", "pipeline", "dry_run", "preset=tiny", "+experiment=scaling",
-               "restorer=unet_tiny",
+    command = [preloaded.python(), "-m", "pipeline", "dry_run", "preset=tiny",
+               "+experiment=scaling", "restorer=unet_tiny",
                "methods=[vanilla]", "~tasks.denoise_40"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ import pytest
 from tests.helpers.workspace import Workspace, clone, command_of, copy, processes, stages_run
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.slurm,
     pytest.mark.skipif(shutil.which("slurmctld") is None, reason="'make test-slurm' installs it"),
 ]

@@ -74,6 +74,7 @@ def test_a_killed_copy_goes_on_from_the_checkpoints_outside_of_it(workspace: Wor
     assert "up to date" in workspace.succeed("dvc", "status")
 
 
+@pytest.mark.slow
 def test_a_queue_runs_two_at_once(workspace: Workspace) -> None:
     queue = recipe(PAGE, "dvc exp run --queue")
     workspace.succeed(*queue[:-1], f"{queue[-1]} -S resources.gpu=1")
@@ -115,8 +116,8 @@ def _commit(workspace: Workspace, name: str) -> str:
 
 
 def test_every_command_of_the_page_is_run() -> None:
-    tests = "".join(Path(__file__).with_name(f"test_{name}.py").read_text()
-                    for name in ("experiments", "sharing"))  # fmt: skip
+    modules = ("whole_graph/test_experiments.py", "docs/test_sharing.py")
+    tests = "".join((ROOT / "tests" / name).read_text() for name in modules)
     started = re.findall(r'recipe\((?:PAGE|"experiments.md"), "([^"]+)"', tests)
     page = (ROOT / "docs" / PAGE).read_text()
     commands = [line.strip() for line in page.splitlines() if line.startswith("    ")]

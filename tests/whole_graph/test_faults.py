@@ -182,7 +182,23 @@ ON_SEVERAL_NODES = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS | ON_SEVERAL_NODES)
+OFTEN = {
+    "SIGTERM to the training",
+    "SIGKILL to all",
+    "a setting is edited",
+    "a second Snakemake starts",
+    "SIGTERM to the training, on several nodes",
+}
+"""One fault of each kind. Each starts Snakemake, DVC and a training in processes of their own."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow)
+        for name in FAULTS | ON_SEVERAL_NODES
+    ],
+)
 def test_while_a_training_runs(
     name: str,
     pretrained: Workspace,
@@ -225,6 +241,7 @@ def test_while_a_training_runs(
     assert_as_in(finished, workspace)
 
 
+@pytest.mark.slow
 def test_killed_while_a_result_is_committed(
     pretrained: Workspace, finished: Workspace, tmp_path: Path
 ) -> None:
@@ -354,7 +371,7 @@ def test_damage_between_runs(name: str, damaged: Workspace, finished: Workspace)
 
 def test_there_are_at_least_fifteen_faults_of_scheduling() -> None:
     """Without the damages, and without counting one twice that happens on several nodes too."""
-    assert len(FAULTS) >= 15
+    assert len(FAULTS) >= 15 and FAULTS.keys() | ON_SEVERAL_NODES.keys() >= OFTEN
     assert all(fault.told for fault in (FAULTS | ON_SEVERAL_NODES).values())
     things = [(fault.happens, fault.shell) for fault in FAULTS.values()]
     assert len({(str(happens), shell) for happens, shell in things}) == len(things)

@@ -11,7 +11,7 @@ import pytest
 from pipeline.images.store import ImageStore
 from tests.helpers import miniatures as mini
 from tests.helpers.file_server import Fault, FileServer, serving
-from tests.helpers.workspace import Workspace, clone, make_origin, recipe, stages_run
+from tests.helpers.workspace import Workspace, clone, recipe, stages_run
 
 pytestmark = pytest.mark.graph
 
@@ -91,10 +91,9 @@ def server() -> Iterator[FileServer]:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, server: FileServer) -> Workspace:
+def workspace(three_tasks: Path, server: FileServer) -> Workspace:
     """A clone in which preset=paper has run on the miniatures."""
-    origin = make_origin(tmp_path_factory.mktemp("paper"))
-    found = clone(origin, origin.parent / "clone")
+    found = clone(three_tasks, three_tasks.parent / "paper")
     found.succeed("python", "-m", "pipeline", "compose", *overrides(server))
     # the way is not smooth: the run must manage by itself
     server.fail("sidd/train.zip", Fault("cut", 20_000), Fault("status", 503))

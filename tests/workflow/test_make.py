@@ -14,8 +14,8 @@ test "$1" = -c && echo {version}
 if test "$2" = venv; then
     for folder; do :; done
     mkdir -p "$folder/bin" && touch "$folder/pyvenv.cfg"
-    printf '#!/bin/sh\\nexit 0\\n' | tee "$folder/bin/pip" > "$folder/bin/python"
-    chmod +x "$folder/bin/pip" "$folder/bin/python"
+    printf '#!/bin/sh\\nexit 0\\n' | tee "$folder/bin/distro" > "$folder/bin/python"
+    chmod +x "$folder/bin/distro" "$folder/bin/python"
 fi
 exit 0
 """
@@ -42,7 +42,7 @@ def make(project: Path) -> tuple[int, str, list[str]]:
     log = project.parent / "log"
     log.write_text("")
     done = subprocess.run(
-        ["make", "setup", f"PYTHON={project.parent / 'python'}"],
+        ["make", "setup", f"PYTHON={project.parent / 'python'}", "UV="],
         cwd=project, capture_output=True, text=True,
     )  # fmt: skip
     asked = [line for line in log.read_text().splitlines() if line.startswith("-m venv")]
@@ -56,8 +56,8 @@ def test_it_is_made_once(project: Path) -> None:
 
 def test_one_that_was_moved_is_made_anew(project: Path) -> None:
     make(project)
-    (project / ".venv" / "bin" / "pip").write_text("#!/nowhere/.venv/bin/python\n")
-    assert make(project)[::2] == (0, ["-m venv --clear .venv"])
+    (project / ".venv" / "bin" / "distro").write_text("#!/nowhere/.venv/bin/python\n")
+    assert make(project)[::2] == (0, ["-m venv .venv"])
     assert make(project)[::2] == (0, [])
 
 
@@ -66,7 +66,8 @@ def test_another_lock_is_installed_beside_what_is_there(project: Path) -> None:
     ready = (project / ".venv" / ".ready").stat().st_mtime
     (project / "requirements.lock").write_text("more")
     os.utime(project / "requirements.lock", (ready + 5, ready + 5))
-    assert make(project)[::2] == (0, ["-m venv .venv"])
+    status, told, asked = make(project)
+    assert (status, asked) == (0, []) and "installs requirements.lock" in told
 
 
 def test_those_of_others_are_never_touched(project: Path) -> None:
@@ -75,7 +76,7 @@ def test_those_of_others_are_never_touched(project: Path) -> None:
     (project.parent / "theirs" / "mine.txt").touch()
     (project / ".venv").symlink_to(project.parent / "theirs")
     assert make(project) == (0, "", []), "a link to one that works is used"
-    (project.parent / "theirs" / "bin" / "pip").unlink()
+    (project.parent / "theirs" / "bin" / "distro").unlink()
     status, told, asked = make(project)
     assert status == 2 and not asked
     assert "error: .venv: found no environment that works, nor one made here; move it away" in told
@@ -91,7 +92,7 @@ def test_another_python_is_named(project: Path) -> None:
     write_python(project.parent, "3.10")
     status, told, asked = make(project)
     assert status == 2 and not asked and not (project / ".venv").exists()
-    assert "found 3.10, expected Python 3.11; install it, or name yours: make PYTHON=" in told
+    assert "(3.10), expected one of python3.13 python3.12 python3.11 with venv; install one" in told
 
 
 def test_links_in_place_of_folders_are_ignored_by_git(tmp_path: Path) -> None:

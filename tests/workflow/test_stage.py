@@ -22,6 +22,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.paths import raw
 from pipeline.sources import bundled
 from pipeline.workflow.stage import run
+from tests.helpers import preloaded
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +52,7 @@ def workdir(tmp_path: Path, values: dict[str, Any]) -> Path:
 def stage(folder: Path, name: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run a stage script as a user does, from a folder of its own."""
     return subprocess.run(
-        [sys.executable, "-m", f"stages.{name}", *options],
+        [preloaded.python(), "-m", f"stages.{name}", *options],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

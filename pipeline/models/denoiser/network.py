@@ -24,6 +24,7 @@ class Denoiser(nn.Module):
         super().__init__()
         from diffusers import UNet2DModel  # 2 s to import, and only adapting methods need it
 
+        self.checkpointed = (ResidualBlock,)
         self.pixel_unshuffle = settings.pixel_unshuffle
         positions = settings.pixel_unshuffle**2
         levels = len(settings.channels)

@@ -13,6 +13,9 @@ from pipeline.models.denoiser.group_norm import group_norm, group_norm_gradients
 Resampling = Literal["halve", "double"] | None
 """What a block does to the sides of its features."""
 
+IN_PARTS = ("cpu",)
+"""Kinds of device that treat a batch in parts; the dry run counts a GPU's memory without them."""
+
 
 CACHED_BYTES = 2**20
 """Of features that a processor treats at once; more leave its cache, fewer are many small steps."""
@@ -212,7 +215,7 @@ def _places(features: Tensor) -> list[slice]:
     has the whole batch at once, in fewer and larger steps.
     """
     count = len(features)
-    if features.device.type != "cpu":
+    if features.device.type not in IN_PARTS:
         return [slice(0, count)]
     sample_bytes = 4 * features[0].numel()  # single precision, whatever the images have
     together = max(1, CACHED_BYTES // sample_bytes)

@@ -12,7 +12,7 @@ from pipeline.config.restorers import DnCNNSettings
 
 def build(settings: DnCNNSettings) -> nn.Module:
     """Return the network."""
-    network: nn.Module = DnCNN(
-        in_nc=3, out_nc=3, nc=settings.channels, nb=settings.layers, act_mode="R"
-    )
-    return network
+    network = DnCNN(in_nc=3, out_nc=3, nc=settings.channels, nb=settings.layers, act_mode="R")
+    network.checkpointed = (nn.Sequential,)
+    restorer: nn.Module = network
+    return restorer

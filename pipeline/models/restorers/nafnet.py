@@ -4,6 +4,7 @@ restored = degraded + G(degraded).
 """
 
 from spandrel.architectures.NAFNet import NAFNet
+from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFBlock
 from torch import nn
 
 from pipeline.config.restorers import NAFNetSettings
@@ -18,5 +19,6 @@ def build(settings: NAFNetSettings) -> nn.Module:
         dec_blk_nums=list(settings.decoder_blocks),
     )
     network.bottleneck = "middle_blks"
+    network.checkpointed = (NAFBlock,)
     restorer: nn.Module = network
     return restorer

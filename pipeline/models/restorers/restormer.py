@@ -4,6 +4,7 @@ restored = degraded + G(degraded). Freshly initialized: nothing is downloaded.
 """
 
 from deepinv.models import Restormer
+from deepinv.models.restormer import TransformerBlock
 from torch import nn
 
 from pipeline.config.restorers import RestormerSettings
@@ -21,5 +22,6 @@ def build(settings: RestormerSettings) -> nn.Module:
         pretrained=None,
     )
     network.bottleneck = "latent"
+    network.checkpointed = (TransformerBlock,)
     restorer: nn.Module = network
     return restorer

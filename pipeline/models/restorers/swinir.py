@@ -4,6 +4,7 @@ restored = degraded + G(degraded), no change of size. Without dropped paths.
 """
 
 from spandrel.architectures.SwinIR import SwinIR
+from spandrel.architectures.SwinIR.__arch.SwinIR import SwinTransformerBlock
 from torch import nn
 
 from pipeline.config.restorers import SwinIRSettings
@@ -11,7 +12,7 @@ from pipeline.config.restorers import SwinIRSettings
 
 def build(settings: SwinIRSettings) -> nn.Module:
     """Return the network."""
-    network: nn.Module = SwinIR(
+    network = SwinIR(
         img_size=2 * settings.window,  # shapes one buffer; at one window no block would shift
         upscale=1,
         embed_dim=settings.channels,
@@ -21,4 +22,6 @@ def build(settings: SwinIRSettings) -> nn.Module:
         mlp_ratio=settings.mlp_ratio,
         drop_path_rate=0.0,
     )
-    return network
+    network.checkpointed = (SwinTransformerBlock,)
+    restorer: nn.Module = network
+    return restorer

@@ -6,6 +6,7 @@ without dropped paths. It knows squares alone, so others are padded to one and c
 
 import torch.nn.functional as F
 from spandrel.architectures.Uformer import Uformer as SquareUformer
+from spandrel.architectures.Uformer.__arch.Uformer import LeWinTransformerBlock
 from torch import Tensor, nn
 
 from pipeline.config.restorers import UformerSettings
@@ -28,6 +29,7 @@ class Uformer(SquareUformer):  # type: ignore[misc]
     """The library's network for any height and width that are multiples of its factor."""
 
     bottleneck = "conv"  # the level between encoder and decoder; its tokens are those of a square
+    checkpointed = (LeWinTransformerBlock,)
 
     def forward(self, degraded: Tensor) -> Tensor:
         """Return the restored images, (batch, 3, height, width) like the degraded ones."""

@@ -6,6 +6,10 @@ from torch import Tensor, nn
 
 from pipeline.config.restorers import UNetSettings
 
+BY_PRODUCTS = ("cuda",)
+"""Kinds of device that interpolate by matrix products: asked to repeat its sums to the last bit,
+PyTorch interpolates there by indices, and sorts them in the backward pass."""
+
 
 def build(settings: UNetSettings) -> nn.Module:
     """Return the network."""
@@ -33,6 +37,7 @@ class UNet(nn.Module):
             for before, after in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.last = nn.Conv2d(channels, 3, 3, padding=1)
+        self.checkpointed = (ConvolutionBlock, UpBlock)
 
     def forward(self, degraded: Tensor) -> Tensor:
         """Return the restored images.
@@ -80,7 +85,33 @@ class UpBlock(nn.Module):
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
         """Return features of the height and width of ``skip``."""
-        larger = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True)
+        larger = double(features)
         joined = torch.cat([self.conv_up(larger), skip], dim=1)
         result: Tensor = self.conv_block(joined)
         return result
+
+
+def double(features: Tensor) -> Tensor:
+    """Return features of twice the height and width: bilinear interpolation, corners aligned."""
+    if features.device.type in BY_PRODUCTS:
+        return double_by_products(features)
+    return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True)
+
+
+def double_by_products(features: Tensor) -> Tensor:
+    """Return the same as ``double``, by a product along the width and one along the height.
+
+    In the memory order of convolutions (channels last) neither moves anything.
+    """
+    batch, channels, height, width = features.shape
+    last = features.permute(0, 2, 3, 1)
+    wide = _shares(width, features) @ last
+    tall = _shares(height, features) @ wide.reshape(batch, height, 2 * width * channels)
+    return tall.view(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
+def _shares(side: int, like: Tensor) -> Tensor:
+    """Return how much of each of ``side`` values is in each of twice as many: (2 side, side)."""
+    places = torch.arange(2 * side, device=like.device) * ((side - 1) / (2 * side - 1))
+    distance = (places[:, None] - torch.arange(side, device=like.device)).abs()
+    return (1 - distance).clamp(min=0).to(like.dtype)

@@ -22,6 +22,7 @@ from pipeline.sources.fetch.address import transfer
 from pipeline.sources.fetch.answers import Refused, Report
 from pipeline.sources.fetch.check import Wrong, require_right
 from pipeline.sources.fetch.checksums import Checksums
+from pipeline.sources.fetch.hugging_face import through_endpoint
 from pipeline.sources.fetch.local import copy, take_file, take_folder
 from pipeline.sources.fetch.partial import fetched_bytes, forget
 from pipeline.sources.fetch.places import clear, downloads, lying
@@ -200,7 +201,7 @@ def _fetch(
     partial = _partial(folder.name, name)
     reasons = []
     for version in archive.versions:
-        for url in version.urls:
+        for url in map(through_endpoint, version.urls):
             try:
                 checksum = _fetch_from(url, version, partial, recorded, report, stop)
             except (Refused, Wrong) as error:

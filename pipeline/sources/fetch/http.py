@@ -14,6 +14,7 @@ from pipeline.config.sources import Version
 from pipeline.runtime.files import require_space
 from pipeline.sources.fetch import answers
 from pipeline.sources.fetch.answers import Interrupted, Refused, Report, require_not_busy
+from pipeline.sources.fetch.hugging_face import authorization, hint
 from pipeline.sources.fetch.partial import Note, read_note, size_of, write_note
 
 _CHUNK = 2**20
@@ -31,7 +32,7 @@ def from_server(
     """
     note = read_note(partial)
     have = size_of(partial) if _may_go_on(note, url, version) else 0
-    headers = {"Accept-Encoding": "identity"}
+    headers = {"Accept-Encoding": "identity", **authorization(url)}
     if have and note and note.total == have:
         return
     if have:
@@ -44,7 +45,9 @@ def from_server(
             raise Interrupted("the server has no more bytes than are here; beginning anew")
         require_not_busy(answer)
         if answer.status_code >= 400:
-            raise Refused(f"HTTP {answer.status_code} {answer.reason}")
+            raise Refused(
+                f"HTTP {answer.status_code} {answer.reason}{hint(url, answer.status_code)}"
+            )
         kind = answer.headers.get("Content-Type", "").partition(";")[0]
         if kind == "text/html":
             raise Refused("a web page instead of the file")

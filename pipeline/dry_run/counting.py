@@ -1,0 +1,120 @@
+"""How much memory an update would take on a GPU, counted where there is none.
+
+One update runs on tensors without values: every operation says how large its result is, and
+nothing is computed. Counted is what lives at the same time: weights, gradients, Adam's moments,
+activations and what operations put between; not what cuDNN takes for itself.
+"""
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pipeline.datasets.batches import Batch
+from pipeline.device import Precision, autocast
+from pipeline.methods.method import Progress, build_method
+from pipeline.models.build import build_restorer
+from pipeline.models.checkpointing import checkpoint_gradients
+from pipeline.training.job import Job
+
+CPU = torch.device("cpu")
+LATE = Progress(step=10**9, epoch=10**9, fraction=1.0)
+"""Every term of the loss at its full weight."""
+
+
+def as_on_a_gpu() -> None:
+    """Count as GPUs compute, the whole batch at once, from now on in this process."""
+    from pipeline.models.denoiser import residual_block
+
+    residual_block.IN_PARTS = ()  # type: ignore[assignment]
+
+
+def counted_peak(job: Job, images: int, precision: Precision) -> int:
+    """Return the most bytes that are held during an update of a share.
+
+    Args:
+        job: names the networks, the method and ``train.gradient_checkpointing``.
+        images: of each domain in the share.
+        precision: of the multiplications; tf32 takes as much as fp32.
+    """
+    with FakeTensorMode(), _Held() as held:
+        step = _step(job, images, precision)
+        step()
+        held.most = held.now  # the first update is the first beside Adam's moments
+        step()
+    return held.most
+
+
+class _Held(TorchDispatchMode):
+    """Sum of the memory of all tensors that are alive, and its maximum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._seen = weakref.WeakSet[Any]()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self._note(value.untyped_storage())
+        return result
+
+    def _note(self, storage: Any) -> None:
+        if storage in self._seen:
+            return
+        self._seen.add(storage)
+        size = storage.nbytes()
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._freed, size)
+
+    def _freed(self, size: int) -> None:
+        self.now -= size
+
+
+def _take_memory(networks: nn.Module) -> None:
+    """Give every weight its own memory, in the order that convolutions like best."""
+    for module in networks.modules():
+        for held, make in ((module._parameters, nn.Parameter), (module._buffers, None)):
+            for name, value in held.items():
+                if value is not None:
+                    order = torch.channels_last if value.ndim == 4 else torch.contiguous_format
+                    there = torch.empty_like(value, device=CPU, memory_format=order)
+                    held[name] = there if make is None else make(there)
+
+
+def _step(job: Job, images: int, precision: Precision) -> Any:
+    """Return an update of a share; the lines are those of ``pipeline/training/loop.py``."""
+    settings = job.train
+    with torch.device("meta"):
+        method = build_method(build_restorer(job.restorer), job.method)
+    _take_memory(method)
+    # the moving average, which is updated in place
+    average = [torch.empty_like(weight) for weight in method.restorer.parameters()]
+    networks = [method.restorer, *(getattr(method, n) for n in method.learning_rate_factors())]
+    optimizers = [torch.optim.Adam(network.parameters(), fused=True) for network in networks]
+    if settings.gradient_checkpointing:
+        checkpoint_gradients(method, compiled=False)
+    method.train()
+    shape = (images, 3, settings.patch, settings.patch)
+    wanted = {name: torch.rand(shape) for name in method.wants}
+    batch = Batch(torch.rand(shape), torch.rand(shape), torch.rand(shape), **wanted)
+
+    def step(kept: list[Tensor] = average) -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        draws = method.draw(torch.Generator(), shape)
+        with autocast(CPU, precision):
+            terms = method(batch.to(CPU, job.image_range), draws, LATE)
+        terms["total"].backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    return step

@@ -1,0 +1,108 @@
+"""Counted memory against memory that a processor takes, and the advice that follows."""
+
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.steps import SIZES, Variant, project_step, random_batch
+from pipeline.config.compose import compose
+from pipeline.config.methods import DenoiserSettings
+from pipeline.config.read import read_params
+from pipeline.device import Precision, prepare_torch
+from pipeline.dry_run.counting import counted_peak
+from pipeline.dry_run.measuring import Counted
+from pipeline.dry_run.wording import card_advice
+from pipeline.methods.method import build_method
+from pipeline.models.build import build_restorer, parameter_count
+from tests.helpers.training_job import TRAIN, job
+
+SIZE = replace(
+    SIZES["paper"],
+    denoiser=DenoiserSettings((64, 128), 2, 1, 32, 32, 0.2),
+    restorer=replace(SIZES["paper"].restorer, levels=3),
+    batch=4,
+    patch=96,
+)
+"""Large enough that libraries and small tensors do not count, small enough for a test."""
+
+
+def _measured(precision: Precision, checkpointed: bool, pipe: Any) -> None:
+    prepare_torch(1)
+    # what libraries take once, for weights of their own order, is there before
+    project_step(SIZES["tiny"], random_batch(SIZES["tiny"]), Variant(precision))()
+    before = _memory("VmRSS")
+    step = project_step(SIZE, random_batch(SIZE), Variant(precision, checkpointed=checkpointed))
+    for _ in range(2):
+        step()
+    pipe.send(_memory("VmHWM") - before)
+
+
+def _memory(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(name))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.slow  # updates of networks of a gigabyte
+def test_it_is_the_processors_peak(precision: Precision, checkpointed: bool) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_measured, args=(precision, checkpointed, theirs))
+    process.start()
+    measured = ours.recv()
+    process.join()
+    settings = replace(TRAIN, patch=SIZE.patch, gradient_checkpointing=checkpointed)
+    here = Path("none")
+    training = job(here, here, SIZE.method, restorer=SIZE.restorer, train=settings)
+    assert counted_peak(training, SIZE.batch, precision) == pytest.approx(measured, rel=0.15)
+
+
+def test_what_a_weight_takes_is_counted_by_hand() -> None:
+    """Without images to speak of: weights, gradients and two moments; the average is small."""
+    here = Path("none")
+    training = job(here, here, SIZE.method, restorer=SIZE.restorer, train=replace(TRAIN, patch=16))
+    with torch.device("meta"):
+        values = parameter_count(build_method(build_restorer(SIZE.restorer), SIZE.method))
+    assert 4 * 4 * values < counted_peak(training, 1, "fp32") < 4 * 4 * values * 1.3
+
+
+def test_memory_grows_with_the_images_and_shrinks_with_checkpointing() -> None:
+    here = Path("none")
+    plain = job(here, here, SIZE.method, restorer=SIZE.restorer, train=replace(TRAIN, patch=32))
+    lean = replace(plain, train=replace(plain.train, gradient_checkpointing=True))
+    one, two, four = (counted_peak(plain, images, "bf16") for images in (1, 2, 4))
+    assert two - one > 0
+    assert four - two == pytest.approx(2 * (two - one), rel=0.05)
+    assert counted_peak(lean, 4, "bf16") < 0.9 * four
+    assert counted_peak(plain, 1, "fp32") > one
+
+
+@pytest.mark.parametrize(
+    ("plain", "lean", "said"),
+    [
+        (0.5, 0.2, ["Fits in 24 GiB."]),
+        # 24 images of 1 GiB: 26 GiB; half of them fit
+        (1.0, 0.2, ["Does not fit in 24 GiB; try train.gradient_checkpointing=true or"
+                    " train.accumulate=2.", "Fits in 40 GiB."]),
+        (2.0, 1.5, ["Does not fit in 24 GiB; try train.accumulate=3.",
+                    "Does not fit in 40 GiB; try train.accumulate=2.", "Fits in 80 GiB."]),
+        (99.0, 98.0, [f"Does not fit in {card} GiB; nor does any share of it."
+                      for card in (24, 40, 80)]),
+    ],
+)  # fmt: skip
+def test_the_advice_fits(tmp_path: Path, plain: float, lean: float, said: list[str]) -> None:
+    compose(["preset=paper", "train.batch=192"], tmp_path / "p.yaml")
+    params = read_params(tmp_path / "p.yaml")
+    lines = {
+        checkpointed: Counted(fixed=2 * 2**30, an_image=an_image * 2**30)
+        for checkpointed, an_image in ((False, plain), (True, lean))
+    }
+    first, *rest = card_advice(params, lines)
+    assert first.startswith(f"On a GPU, counted: {2 + 24 * plain:.1f} GiB for a share of 24 images")
+    assert rest == said
