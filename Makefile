@@ -60,7 +60,7 @@ help:
 # Nobody else's is ever touched. 126 and 127: the shell cannot start the script or its interpreter;
 # other failures, such as too little memory, are no reason to delete anything.
 whole:
-	@$(VENV)/bin/distro --version > /dev/null 2>&1; \
+	@$(VENV)/bin/distro --help > /dev/null 2>&1; \
 	case $$? in 126|127) ;; *) exit 0;; esac; \
 	if test -L $(VENV) || { test -e $(VENV) && ! test -f $(VENV)/pyvenv.cfg; }; then \
 		echo "error: $(VENV): found no environment that works, nor one made here; move it away" >&2; \
@@ -82,7 +82,7 @@ setup: whole
 $(VENV)/.ready: requirements.lock | $(VENV)/bin/python
 	$(call announce,$(VENV),$<)
 	@$(call install,$(VENV),--requirement $<)
-	@$(VENV)/bin/distro --version > /dev/null || { \
+	@$(VENV)/bin/distro --help > /dev/null || { \
 		echo "error: scripts cannot run in a folder with \" or \$$ in its name; move the project" >&2; \
 		exit 2; }
 	@touch $@
