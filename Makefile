@@ -57,9 +57,11 @@ help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
 
 # Scripts of an environment name its folder: one that was moved is made anew, if it was made here.
-# Nobody else's is ever touched.
+# Nobody else's is ever touched. 126 and 127: the shell cannot start the script or its interpreter;
+# other failures, such as too little memory, are no reason to delete anything.
 whole:
-	@if $(VENV)/bin/distro --help > /dev/null 2>&1; then exit 0; fi; \
+	@$(VENV)/bin/distro --help > /dev/null 2>&1; \
+	case $$? in 126|127) ;; *) exit 0;; esac; \
 	if test -L $(VENV) || { test -e $(VENV) && ! test -f $(VENV)/pyvenv.cfg; }; then \
 		echo "error: $(VENV): found no environment that works, nor one made here; move it away" >&2; \
 		exit 2; \
@@ -75,7 +77,7 @@ $(VENV)/bin/python $(LOWEST)/bin/python:
 
 # not at the same time: the first may remove what the second looks at
 setup: whole
-	@$(MAKE) --silent --no-print-directory $(VENV)/.ready
+	@test -L $(VENV) || $(MAKE) --silent --no-print-directory $(VENV)/.ready
 
 $(VENV)/.ready: requirements.lock | $(VENV)/bin/python
 	$(call announce,$(VENV),$<)

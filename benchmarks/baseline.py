@@ -82,12 +82,13 @@ class PlainStep:
         return charbonnier(restored_synthetic, batch.clean) + self.settings.weight * diffusion
 
 
-def plain_denoiser(denoiser: nn.Module) -> nn.Module:
+def plain_denoiser(denoiser: nn.Module) -> Denoiser:
     """Return the denoiser with an unmodified diffusers network inside, with the same weights."""
+    assert isinstance(denoiser, Denoiser)
     plain = UNet2DModel.from_config(denoiser.unet.config)  # type: ignore[no-untyped-call]
     plain.load_state_dict(denoiser.unet.state_dict())
     denoiser.unet = plain.train(denoiser.training)
-    denoiser.checkpointed = (ResnetBlock2D,)
+    denoiser.checkpointed = (ResnetBlock2D,)  # type: ignore[assignment]
     return denoiser
 
 

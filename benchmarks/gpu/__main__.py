@@ -44,7 +44,7 @@ def run(minutes: float, out: Path, size: Any) -> int:
 
     begun = time.monotonic()
     device: Any = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = size or ("paper" if device == "cuda" else "tiny")
+    chosen: Any = size or ("paper" if device == "cuda" else "tiny")
     with tempfile.TemporaryDirectory() as name:
         setup = Setup(device, chosen, Path(name), begun + minutes * 60)
         result = Result(out, facts(setup, minutes), SECTIONS)

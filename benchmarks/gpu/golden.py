@@ -121,7 +121,8 @@ def _denoiser(device: torch.device, precision: Precision) -> Pairs:
     given = golden["input"].to(device).requires_grad_()
     with autocast(device, precision):
         predicted = network(given[:, :3], given[:, 3:], golden["level"].to(device))
-    F.mse_loss(predicted.float(), golden["noise"].to(device)).backward()
+    loss = F.mse_loss(predicted.float(), golden["noise"].to(device))
+    loss.backward()  # type: ignore[no-untyped-call]
     assert given.grad is not None
     return {
         "prediction": (predicted.detach(), golden["predicted"]),

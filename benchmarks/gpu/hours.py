@@ -28,12 +28,11 @@ def measure(setup: Setup, before: Findings) -> Iterator[Row]:
         values = composed([f"preset={preset}"])
         for method in values["methods"]:
             kind = "vanilla" if method == "vanilla" else "noise_space"
-            measured = _images_a_second(before.get(TITLE, []), kind, values["train"]["precision"])
-            if measured is None:
-                continue
-            batch, rate = measured
-            yield {"preset": preset, "method": method, "measured at batch": batch,
-                   "images/s of a card": rate, **hours(values, rate)}  # fmt: skip
+            row = _nearest(before.get(TITLE, []), kind, values["train"])
+            if row is not None:
+                rate = float(row["images/s"])
+                yield {"preset": preset, "method": method, "measured at batch": row["batch"],
+                       "images/s of a card": rate, **hours(values, rate)}  # fmt: skip
 
 
 def hours(values: dict[str, Any], rate: float) -> Row:
@@ -52,11 +51,9 @@ def hours(values: dict[str, Any], rate: float) -> Row:
     }  # fmt: skip
 
 
-def _images_a_second(rows: list[Row], kind: str, precision: str) -> tuple[int, float] | None:
-    """Return batch and rate of the row that is nearest to what the preset does."""
-    name = precision if kind == "noise_space" else f"vanilla, {precision}"
+def _nearest(rows: list[Row], kind: str, train: dict[str, Any]) -> Row | None:
+    """Return the row of the preset's precision whose batch is nearest to a share of the preset."""
+    share = train["batch"] // (train["devices"] * train["nodes"] * train["accumulate"])
+    name = train["precision"] if kind == "noise_space" else f"vanilla, {train['precision']}"
     found = [row for row in rows if row["update"] == name and "images/s" in row]
-    if not found:
-        return None
-    row = max(found, key=lambda row: float(row["images/s"]))
-    return int(row["batch"]), float(row["images/s"])
+    return min(found, key=lambda row: abs(int(row["batch"]) - share), default=None)

@@ -29,7 +29,7 @@ def measure(setup: Setup, before: Findings) -> Iterator[Row]:
 
     Two ranks share one card through gloo; NCCL wants a card for each.
     """
-    ways = [("gloo", [setup.device, setup.device])]
+    ways: list[tuple[str, list[str]]] = [("gloo", [setup.device, setup.device])]
     if torch.cuda.device_count() > 1:
         ways.append(("nccl", ["cuda:0", "cuda:1"]))
     seconds = setup.left()

@@ -27,7 +27,7 @@ def measure(setup: Setup, before: Findings) -> Iterator[Row]:
     generator = np.random.default_rng(0)
     torch.manual_seed(0)
     restorer = build_restorer(size.restorer)
-    restorer.factor = 2 ** (size.restorer.levels - 1)  # type: ignore[assignment]
+    restorer.factor = 2 ** (size.restorer.levels - 1)
     network = InRange(restorer.requires_grad_(False), (0.0, 1.0)).eval().to(device)
     network.to(memory_format=torch.channels_last)
     height, width = PHOTOGRAPH[setup.size]

@@ -44,8 +44,8 @@ SECTIONS = [
     Section("Restoring", "The paper's restorer; from and to main memory.", 25, restoring.measure),
     Section(
         "Hours of a preset",
-        "updates x images an update / images a second, from the fastest row above of that"
-        " precision; times tasks and seeds.",
+        "updates x images an update / images a second, from the row above of that precision whose"
+        " batch is nearest to a share; times tasks and seeds.",
         5,
         hours.measure,
     ),

@@ -22,6 +22,7 @@ class Train:
     The learning rate is constant while pretraining; with ``cosine`` it then falls to 0 along half a
     cosine, for every method alike. ``precision``: ``tf32`` is PyTorch's default and so the
     release's, on GPUs that have it (``pipeline/device.py``); on all else it is fp32.
+
     ``gradient_checkpointing`` takes less memory, a third more time, and changes no result
     (``pipeline/models/checkpointing.py``). ``draws_on``: noise and other draws of a step are made
     on the CPU, the same for every device, or on the device in a stream of its own. Each process

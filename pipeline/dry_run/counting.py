@@ -46,14 +46,15 @@ def counted_peak(job: Job, images: int, precision: Precision) -> int:
         step()
         held.most = held.now  # the first update is the first beside Adam's moments
         step()
-    return held.most
+    most: int = held.most
+    return most
 
 
-class _Held(TorchDispatchMode):
+class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sum of the memory of all tensors that are alive, and its maximum."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
         self._seen = weakref.WeakSet[Any]()
 
@@ -81,13 +82,16 @@ class _Held(TorchDispatchMode):
 
 def _take_memory(networks: nn.Module) -> None:
     """Give every weight its own memory, in the order that convolutions like best."""
+
+    def there(value: Tensor) -> Tensor:
+        order = torch.channels_last if value.ndim == 4 else torch.contiguous_format
+        return torch.empty_like(value, device=CPU, memory_format=order)
+
     for module in networks.modules():
-        for held, make in ((module._parameters, nn.Parameter), (module._buffers, None)):
-            for name, value in held.items():
-                if value is not None:
-                    order = torch.channels_last if value.ndim == 4 else torch.contiguous_format
-                    there = torch.empty_like(value, device=CPU, memory_format=order)
-                    held[name] = there if make is None else make(there)
+        for name, weight in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(there(weight)))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, there(buffer))
 
 
 def _step(job: Job, images: int, precision: Precision) -> Any:
@@ -104,7 +108,7 @@ def _step(job: Job, images: int, precision: Precision) -> Any:
         checkpoint_gradients(method, compiled=False)
     method.train()
     shape = (images, 3, settings.patch, settings.patch)
-    wanted = {name: torch.rand(shape) for name in method.wants}
+    wanted: dict[str, Any] = {name: torch.rand(shape) for name in method.wants}
     batch = Batch(torch.rand(shape), torch.rand(shape), torch.rand(shape), **wanted)
 
     def step(kept: list[Tensor] = average) -> None:

@@ -1,6 +1,7 @@
 """What is wrong with a machine or a clone, found before a long run and not during it."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import psutil
 from pipeline.config.params import Params
 from pipeline.dry_run.disk import GB, needed_bytes
 from pipeline.runtime.checkpoints import CHECKPOINTS_VARIABLE, checkpoints_folder
-from pipeline.runtime.errors import UserError
+from pipeline.runtime.errors import UserError, in_one_line
 from pipeline.runtime.locks import lock
 from pipeline.workflow.mend_lock import claims
 from pipeline.workflow.one_snakemake import require_nobody_runs
@@ -75,8 +76,11 @@ def examine(params: Params) -> Iterator[Finding]:
     for what, check in checks.items():
         try:
             yield Finding(what, True, check(params))
-        except (UserError, OSError) as error:
-            yield Finding(what, False, " ".join(str(error).split()))
+        except Exception as error:
+            line = in_one_line(error)
+            if line is None:
+                raise
+            yield Finding(what, False, line)
 
 
 def _passes(check: Callable[[], None], text: str) -> str:
@@ -190,6 +194,9 @@ def _threads(params: Params) -> str:
 
 def _memory(params: Params) -> str:
     here = psutil.virtual_memory().total / 2**20
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        here = min(here, limit / 2**20)
     if here < params.resources.mem_mb:
         raise UserError(f"{here:,.0f} MiB, but resources.mem_mb is {params.resources.mem_mb}; lower"
                         " train.batch, or raise train.accumulate")  # fmt: skip

@@ -5,12 +5,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.methods import TrainedMethod
 from pipeline.config.params import Params
 from pipeline.runtime.errors import UserError
 from pipeline.training.job import Job
+
+if TYPE_CHECKING:
+    from pipeline.device import Precision
 
 UPDATES = 3
 """The last one is timed: the first warms up, and the second is the first beside Adam's moments."""
@@ -111,7 +114,7 @@ def _count_on_a_gpu(job: Job) -> tuple[int, int]:
     from pipeline.dry_run.counting import as_on_a_gpu, counted_peak
 
     as_on_a_gpu()
-    precision = "bf16" if job.train.precision in ("auto", "bf16") else "fp32"
+    precision: "Precision" = "bf16" if job.train.precision in ("auto", "bf16") else "fp32"
     one, two = (counted_peak(job, few, precision) for few in FEW_IMAGES)
     return one, two
 

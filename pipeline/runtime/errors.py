@@ -1,6 +1,7 @@
 """Errors that a user can mend, as opposed to faults of this program."""
 
 import errno
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +23,14 @@ class UserError(Exception):
 
 @contextmanager
 def user_errors_end() -> Iterator[None]:
-    """End the process at a user's mistake: one line, and status 2."""
+    """End the process at a user's mistake, or where the machine fails: one line, and status 2."""
     try:
         yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        line = in_one_line(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(USER_ERROR_STATUS)
 
 
@@ -46,6 +50,11 @@ def in_one_line(error: BaseException) -> str | None:
         return (
             f"{error.name}: not installed for {sys.executable}; for the project's Python: source"
             " .venv/bin/activate ('make setup' makes it)"
+        )
+    if isinstance(error, sqlite3.Error):
+        return (
+            f"DVC's database ({text}): free disk space, or let it lie where it can be written to:"
+            " export DVC_SITE_CACHE_DIR=FOLDER"
         )
     if not isinstance(error, OSError):
         return None

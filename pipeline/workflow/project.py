@@ -1,7 +1,6 @@
 """What DVC, git and a command need of the folder here: said in one line, before any work."""
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +53,7 @@ def repository(writes: bool = True, **options: Any) -> Iterator[Any]:
     """Open the project as ``dvc.repo.Repo`` for a block, in which DVC's errors become a line.
 
     Raises:
-        UserError: this is no clone, or DVC or its database fails.
+        UserError: this is no clone, or DVC fails.
     """
     require_project(writes)
     from dvc.exceptions import DvcException
@@ -64,8 +63,3 @@ def repository(writes: bool = True, **options: Any) -> Iterator[Any]:
         yield Repo(**options)
     except DvcException as error:
         raise UserError(f"DVC: {' '.join(str(error).split())}") from None
-    except sqlite3.Error as error:
-        raise UserError(
-            f"DVC's database ({error}): free disk space, or let it lie where it can be written to:"
-            " export DVC_SITE_CACHE_DIR=FOLDER"
-        ) from None

@@ -123,7 +123,7 @@ def test_restoring_is_measured(device: str, tmp_path: Path) -> None:
     assert len(rows) == 4 and all(row["megapixels/s"] > 0 for row in rows)
 
 
-def test_hours_follow_from_the_fastest_row(tmp_path: Path) -> None:
+def test_hours_follow_from_the_nearest_row(tmp_path: Path) -> None:
     """By hand: 100 updates of 36 images at 10 a second are 6 minutes, on 2 cards 3."""
     values = {
         "tasks": {"a": 1}, "seeds": [0, 1],
@@ -135,7 +135,7 @@ def test_hours_follow_from_the_fastest_row(tmp_path: Path) -> None:
     assert found["hours on the clock of one"] == pytest.approx(0.05)
     rows: Findings = {
         updates.TITLE: [
-            {"update": "bf16", "batch": 24, "images/s": 100.0},
+            {"update": "bf16", "batch": 8, "images/s": 100.0},
             {"update": "bf16", "batch": 48, "images/s": 120.0},
             {"update": "bf16", "batch": 96, "out of memory": "yes"},
             {"update": "vanilla, bf16", "batch": 24, "images/s": 900.0},
@@ -143,7 +143,7 @@ def test_hours_follow_from_the_fastest_row(tmp_path: Path) -> None:
     }
     made = list(hours.measure(setup("cpu", tmp_path), rows))
     chosen = {(row["preset"], row["method"]): row["images/s of a card"] for row in made}
-    assert chosen[("one_gpu", "noise_space")] == 120.0
+    assert chosen[("one_gpu", "noise_space")] == 100.0, "a share of one_gpu is 6"
     assert chosen[("one_gpu", "vanilla")] == 900.0
     assert not any(preset == "paper" for preset, _ in chosen), "tf32 was not measured"
 

@@ -241,14 +241,14 @@ def bundled_stores(skimage: Source, tmp_path: Path) -> dict[str, ImageStore]:
 
 
 def test_the_bundled_photographs(bundled_stores: dict[str, ImageStore]) -> None:
-    """Middles of 480x480 by 160 for real ones, of 160x160 by 80 for tests."""
-    assert [len(bundled_stores[split]) for split in SPLITS] == [4, 4 * 9, 12 * 4]
+    """Middles of 400x400 by 130 for real ones, of 160x160 by 80 for tests."""
+    assert [len(bundled_stores[split]) for split in SPLITS] == [5, 3 * 9, 12 * 4]
     test = bundled_stores["test"]
     assert set(test.heights.tolist()) == set(test.widths.tolist()) == {80}
     installed = importlib.resources.files("skimage") / "data"
-    coffee = np.asarray(Image.open(str(installed / "coffee.png")))
+    astronaut = np.asarray(Image.open(str(installed / "astronaut.png")))
     synthetic = bundled_stores["synthetic"]
-    assert_array_equal(synthetic.image("clean", synthetic.ids.index("coffee")), coffee)
+    assert_array_equal(synthetic.image("clean", synthetic.ids.index("astronaut")), astronaut)
     brick = np.asarray(Image.open(str(installed / "brick.png")))  # grey, 512x512
     found = test.image("clean", test.ids.index("brick_0000_0080"))
     assert_array_equal(found, np.dstack([brick[176:256, 256:336]] * 3))

@@ -104,7 +104,7 @@ def test_settings_too_large_for_the_machine(
 ) -> None:
     small = shutil.disk_usage(".")._replace(free=10**6)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: small)
-    lines = found(train={"threads": 1000, "devices": 8}, resources={"mem_mb": 10**9, "gpu": 8})
+    lines = found(train={"threads": 1000, "devices": 4}, resources={"mem_mb": 10**9, "gpu": 4})
     bad = {what for what, finding in lines.items() if not finding.well}
     assert {"disk", "temporary", "threads", "memory", "GPUs"} <= bad
     assert "train.devices=" in lines["GPUs"].text and "expected" not in lines["disk"].text

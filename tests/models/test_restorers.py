@@ -337,7 +337,7 @@ def test_the_recipe_of_a_new_restorer_works(extended: Path) -> None:
     """With the values of its file: trained, then a photograph restored in tiles, as a user does."""
     code = (
         "from pipeline.config.compose import compose; from pathlib import Path\n"
-        "from pipeline.config import read_params\n"
+        "from pipeline.config.read import read_params\n"
         "from pipeline.training.loop import train; from dataclasses import replace\n"
         "from tests.helpers.training_job import TRAIN, VANILLA, job, write_images\n"
         "compose(['restorer=median', 'evaluate.tile=64', 'evaluate.tile_overlap=16'],\n"

@@ -15,7 +15,9 @@ from tests.helpers.workspace import ROOT, Workspace, clone, copy, environment, s
 pytestmark = pytest.mark.graph
 
 DEGRADED = "evaluate_degraded@denoise"
-WAY_BACK = re.search(r"^    (git restore .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+WAY_BACK = re.search(
+    r"^    (git restore .*)$", (ROOT / "docs" / "experiments.md").read_text(), re.MULTILINE
+)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 

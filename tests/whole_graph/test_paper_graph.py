@@ -197,7 +197,8 @@ def test_rain_and_blur_made_of_clean_photographs(workspace: Workspace, server: F
         prepared = workspace.folder / "data" / "prepared" / source
         for split in ("real", "test"):
             found, own = (ImageStore(path / f"{split}.h5") for path in (folder, prepared))
-            assert found.ids == own.ids
+            # beside them the same clean images with synthetic rain or blur
+            assert [name for name in found.ids if not name.endswith(" synthetic")] == own.ids
 
 
 @pytest.mark.slow

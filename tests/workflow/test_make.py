@@ -61,6 +61,14 @@ def test_one_that_was_moved_is_made_anew(project: Path) -> None:
     assert make(project)[::2] == (0, [])
 
 
+def test_one_that_fails_for_another_reason_stays(project: Path) -> None:
+    """Too little memory, a full disk: it was not moved."""
+    make(project)
+    (project / ".venv" / "mine.txt").touch()
+    (project / ".venv" / "bin" / "distro").write_text("#!/bin/sh\nexit 1\n")
+    assert make(project)[2] == [] and (project / ".venv" / "mine.txt").exists()
+
+
 def test_another_lock_is_installed_beside_what_is_there(project: Path) -> None:
     make(project)
     ready = (project / ".venv" / ".ready").stat().st_mtime
@@ -76,6 +84,8 @@ def test_those_of_others_are_never_touched(project: Path) -> None:
     (project.parent / "theirs" / "mine.txt").touch()
     (project / ".venv").symlink_to(project.parent / "theirs")
     assert make(project) == (0, "", []), "a link to one that works is used"
+    os.utime(project / "requirements.lock", (2**31, 2**31))
+    assert make(project) == (0, "", []), "and not brought up to date"
     (project.parent / "theirs" / "bin" / "distro").unlink()
     status, told, asked = make(project)
     assert status == 2 and not asked

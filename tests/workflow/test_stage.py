@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -219,6 +220,7 @@ def test_a_full_disk_is_told(called: Callable, error: OSError) -> None:
         (ImportError("libtorch.so: failed to map segment from shared object"), 2, "not enough mem"),
         (PermissionError(13, "Permission denied", "data/x"), 2, "read-only or another user's"),
         (ModuleNotFoundError("No module", name="numpy"), 2, "error: numpy: not installed for"),
+        (sqlite3.OperationalError("disk is full"), 2, "error: DVC's database (disk is full): free"),
         (KeyboardInterrupt(), 130, "error: interrupted; finished results are whole"),
     ],
 )
