@@ -1,6 +1,7 @@
 # make                what there is
 # make setup          the environment in .venv; TORCH=cpu takes PyTorch's build without CUDA
 # make reproduce      set up, then rebuild every result of the demo
+# make doctor         set up, then say what is wrong with this machine or clone
 # make test           set up with what tests need, then run all that must pass: minutes
 # make test-all       what 'make test' leaves out for its length (tests/README.md)
 # make test-slurm     of these, the graph on a real Slurm on this machine: Debian, as root; else it skips
@@ -18,12 +19,16 @@
 PYTHONS := python3.13 python3.12 python3.11
 # a name may be there without a Python behind it, and a Python without venv
 PYTHON ?= $(firstword $(foreach name,$(PYTHONS),$(shell $(name) -c "import ensurepip, venv" 2> /dev/null && echo $(name))))
+empty :=
+space := $(empty) $(empty)
 UV := $(shell command -v uv)
 VENV := .venv
 LOWEST := .venv-lowest
 # a module's tests stay together, as they share what its fixtures made; the longest begin
 SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+# the shell's name of this folder: make would take parts of some names for its own ($, #, spaces).
+# DVC asks for a user's name, which an account in a container may lack
+RUN := env -u PYTHONSAFEPATH -u PYTHONHOME PATH="$$PWD/$(VENV)/bin:$$PATH" USER="$${USER:-$$(id -u)}"
 
 ifneq ($(filter-out cpu gpu,$(TORCH)),)
   $(error TORCH: found '$(TORCH)', expected cpu or gpu)
@@ -46,21 +51,38 @@ else
 endif
 announce = @echo "$(1): $$($(1)/bin/python --version), $(if $(UV),uv,pip) installs $(2): minutes, and $(if $(UV_BUILD),2,6) GB"
 
-.PHONY: help setup reproduce test test-all test-slurm test-browser test-lowest lint clean
+.PHONY: help setup whole doctor reproduce test test-all test-slurm test-browser test-lowest lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
 
+# Scripts of an environment name its folder: one that was moved is made anew, if it was made here.
+# Nobody else's is ever touched.
+whole:
+	@if $(VENV)/bin/distro --help > /dev/null 2>&1; then exit 0; fi; \
+	if test -L $(VENV) || { test -e $(VENV) && ! test -f $(VENV)/pyvenv.cfg; }; then \
+		echo "error: $(VENV): found no environment that works, nor one made here; move it away" >&2; \
+		exit 2; \
+	fi; \
+	if test -f $(VENV)/.ready; then rm -rf $(VENV); fi
+
 $(VENV)/bin/python $(LOWEST)/bin/python:
-	@test -n "$(PYTHON)" || { echo "error: found none of $(PYTHONS) with venv; install one (Debian: python3-venv) or say PYTHON=..." >&2; exit 2; }
+	@found="$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>&1)"; \
+	case "python$$found" in $(subst $(space),|,$(PYTHONS))) ;; *) \
+		echo "error: PYTHON: found '$(PYTHON)' ($$found), expected one of $(PYTHONS) with venv;" \
+			"install one (Debian: python3-venv) or say PYTHON=/path/to/it" >&2; exit 2;; esac
 	$(call environment,$(@:/bin/python=))
 
-setup: $(VENV)/.ready
+# not at the same time: the first may remove what the second looks at
+setup: whole
+	@$(MAKE) --silent --no-print-directory $(VENV)/.ready
 
 $(VENV)/.ready: requirements.lock | $(VENV)/bin/python
 	$(call announce,$(VENV),$<)
 	@$(call install,$(VENV),--requirement $<)
-	$(RUN) dvc config --local core.site_cache_dir "$(CURDIR)/.cache/dvc"
+	@$(VENV)/bin/distro --help > /dev/null || { \
+		echo "error: scripts cannot run in a folder with \" or \$$ in its name; move the project" >&2; \
+		exit 2; }
 	@touch $@
 
 $(VENV)/.ready-for-tests: requirements-test.lock $(VENV)/.ready
@@ -68,12 +90,15 @@ $(VENV)/.ready-for-tests: requirements-test.lock $(VENV)/.ready
 	@$(call install,$(VENV),--requirement $<)
 	@touch $@
 
+doctor: setup
+	$(RUN) python -m pipeline doctor
+
 reproduce: setup
 	$(RUN) python -m pipeline mend_lock
 	$(RUN) dvc repro
 	@echo "Report: reports/report.html (tables: reports/report.md, rows: reports/summary.json)"
 
-lint: $(VENV)/.ready-for-tests
+lint: setup $(VENV)/.ready-for-tests
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy

@@ -7,18 +7,30 @@
 # DVC replaces it as it likes (checkout, pull), so its file times mean nothing. In its place stand
 # empty marks in .snakemake/dvc, which plan() sets and removes as DVC judges.
 
+from pipeline.runtime.errors import user_errors_end
 from pipeline.workflow.one_snakemake import refusal
-from pipeline.workflow.snakemake import plan, planned
+from pipeline.workflow.snakemake import force, not_of_its_notes, plan, planned
+from snakemake.logging import logger
 
 several_nodes = config.get("nodes") == "several"
 if not several_nodes and workflow.remote_exec:
     raise WorkflowError("jobs on other nodes need --config nodes=several, as in profiles/slurm")
-stages = plan() if workflow.is_main_process else planned()
+with user_errors_end():
+    stages = plan() if workflow.is_main_process else planned()
+logger.addFilter(not_of_its_notes)
 
 
 onstart:  # not of a dry run
     if refusal() is not None:
         raise WorkflowError(refusal())
+    if workflow.touch:
+        raise WorkflowError("--touch: DVC judges what is up to date: dvc commit --force STAGE")
+    with user_errors_end():
+        chosen = workflow.dag_settings
+        targets = chosen.targets if chosen.forcetargets else ()
+        force({*chosen.forcerun, *targets}, every=chosen.forceall)
+    if several_nodes:
+        shell("env -u PYTHONSAFEPATH python -m pipeline doctor || true")
 
 
 rule all:
@@ -45,7 +57,7 @@ for stage in stages:
         resources:
             **stage.resources,
         shell:
-            "exec python -m pipeline.workflow.snakemake {params.action} {params.stage}"
+            "exec env -u PYTHONSAFEPATH python -m pipeline.workflow.snakemake {params.action} {params.stage}"
 
     if several_nodes:
 
@@ -60,4 +72,4 @@ for stage in stages:
             params:
                 stage=stage.name,
             shell:
-                "exec python -m pipeline.workflow.snakemake commit {params.stage}"
+                "exec env -u PYTHONSAFEPATH python -m pipeline.workflow.snakemake commit {params.stage}"

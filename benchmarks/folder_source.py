@@ -81,7 +81,9 @@ def pack(folder: Path) -> None:
 def settings(folder: Path) -> FolderSource:
     """Return a folder of clean images."""
     whole = Crops(None, None, None)
-    return FolderSource("folder", str(folder), "own", "clean", None, None, {}, None, False, whole)
+    return FolderSource(
+        "folder", str(folder), "own", "clean", None, None, {}, None, False, "{}", "{}", whole
+    )
 
 
 def write_small(folder: Path, count: int) -> None:

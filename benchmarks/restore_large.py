@@ -94,7 +94,7 @@ def write_photograph(path: Path, height: int, width: int, bits: int) -> None:
             noise = generator.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
             yield (np.clip(gradient + noise, 0, 1) * top_value).astype(kind)
 
-    write_picture(path, "png", Form(height, width, 3, bits, None, None, None), rows())
+    write_picture(path, "png", Form(height, width, 3, bits), rows())
 
 
 def untrained(path: Path) -> Path:

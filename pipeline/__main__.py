@@ -5,27 +5,30 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from pipeline.commands import COMMANDS, program
-from pipeline.runtime.errors import USER_ERROR_STATUS, UserError
-
-INTERRUPTED_STATUS = 130
-"""What shells report of a process that SIGINT ended: 128 + 2."""
+from pipeline.runtime.errors import (
+    INTERRUPTED_STATUS,
+    USER_ERROR_STATUS,
+    UserError,
+    in_one_line,
+)
 
 
 def main() -> None:
     """Run the command that the command line names, and exit with its status.
 
-    A mistake that a user can mend, or a file that cannot be read or written, ends with one line
-    and status 2.
+    A mistake that a user can mend, a file that cannot be read or written, a full disk or too little
+    memory end with one line and status 2.
     """
     words = sys.argv[1:]
     try:
         sys.exit(_run(words))
-    except UserError as error:
-        _end(str(error), USER_ERROR_STATUS)
-    except OSError as error:
-        _end(" ".join(str(error).split()), USER_ERROR_STATUS)
-    except KeyboardInterrupt:
-        _end("interrupted; finished results are whole", INTERRUPTED_STATUS)
+    except (Exception, KeyboardInterrupt) as error:
+        line = in_one_line(error)
+        if line is None and not isinstance(error, OSError):
+            raise
+        print(f"error: {line or ' '.join(str(error).split())}", file=sys.stderr)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        sys.exit(INTERRUPTED_STATUS if interrupted else USER_ERROR_STATUS)
 
 
 def _run(words: list[str]) -> int:
@@ -49,11 +52,6 @@ def listing() -> str:
         [f"Usage: {program()} COMMAND [argument ...]", "", *lines, "",
          f"{program()} COMMAND --help explains a command."]
     )  # fmt: skip
-
-
-def _end(message: str, status: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.runtime.errors import UserError
+
 COMMANDS = {
     "compose": "write params.yaml from pipeline/conf",
     "dry_run": "try three updates of every training: is it possible, how long, how much memory",
@@ -15,6 +17,7 @@ COMMANDS = {
     "settings": "write docs/settings.md: every key with type, range, unit and values",
     "readme": "write the results and the picture of README.md",
     "compare": "two revisions or experiments side by side: settings and scores",
+    "doctor": "what is wrong with this machine or clone, before a long run",
     "mend_lock": "put right what a kill leaves of DVC's lock files",
     "check_cache": "delete damaged objects of DVC's cache",
 }
@@ -39,9 +42,20 @@ def parser(name: str, text: str | None) -> argparse.ArgumentParser:
 
 def overrides_of(name: str, text: str | None, words: list[str]) -> list[str]:
     """Return the overrides on the command line of a command that takes nothing else."""
-    given = parser(name, text)
+    overrides: list[str] = parse_with_overrides(parser(name, text), words).overrides
+    return overrides
+
+
+def parse_with_overrides(given: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Return what a command line says to a parser that takes overrides, too.
+
+    Raises:
+        UserError: they are given in the manner of ``dvc exp run``.
+    """
     given.add_argument(
         "overrides", nargs="*", metavar="override", help="in Hydra's grammar: key=value, +key=value"
     )
-    overrides: list[str] = given.parse_args(words).overrides
-    return overrides
+    if any(word == "-S" or word.startswith("--set-param") for word in words):
+        raise UserError("found -S, which is for 'dvc exp run'; expected overrides alone, such as"
+                        " train.steps=2500")  # fmt: skip
+    return given.parse_args(words)

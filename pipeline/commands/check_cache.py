@@ -7,9 +7,17 @@ It ends with what to do then. Status 1 says that some were damaged.
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 from pipeline.commands import parser
+from pipeline.workflow.project import repository
+
+OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
+"""Name of an object: the MD5 of its content, or that of a folder's list."""
+
+REMEDY = "git clean -fdqX data; dvc checkout || dvc pull; dvc repro"
+"""Deletes what DVC makes below data, and nothing that git keeps."""
 
 
 def check_cache(folder: Path) -> list[str]:
@@ -21,6 +29,8 @@ def check_cache(folder: Path) -> list[str]:
     damaged = []
     for path in sorted(folder.glob("files/md5/??/*")):
         name = path.parent.name + path.name
+        if not OBJECT.fullmatch(name) or path.is_symlink() or not path.is_file():
+            continue  # what DVC writes just now, or another's
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "md5").hexdigest()
         if found != name.removesuffix(".dir"):
@@ -32,12 +42,10 @@ def check_cache(folder: Path) -> list[str]:
 def main(words: list[str]) -> int:
     """Check the cache of the project here, and return 1 if an object was damaged."""
     parser("check_cache", __doc__).parse_args(words)
-    from dvc.repo import Repo
-
-    with Repo(_wait_for_lock=True).lock:
-        damaged = check_cache(Path(Repo().cache.local_cache_dir))
+    with repository(_wait_for_lock=True) as repo, repo.lock:
+        damaged = check_cache(Path(repo.cache.local_cache_dir))
     for name in damaged:
         print(f"damaged, deleted: {name}")
     if damaged:
-        print("Now 'rm -r data', 'dvc checkout' or 'dvc pull', then 'dvc repro' or 'snakemake'.")
+        print(f"Now: {REMEDY}")
     return 1 if damaged else 0

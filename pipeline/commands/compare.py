@@ -11,6 +11,7 @@ from pipeline.commands import parser
 from pipeline.report.compare import FORMS, comparison
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_text
+from pipeline.workflow.project import require_project
 
 
 def main(words: list[str]) -> int:
@@ -28,6 +29,7 @@ def main(words: list[str]) -> int:
         raise UserError(
             f"--out: found {arguments.out}, expected a name ending with {', '.join(FORMS)}"
         )
+    require_project(writes=False)
     text = comparison(arguments.a, arguments.b, arguments.out.suffix if arguments.out else ".md")
     if arguments.out is None:
         print(text, end="")

@@ -1,17 +1,33 @@
-"""Compose ``pipeline/conf`` into params.yaml, byte for byte as ``dvc exp run`` does."""
+"""Compose ``pipeline/conf`` into params.yaml, byte for byte as ``dvc exp run`` does.
 
-from pipeline.commands import overrides_of
-from pipeline.config.compose import compose
+What was in params.yaml before is replaced, edits by hand too; the settings that change are printed.
+"""
+
+import tempfile
+from pathlib import Path
+
+from pipeline.commands import parse_with_overrides, parser
+from pipeline.config.compose import changes, compose
+from pipeline.config.params import PARAMS_FILE
 from pipeline.workflow.one_snakemake import require_nobody_runs
 
 
 def main(words: list[str]) -> int:
-    """Write params.yaml.
+    """Write params.yaml, or print what would change.
 
     Raises:
         UserError: see ``pipeline.config.compose``; or Snakemake runs here.
     """
-    overrides = overrides_of("compose", __doc__, words)
-    require_nobody_runs()
-    compose(overrides)
+    given = parser("compose", __doc__)
+    given.add_argument("--diff", action="store_true", help="print what would change, write nothing")
+    arguments = parse_with_overrides(given, words)
+    if not arguments.diff:
+        require_nobody_runs()
+    with tempfile.TemporaryDirectory() as folder:
+        composed = Path(folder) / PARAMS_FILE.name
+        compose(arguments.overrides, composed)
+        for line in changes(PARAMS_FILE, composed):
+            print(line)
+    if not arguments.diff:
+        compose(arguments.overrides)
     return 0

@@ -1,13 +1,21 @@
 """Compose ``pipeline/conf`` into params.yaml, byte for byte as ``dvc exp run`` does."""
 
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+from pipeline.config.build import ConfigError
+from pipeline.config.like import CONF as CONF
+from pipeline.config.like import register
 from pipeline.config.params import PARAMS_FILE
 from pipeline.config.read import check
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing
 
-CONF = Path(__file__).parents[1] / "conf"
+LISTS = ("sources", "tasks", "methods")
+"""Groups of which several choices are made at once."""
 
 
 def compose(overrides: list[str], output: Path = PARAMS_FILE) -> None:
@@ -22,13 +30,136 @@ def compose(overrides: list[str], output: Path = PARAMS_FILE) -> None:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    register()
     with replacing(output) as partial:
         staged = partial.with_suffix(".yaml")  # the ending decides the format
         try:
+            _require_distinct(overrides)
             compose_and_dump(staged, str(CONF), None, "config", str(CONF), overrides)
             check(OmegaConf.to_container(OmegaConf.load(staged)))
             staged.replace(partial)
-        except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"overrides {overrides}: {' '.join(str(error).split())}") from None
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+            raise UserError(_in_words(overrides, str(error))) from None
         finally:
             staged.unlink(missing_ok=True)
+
+
+def require_same_preset(overrides: list[str], params: Path = PARAMS_FILE) -> None:
+    """Refuse to compose another preset than the file holds, unless an override says which.
+
+    Everything is composed from the defaults: what was chosen before would be lost without a word.
+
+    Raises:
+        UserError: names both, and the overrides that keep or change it.
+    """
+    held = _preset(params, r"^preset: (\S+)$")
+    default = _preset(CONF / "config.yaml", r"^  - preset: (\S+)$")
+    if held in (None, default) or any(override.startswith("preset=") for override in overrides):
+        return
+    raise UserError(
+        f"{params.name} holds preset={held}, and overrides go with preset={default} unless they say"
+        f" otherwise; add preset={held} to keep it, or preset={default}"
+    )
+
+
+def _preset(path: Path, pattern: str) -> str | None:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = re.search(pattern, text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def changes(before: Path, after: Path) -> list[str]:
+    """Return a line for each setting that two files have differently; none without the first."""
+    from omegaconf import OmegaConf
+
+    if not before.is_file():
+        return []
+    old, new = (flat(OmegaConf.to_container(OmegaConf.load(path))) for path in (before, after))
+    return [
+        f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}"
+        for key in dict.fromkeys((*old, *new))
+        if old.get(key) != new.get(key)
+    ]
+
+
+def flat(settings: Any, key: str = "") -> dict[str, Any]:
+    """Return nested settings by their dotted names; a list counts as one value."""
+    if not isinstance(settings, dict):
+        return {key: settings}
+    inner = (flat(value, f"{key}.{name}".lstrip(".")) for name, value in settings.items())
+    return {name: value for found in inner for name, value in found.items()}
+
+
+def _require_distinct(overrides: list[str]) -> None:
+    """Refuse two choices of a group that write to one key: one of them would be lost.
+
+    Raises:
+        ConfigError: names both.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for override in OverridesParser.create().parse_overrides(overrides):
+        group, chosen = override.key_or_group, override.value()
+        if group not in LISTS or not isinstance(chosen, list):
+            continue
+        owner: dict[str, str] = {}
+        for name in map(str, chosen):
+            for key in _keys(group, name):
+                first = owner.setdefault(key, name)
+                if first != name:
+                    raise ConfigError(
+                        f"{group}: found {first} and {name}, which are both {group}.{key}: one"
+                        f" would replace the other; expected one of the two"
+                    )
+
+
+def _keys(group: str, name: str) -> Iterable[str]:
+    """Return the keys that a choice writes to below its group."""
+    from omegaconf import OmegaConf
+
+    path = CONF / group / f"{name}.yaml"
+    if not path.is_file():  # Hydra says which there are
+        return ()
+    values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return [key for key in values if key != "defaults"]
+
+
+def _in_words(overrides: list[str], reason: str) -> str:
+    """Return what Hydra found wrong with overrides, and what would be right."""
+    reason = " ".join(reason.partition("See https://hydra.cc")[0].split())
+    if found := re.match(r"Could not override '([^']+)'", reason):
+        return (
+            f"found the key {found[1]!r}, which there is not{_nearest(found[1])}; expected one of"
+            f" params.yaml's or a group of README.md's; a new one begins with '+': +{found[1]}=..."
+        )
+    if found := re.match(r"In '[^']+': Could not find '(\S+)' Available options in .*?: (.+?) Conf",
+                         reason):  # fmt: skip
+        group, _, name = found[1].rpartition("/")
+        return f"{group}: found {name!r}, expected one of {', '.join(found[2].split())}"
+    if found := re.match(r"Ambiguous value for argument '(.+?)' 1\.", reason):
+        key, _, value = found[1].partition("=")
+        return (
+            f"found {found[1]!r}; a list is written {key}=[{value}], a text with a comma"
+            f" '{key}=\"{value}\"'"
+        )
+    if "Exception: " in reason or "parsing override" in reason:
+        culprit = next((o for o in overrides if o.partition("=")[0] in reason), " ".join(overrides))
+        key, equals, value = culprit.partition("=")
+        if not equals:
+            return f"found {culprit!r}, expected key=value, such as train.steps=2500"
+        return (
+            f"found {culprit!r}; letters beyond A-Z, spaces, quotes, brackets and the like want"
+            f" quotes around the value, and the whole in others for the shell:"
+            f" '{key}=\"{value.strip(chr(34))}\"'"
+        )
+    return f"overrides {overrides}: {reason}"
+
+
+def _nearest(key: str) -> str:
+    from omegaconf import OmegaConf
+
+    if not PARAMS_FILE.is_file():
+        return ""
+    known = flat(OmegaConf.to_container(OmegaConf.load(PARAMS_FILE)))
+    near = get_close_matches(key, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -19,7 +19,7 @@ class Params:
     """Everything in params.yaml; dict keys are the names used in stage names and paths."""
 
     preset: str
-    seeds: Annotated[tuple[int, ...], Setting(low=0)]
+    seeds: Annotated[tuple[int, ...], Setting(low=0, high=2**32 - 1)]
     sources: dict[str, Source]
     tasks: dict[str, Task]
     methods: dict[str, MethodSettings]

@@ -9,6 +9,14 @@ from pipeline.config.build import ConfigError, build
 from pipeline.config.params import PARAMS_FILE, Params
 from pipeline.runtime.errors import UserError
 
+AT_LEAST_ONE = {
+    "seeds": "seeds=[0]",
+    "sources": "sources=[skimage]",
+    "tasks": "tasks=[denoise]",
+    "methods": "methods=[vanilla]",
+}
+"""Lists that may not be empty, and an override for each."""
+
 
 def check(values: Any) -> Params:
     """Return plain values as ``Params``.
@@ -17,6 +25,9 @@ def check(values: Any) -> Params:
         ConfigError: unknown or missing key, wrong type, value out of range, or values that do not
             go together.
     """
+    for name, example in AT_LEAST_ONE.items():
+        if isinstance(values, dict) and not values.get(name):  # Hydra leaves out what is empty
+            raise ConfigError(f"{name}: found nothing, expected at least one, such as {example}")
     params: Params = build(Params, values, "")
     for name, chosen in (
         ("seeds", params.seeds),
@@ -24,8 +35,6 @@ def check(values: Any) -> Params:
         ("tasks", params.tasks),
         ("methods", params.methods),
     ):
-        if not chosen:
-            raise ConfigError(f"{name}: found nothing, expected at least one")
         for label in chosen:
             fit = isinstance(label, str) and re.fullmatch(r"[A-Za-z0-9_.]+", label)
             if name != "seeds" and not fit:

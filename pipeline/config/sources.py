@@ -86,6 +86,9 @@ class FolderSource:
     folders and may be empty. ``min_side`` leaves out training images with a smaller side, counted:
     no patch fits into them; null keeps all. ``skip_unreadable`` leaves out training images that
     cannot be read, names and counts them; otherwise the first one stops the stage.
+
+    ``degraded_name`` and ``clean_name`` say how the two images of a pair are named, without the
+    ending: ``{}`` stands for what both share, as in ``{}_noisy`` and ``{}_clean``.
     """
 
     kind: Literal["folder"]
@@ -97,6 +100,8 @@ class FolderSource:
     test: dict[str, PairFolders]
     min_side: Annotated[int, Setting(low=1, unit="pixels")] | None
     skip_unreadable: bool
+    degraded_name: str
+    clean_name: str
     crops: Crops
 
 

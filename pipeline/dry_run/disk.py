@@ -98,6 +98,14 @@ def task_bytes(task: Task, params: Params, found: dict[str, Disk]) -> float:
     return sum(found[name].packed[split] for name, split in used if name in found)
 
 
+def needed_bytes(params: Params) -> tuple[float, float]:
+    """Return what published data sets take where DVC links to its cache, and where it copies."""
+    found = disks(params)
+    stored = sum(disk.archives + sum(disk.packed.values()) for disk in found.values())
+    stored += sum(drawn_bytes(task, params, found) for task in params.tasks.values())
+    return stored, 2 * stored + sum(task_bytes(t, params, found) for t in params.tasks.values())
+
+
 def summary(params: Params) -> list[str]:
     """Return lines about the disk of a configuration; none without a published data set."""
     found = disks(params)
@@ -105,9 +113,8 @@ def summary(params: Params) -> list[str]:
         return []
     archives = sum(disk.archives for disk in found.values())
     packed = sum(sum(disk.packed.values()) for disk in found.values())
-    tasks = sum(task_bytes(task, params, found) for task in params.tasks.values())
     drawn = sum(drawn_bytes(task, params, found) for task in params.tasks.values())
-    linked, copied = archives + packed + drawn, 2 * (archives + packed + drawn) + tasks
+    linked, copied = needed_bytes(params)
     stored = f", drawn on them and stored {drawn / GB:.0f} GB" if drawn else ""
     lines = [
         f"Disk: archives {archives / GB:.0f} GB, packed {packed / GB:.0f} GB{stored}; in all"

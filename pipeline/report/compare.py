@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.compose import flat
 from pipeline.config.params import PARAMS_FILE
 from pipeline.evaluation.metrics import one_protocol
 from pipeline.randomness import numpy_generator
@@ -30,6 +31,7 @@ from pipeline.report.tables.scores import (
 from pipeline.report.tables.writing import to_csv, to_latex, to_markdown
 from pipeline.runtime.csv_files import parse_csv
 from pipeline.runtime.errors import UserError
+from pipeline.runtime.git import ask_git
 from pipeline.runtime.paths import DEGRADED, PER_IMAGE_FILE, REPORTS, TABLES
 
 WORKSPACE = "workspace"
@@ -80,8 +82,10 @@ def read_state(name: str) -> State:
 
     try:
         revision = None if name == WORKSPACE else resolve_rev(Repo().scm, name)
-        files = DVCFileSystem(rev=revision)
-        texts = [files.read_text(path.as_posix(), encoding="utf-8")
+        # of a revision the root is git's, which may be above the project
+        below = ask_git("rev-parse", "--show-prefix").stdout.strip() if revision else ""
+        files = DVCFileSystem(rev=revision, subrepos=True)
+        texts = [files.read_text(f"{below}{path.as_posix()}", encoding="utf-8")
                  for path in (PARAMS_FILE, PER_IMAGE)]  # fmt: skip
     except RevError:
         raise UserError(
@@ -106,14 +110,6 @@ def read_scores(text: str) -> dict[Key, Scores]:
     for row in parse_csv(text):
         rows.setdefault((row["task"], row["data_set"], row["method"]), []).append(row)
     return {key: _scores(key, found) for key, found in rows.items()}
-
-
-def flat(settings: Any, key: str = "") -> dict[str, Any]:
-    """Return nested settings by their dotted names; a list counts as one value."""
-    if not isinstance(settings, dict):
-        return {key: settings}
-    inner = (flat(value, f"{key}.{name}".lstrip(".")) for name, value in settings.items())
-    return {name: value for found in inner for name, value in found.items()}
 
 
 def settings_table(a: State, b: State) -> Table:

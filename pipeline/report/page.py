@@ -218,8 +218,6 @@ def _write_figures(folder: Path, parts: list[TaskPart], scaling: Picture | None)
     for picture in pictures:
         with replacing(folder / picture.name) as partial:
             partial.write_bytes(picture.png)
-    for stale in set(folder.glob("*.png")) - {folder / picture.name for picture in pictures}:
-        stale.unlink()
 
 
 def _write_tables(folder: Path, tables: dict[str, Table], beside: dict[str, str]) -> None:
@@ -230,8 +228,6 @@ def _write_tables(folder: Path, tables: dict[str, Table], beside: dict[str, str]
         texts[f"{name}.md"] = to_markdown(table)
     for name, text in texts.items():
         write_text(folder / name, text)
-    for stale in {path for path in folder.iterdir() if path.name not in texts}:
-        stale.unlink()
 
 
 def _write_page(path: Path, template: str, context: dict[str, Any]) -> None:

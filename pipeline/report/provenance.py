@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from pipeline.config.params import PARAMS_FILE, Params
 from pipeline.report.collect import Model, TaskResults, released
+from pipeline.runtime.git import no_clone
 from pipeline.runtime.paths import REPORTS, TABLES
 
 CODE = ("pipeline", "stages", "dvc.yaml", "requirements.lock")
@@ -84,7 +85,7 @@ def provenance(params: Params, results: list[TaskResults], code: Code) -> list[t
     trained_here = len(taken_over) < len(models)
     train = params.train
     facts = [
-        ("Commit of code and settings", code.commit or "unknown: not run in a git repository"),
+        ("Commit of code and settings", code.commit or f"unknown: {_why_unknown()}"),
         ("Code and requirements.lock", _state(code.modified)),
         ("params.yaml", _state(code.params_modified)),
         ("Preset", params.preset),
@@ -115,6 +116,10 @@ def provenance(params: Params, results: list[TaskResults], code: Code) -> list[t
         *((name, version(name)) for name in PACKAGES),
     ]
     return [(label, value) for label, value in facts if value]
+
+
+def _why_unknown() -> str:
+    return no_clone() or "nothing is committed yet"
 
 
 def _released_file(model: Model) -> str:

@@ -2,28 +2,49 @@
 
 Checkpoints lie outside DVC's outputs, because DVC deletes outputs before a run. A finished one
 stays until DVC has the result: if all is killed before, the result is written again at once.
+Every state is held against the hash that was noted when it was saved; the one before is kept, too.
 """
 
 import contextlib
 import hashlib
 import os
-import shutil
+import re
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import write_text
+from pipeline.runtime.files import sha256_of, write_text
 from pipeline.runtime.locks import lock, this_process
 from pipeline.runtime.paths import STATE_FILE
 
 CHECKPOINTS_VARIABLE = "PIPELINE_CHECKPOINTS"
 """Environment variable: another folder for checkpoints, for runs in temporary copies."""
 DEFAULT_FOLDER = Path(".checkpoints")
+OWN_FOLDER = f"noise-space-{os.getuid()}"
+"""Sub-folder for this project and user of a folder that others may use, too."""
 WAITING_S = 0.5
 """How often an experiment looks whether another has finished what both are to train."""
+
+LOCK = "lock"
+PREVIOUS = "previous.safetensors"
+"""The state that was saved before the last one."""
+NEW = "new.safetensors"
+"""A state while it is being saved."""
+HASHES = "hashes"
+"""SHA-256 of the last states, a line each."""
+DAMAGED = ".damaged"
+"""Ends the name of a state that was set aside."""
 FINISHED = "finished"
-"""File in a finished training's folder: the MD5 of its result, as DVC notes it in dvc.lock."""
+"""File in a finished training's folder: FORMAT, the folder's name, and the MD5 of the result."""
+FORMAT = "finished training of noise-space, format 1"
+OURS = {
+    LOCK, STATE_FILE, PREVIOUS, NEW, HASHES, FINISHED, STATE_FILE + DAMAGED, PREVIOUS + DAMAGED,
+    *(f".{name}.partial" for name in (NEW, HASHES, FINISHED)),
+}  # fmt: skip
+"""All that is ever written into the folder of a checkpoint."""
 
 
 class Checkpoint:
@@ -34,17 +55,18 @@ class Checkpoint:
 
         A follower of the process that ``holds`` them only reads. An experiment of DVC, of which a
         queue runs several at once, waits for another that trains the same thing; the result of that
-        one is then found here, if DVC has not taken it over yet.
+        one is then found here, if DVC has not taken it over yet. A damaged state is set aside.
 
         Raises:
-            UserError: another process is training the same thing, or writes to the same folder.
+            UserError: another process is training the same thing, or writes to the same folder, or
+                the folder belongs to another user.
         """
         root = checkpoints_folder()
         self.folder = root / name
         self.path = self.folder / STATE_FILE
         place = hashlib.sha256(str(results.absolute()).encode()).hexdigest()[:16]
         # the second at one place, wherever checkpoints are: results are the project's
-        self._locks = [self.folder / "lock", DEFAULT_FOLDER / f"{place}.lock"] if holds else []
+        self._locks = [self.folder / LOCK, DEFAULT_FOLDER / f"{place}.lock"] if holds else []
         self._held: list[IO[str]] = []
         waits = "DVC_EXP_NAME" in os.environ
         try:
@@ -54,6 +76,8 @@ class Checkpoint:
             for file in self._held:
                 file.close()
             raise
+        if holds:
+            self._set_damaged_aside()
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -64,18 +88,72 @@ class Checkpoint:
         for file in self._held:
             file.close()
 
+    def save(self, write: Callable[[Path], None]) -> None:
+        """Save the state that ``write`` writes to a path; keep the one before beside it.
+
+        Raises:
+            UserError: the disk is full; the state before is kept.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            self.path.replace(self.folder / PREVIOUS)
+        new = self.folder / NEW
+        new.unlink(missing_ok=True)  # of a killed one, or of a full disk
+        write(new)
+        # with those before: a kill between the next two lines leaves the previous state as the last
+        hashes = "\n".join([sha256_of(new), *self._hashes()[:2], ""])
+        try:
+            write_text(self.folder / HASHES, hashes)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: cannot be written to ({error.strerror}); free some disk space and"
+                " run the same command again"
+            ) from None
+        new.replace(self.path)
+
     def finish(self, result: Path) -> None:
         """The result is written: keep the checkpoint until DVC has it, without DVC delete it."""
         if "DVC_ROOT" not in os.environ:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            _remove(self.folder)
             return
         with result.open("rb") as file:
-            write_text(self.folder / FINISHED, hashlib.file_digest(file, "md5").hexdigest())
+            digest = hashlib.file_digest(file, "md5").hexdigest()
+        write_text(self.folder / FINISHED, _note(self.folder, digest))
+
+    def _hashes(self) -> list[str]:
+        try:
+            return (self.folder / HASHES).read_text(encoding="utf-8", errors="replace").split()
+        except FileNotFoundError:
+            return []
+
+    def _set_damaged_aside(self) -> None:
+        """Let ``path`` be the last state that is as it was saved, if there is one."""
+        known = self._hashes()
+        for path in (self.path, self.folder / PREVIOUS):
+            if not path.is_file():
+                continue
+            if sha256_of(path) in known:
+                path.replace(self.path)
+                return
+            aside = path.with_name(path.name + DAMAGED)
+            path.replace(aside)
+            print(
+                f"{path}: damaged, found other bytes than were saved; set aside as {aside.name},"
+                " going on from the state before, if there is one",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
 
 
 def checkpoints_folder() -> Path:
-    """Return the folder of all checkpoints."""
-    return Path(os.environ.get(CHECKPOINTS_VARIABLE, DEFAULT_FOLDER))
+    """Return the folder of this project's and this user's checkpoints.
+
+    A folder that the environment names may be anybody's, unless it is that of a project.
+    """
+    given = os.environ.get(CHECKPOINTS_VARIABLE)
+    if not given:
+        return DEFAULT_FOLDER
+    folder = Path(given)
+    of_project = folder.name == DEFAULT_FOLDER.name and (folder.parent / "dvc.yaml").is_file()
+    return folder if of_project else folder / OWN_FOLDER
 
 
 def forget_finished() -> None:
@@ -84,20 +162,37 @@ def forget_finished() -> None:
     kept = Path("dvc.lock")
     if not finished or not kept.is_file():
         return
-    kept_by_dvc = kept.read_text(encoding="utf-8", errors="replace")
-    for note in finished:
-        # another stage was faster, or has waited for this training and takes it over
-        with contextlib.suppress(FileNotFoundError, UserError):
-            if note.read_text(encoding="utf-8") in kept_by_dvc:
-                with _hold(note.parent / "lock", note.parent):
-                    shutil.rmtree(note.parent, ignore_errors=True)
+    text = kept.read_text(encoding="utf-8", errors="replace")
+    kept_by_dvc = set(re.findall(r"^\s*md5: (\S+)$", text, re.MULTILINE))
+    for path in finished:
+        # another stage was faster, or has waited for this training and takes it over; or it is not
+        # this user's, and so not this project's
+        with contextlib.suppress(OSError, UserError):
+            note, folder = path.read_text(encoding="utf-8", errors="replace"), path.parent
+            if any(note == _note(folder, digest) for digest in kept_by_dvc):
+                with _hold(folder / LOCK, folder):
+                    _remove(folder)
+
+
+def _note(folder: Path, digest: str) -> str:
+    return f"{FORMAT}\n{folder.name}\n{digest}\n"
+
+
+def _remove(folder: Path) -> None:
+    """Delete the folder of a checkpoint, unless it holds anything that no checkpoint has."""
+    found = list(folder.iterdir())
+    if any(path.name not in OURS or path.is_dir() for path in found):
+        print(f"{folder}: not deleted, as it holds other files", file=sys.stderr, flush=True)
+        return
+    for path in found:
+        path.unlink()
+    folder.rmdir()
 
 
 def _hold(path: Path, what: Path, waits: bool = False) -> IO[str]:
     told = False
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
+        file = _open(path)
         if not lock(file.fileno(), path):
             file.seek(0)
             holder = f"process {file.read().strip() or 'unknown'} is training this already"
@@ -118,3 +213,19 @@ def _hold(path: Path, what: Path, waits: bool = False) -> IO[str]:
     file.write(this_process())
     file.flush()
     return file
+
+
+def _open(path: Path) -> IO[str]:
+    for attempt in range(3):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("a+")
+        except FileNotFoundError:  # its last holder deletes the folder just now
+            if attempt == 2:
+                raise
+        except PermissionError:
+            raise UserError(
+                f"{path}: cannot be written to; it is another user's, or the folder is read-only:"
+                f" set {CHECKPOINTS_VARIABLE} to a folder of yours"
+            ) from None
+    raise AssertionError("the last attempt returns or raises")

@@ -3,17 +3,19 @@
 import contextlib
 import itertools
 import os
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from pipeline.runtime.progress import ProgressBars
 
 AHEAD_BYTES = 256 * 2**20
 """Memory of the images that may wait to be packed."""
 MOST_THREADS = 8
+SECONDS_BETWEEN_LOOKS = 0.1
 MOST_WAITING = 512
 """Calls that are handed out at a time: each takes some thousand bytes, however small its image."""
 
@@ -41,6 +43,46 @@ def mapped(
     finally:
         for future in waiting:
             future.cancel()
+
+
+def in_background(items: Iterator[Item], waiting: int) -> Iterator[Item]:
+    """Yield the items, made in a thread that is up to ``waiting`` of them ahead.
+
+    An exception is raised where its item would have been; a walk that is given up ends the thread.
+    """
+    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(waiting)
+    given_up = threading.Event()
+
+    def put(made: tuple[bool, Any]) -> None:
+        while not given_up.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(made, timeout=SECONDS_BETWEEN_LOOKS)
+                return
+
+    def make() -> None:
+        try:
+            for item in items:
+                put((True, item))
+                if given_up.is_set():
+                    return
+            put((False, None))
+        except BaseException as error:  # raised again by the one who waits
+            put((False, error))
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while True:
+            is_item, found = ready.get()
+            if is_item:
+                yield found
+            elif found is not None:
+                raise found
+            else:
+                return
+    finally:
+        given_up.set()
+        thread.join()
 
 
 class Room:

@@ -5,12 +5,13 @@ folders, without the ending. Without test pairs the real photographs are restore
 but there is nothing to score.
 """
 
-from collections import Counter
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.sources import FolderSource
-from pipeline.images.files import ENDINGS, UNREAD_ENDINGS
+from pipeline.images.files import ENDINGS
+from pipeline.images.folders import left_out, walk
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import require_space
 from pipeline.runtime.progress import ProgressBars
@@ -19,6 +20,9 @@ from pipeline.sources.archives.reading import open_archive, write_archive
 from pipeline.sources.photographs import ARCHIVE, ImageFile, Photograph, decode, skippable
 
 UNSCORED = "own photographs without truth"
+TRAINING_PAIRS = ("clean/", "degraded/")
+MOST_NAMED = 5
+"""Of images that are refused together."""
 
 
 def download(settings: FolderSource, folder: Path) -> None:
@@ -27,8 +31,8 @@ def download(settings: FolderSource, folder: Path) -> None:
     Photographs of kinds that are not read are left out and counted, linked folders named.
 
     Raises:
-        UserError: a folder is missing or empty, an image cannot be read, or a test image has no
-            partner of the same name and size.
+        UserError: a folder is missing or empty, an image cannot be read, a test image is a training
+            image as well, or has no partner of the same name and size.
     """
     root = Path(settings.location)
     if not root.is_dir():
@@ -39,9 +43,10 @@ def download(settings: FolderSource, folder: Path) -> None:
     files: dict[str, Path] = {}
     with ProgressBars("checking", "images") as progress:
         for name, chosen in _folders(settings).items():
-            images = _images(root / chosen, progress)
+            images = _images(root / chosen, _name_in(settings, name), progress)
             files |= {f"{name}/{key}{path.suffix}": path for key, path in images.items()}
-        _require_readable(files, folder.name, settings.skip_unreadable, progress)
+        hashes = _read_all(files, folder.name, settings.skip_unreadable, progress)
+        _require_unseen(files, hashes, progress)
     require_space(folder, sum(path.stat().st_size for path in files.values()))
     write_archive(
         folder / ARCHIVE,
@@ -95,74 +100,123 @@ def _folders(settings: FolderSource) -> dict[str, str]:
     return folders
 
 
-def _images(folder: Path, progress: ProgressBars) -> dict[str, Path]:
-    """Return the images below a folder by their path without the ending, sorted."""
+def _name_in(settings: FolderSource, folder: str) -> str:
+    """Return how images of a folder are named: only of pairs may it be other than by the path."""
+    if folder.endswith("degraded"):
+        return settings.degraded_name
+    paired = folder != "clean" or settings.degraded is not None
+    return settings.clean_name if folder.endswith("clean") and paired else "{}"
+
+
+def _images(folder: Path, name: str, progress: ProgressBars) -> dict[str, Path]:
+    """Return the images below a folder by their path without the ending, sorted.
+
+    Of pairs with names such as x_noisy.png, ``name`` is '{}_noisy' and the path ends with x.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a folder of images")
+    below = walk(folder, follow=False)
+    for line in left_out(folder, below):
+        progress.say(line)
     found: dict[str, Path] = {}
-    unread: Counter[str] = Counter()
-    for path in sorted(folder.rglob("*")):
-        ending = path.suffix.lower()
-        if path.name.startswith("."):  # such as macOS's ._photo.jpg, which is no image
+    unnamed = 0
+    for path in below.images:
+        if not path.is_file():
             continue
-        if path.is_symlink() and path.is_dir():
-            progress.say(
-                f"left out {path}: a link to a folder, in which DVC sees no change; move the folder"
-                " here"
-            )
-        if ending in UNREAD_ENDINGS and path.is_file():
-            unread[ending[1:].upper()] += 1
-        if ending not in ENDINGS or not path.is_file():
+        stem = _within(name, path.stem)
+        if stem is None:
+            unnamed += 1
             continue
-        key = path.relative_to(folder).with_suffix("").as_posix()
+        key = (path.relative_to(folder).parent / stem).as_posix()
         if not _is_unicode(key):
             raise UserError(f"{str(path)!r}: the file name is not UTF-8; rename the file")
         if key in found:
             raise UserError(f"{path}: same name as {found[key].name}; keep one of the two")
         found[key] = path
-    if unread:
-        counts = ", ".join(f"{count} {kind}" for kind, count in unread.most_common())
-        progress.say(
-            f"{folder}: left out {counts}, which are not read; save them as PNG, TIFF or JPEG"
-        )
+    if unnamed:
+        progress.say(f"{folder}: left out {unnamed} images whose names are not as {name!r} says")
     if not found:
         raise UserError(f"{folder}: no image found; expected files ending in {', '.join(ENDINGS)}")
     return found
 
 
-def _require_readable(
+def _within(name: str, stem: str) -> str | None:
+    """Return what stands for {} in a name, None if the name is another."""
+    before, braces, after = name.partition("{}")
+    if not braces:
+        raise UserError(f"sources: found the name {name!r}, expected one with {{}} in it")
+    middle = stem.removeprefix(before).removesuffix(after)
+    return middle if middle and stem == f"{before}{middle}{after}" else None
+
+
+def _read_all(
     files: dict[str, Path], source: str, skip: bool, progress: ProgressBars
-) -> None:
-    """Stop at the first file that cannot be read or, to skip, drop training images like it."""
+) -> dict[str, str]:
+    """Return a hash of the pixels of every file, after dropping those that may be skipped.
+
+    Raises:
+        UserError: the first file that cannot be read and is not skipped.
+    """
     unreadable: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     with ThreadPoolExecutor(working_threads()) as pool:
         task = progress.add("photographs", len(files))
-        reasons = zip(files, mapped(pool, _unreadable, files.values()), strict=True)
-        for done, (name, reason) in enumerate(reasons, 1):
+        results = zip(files, mapped(pool, _pixel_hash, files.values()), strict=True)
+        for done, (name, result) in enumerate(results, 1):
             progress.reach(task, done, len(files), fresh=1)
+            if isinstance(result, str):
+                hashes[name] = result
+                continue
             test = name.startswith("test/")
-            if reason is not None and (not skip or test):
+            if not skip or test:
                 pool.shutdown(cancel_futures=True)
-                raise UserError(reason if test else f"{reason}; {skippable(source)}")
-            if reason is not None:
-                unreadable[name] = reason
-                progress.say(f"left out {reason}")
+                raise UserError(str(result) if test else f"{result}; {skippable(source)}")
+            unreadable[name] = str(result)
+            progress.say(f"left out {result}")
         if unreadable:
             progress.say(f"left out {len(unreadable)} of {len(files)} images")
-    gone = {name.rpartition(".")[0].partition("/")[2] for name in unreadable
-            if name.startswith(("clean/", "degraded/"))}  # fmt: skip
+    gone = {_key(name) for name in unreadable if name.startswith(TRAINING_PAIRS)}
     for name in list(files):
-        partner = name.rpartition(".")[0].partition("/")[2] in gone
-        if name in unreadable or (partner and name.startswith(("clean/", "degraded/"))):
+        if name in unreadable or (_key(name) in gone and name.startswith(TRAINING_PAIRS)):
             del files[name]
+    return hashes
 
 
-def _unreadable(path: Path) -> str | None:
+def _pixel_hash(path: Path) -> str | UserError:
     try:
-        decode(path.read_bytes(), str(path))
+        pixels = decode(path.read_bytes(), str(path))
     except UserError as error:
-        return str(error)
-    return None
+        return error
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+
+
+def _key(name: str) -> str:
+    return name.rpartition(".")[0].partition("/")[2]
+
+
+def _require_unseen(files: dict[str, Path], hashes: dict[str, str], progress: ProgressBars) -> None:
+    """Refuse test images that are training images as well: the same pixels, whatever the file."""
+    trained: dict[str, str] = {}
+    twice = 0
+    for name in files:
+        if not name.startswith("test/"):
+            twice += hashes[name] in trained and name.startswith("clean/")
+            trained.setdefault(hashes[name], name)
+    seen = [f"{files[name]} = {files[trained[hashes[name]]]}" for name in files
+            if name.startswith("test/") and hashes[name] in trained]  # fmt: skip
+    if seen:
+        raise UserError(
+            f"{len(seen)} test images are training images as well ({_some(seen)}); what is tested"
+            " must not be seen in training: remove them from one of the two"
+        )
+    if twice:
+        progress.say(f"{twice} clean images are copies of others and count twice in training")
+
+
+def _some(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _is_unicode(name: str) -> bool:
@@ -183,12 +237,12 @@ def _archived(archive: Path) -> dict[str, dict[str, ImageFile]]:
 def _require_partners(
     which: str, degraded: dict[str, ImageFile], clean: dict[str, ImageFile]
 ) -> None:
-    for name in sorted(degraded.keys() ^ clean.keys()):
-        lacking = "clean" if name in degraded else "degraded"
-        raise UserError(
-            f"{which}: {name!r} has no {lacking} partner of the same name;"
-            " add the partner or remove the image"
-        )
+    lacking = [
+        f"{name!r} has no {'clean' if name in degraded else 'degraded'} partner of the same name"
+        for name in sorted(degraded.keys() ^ clean.keys())
+    ]
+    if lacking:
+        raise UserError(f"{which}: {_some(lacking)}; add the partners or remove the images")
     for name, file in degraded.items():
         sizes = file.size(), clean[name].size()
         if sizes[0] != sizes[1]:

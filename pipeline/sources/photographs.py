@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,32 +11,25 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from pipeline.config.sources import Split
-from pipeline.images.files import (
-    ENDINGS,
-    EXIF_ORIENTATION,
-    SIDEWAYS,
-    damage_as_user_error,
-    damaged,
-    open_image,
-)
+from pipeline.images.containers import DAMAGE
+from pipeline.images.decoding import decode_all
+from pipeline.images.files import ENDINGS, damaged
+from pipeline.images.folders import is_left_out
+from pipeline.images.formats import read_header
+from pipeline.images.header import require_one_picture
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.streaming import Room
 from pipeline.sources.archives.reading import archives_in, open_archive
 
 ARCHIVE = "photographs.zip"
-_PNG_MARKS = (b"eXIf", b"exif", b"XML:com.adobe.xmp")
-"""A PNG without any of these has no orientation."""
-
 DECODING = Room(2**30)
 """Memory of the images that threads decode at a time, some of them of 250 megapixels."""
 DECODED_BYTES_A_PIXEL = 8
-"""Pillow's own 4, and 4 of its turned copy."""
-
-Image.MAX_IMAGE_PIXELS = 125_000_000
-"""Pillow warns of more pixels than this and refuses twice as many."""
+"""Up to 4 as decoded, and as many of a copy that is turned or in RGB."""
+LARGEST_PIXELS = 250_000_000
+"""A header may claim any size; phones make 200 megapixels."""
 
 
 class Picture(Protocol):
@@ -68,16 +60,9 @@ class ImageFile:
         """Return (height, width) as shown, without decoding it."""
         content = self.content()
         with self._naming_the_archive():
-            image = open_image(io.BytesIO(content), self.name)
-        width, height = image.size
-        orientation = None
-        # for a PNG Pillow decodes all of it, to look for EXIF data behind the pixels
-        if image.format != "PNG" or any(mark in content for mark in _PNG_MARKS):
-            with self._naming_the_archive(), damage_as_user_error(self.name):
-                orientation = image.getexif().get(EXIF_ORIENTATION)
-        # Pillow has turned the size of a TIFF already
-        sideways = orientation in SIDEWAYS and image.format != "TIFF"
-        return (width, height) if sideways else (height, width)
+            header = read_header(io.BytesIO(content), self.name)
+            require_one_picture(header, self.name, LARGEST_PIXELS)
+        return header.upright
 
     def pixels(self) -> NDArray[np.uint8]:
         """Return the decoded image (height, width, 3) uint8 RGB."""
@@ -90,9 +75,8 @@ class ImageFile:
         archive = open_archive(self.archive)
         with self._naming_the_archive():
             try:
-                with damage_as_user_error(self.name):
-                    return archive.read(self.name)
-            except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+                return archive.read(self.name)
+            except (zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGE) as error:
                 raise UserError(damaged(self.name, error)) from None
 
     @contextlib.contextmanager
@@ -131,7 +115,7 @@ def files_in(folder: Path) -> list[ImageFile]:
         ImageFile(archive, name)
         for archive in archives_in(folder)
         for name in open_archive(archive).namelist()
-        if not name.endswith("/") and not _is_hidden(name)
+        if not name.endswith("/") and not _is_hidden(PurePosixPath(name))
     ]
 
 
@@ -140,9 +124,8 @@ def images_in(folder: Path) -> list[ImageFile]:
     return [file for file in files_in(folder) if file.name.lower().endswith(ENDINGS)]
 
 
-def _is_hidden(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return parts[-1].startswith(".") or "__MACOSX" in parts
+def _is_hidden(name: PurePosixPath) -> bool:
+    return name.name.startswith(".") or any(map(is_left_out, name.parts[:-1]))
 
 
 def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
@@ -151,25 +134,21 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
     Grey and palette images become RGB; an opaque alpha channel is dropped.
 
     Raises:
-        UserError: not an image, truncated, more than 8 bits a channel, CMYK, or transparent.
+        UserError: not an image, truncated, more than 8 bits a channel, CMYK, several pictures,
+            too large, or transparent.
     """
-    image = open_image(io.BytesIO(encoded), name)
-    with DECODING.taken(image.width * image.height * DECODED_BYTES_A_PIXEL):
-        return _decoded(image, name)
-
-
-def _decoded(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    # Pillow drops the lower 8 bits of 16-bit colours silently, and forgets the tiles on loading
-    deep = any(re.search(r";16[BLN]", str(tile.args)) for tile in getattr(image, "tile", ()))
-    with damage_as_user_error(name):
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-    if deep or image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        raise UserError(f"{name}: more than 8 bits a channel ({image.mode}); save it with 8 bits")
-    if image.mode == "CMYK":
-        raise UserError(f"{name}: CMYK colours; save it as RGB")
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        if np.asarray(image.getchannel("A")).min() < 255:
+    header = read_header(io.BytesIO(encoded), name)
+    require_one_picture(header, name, LARGEST_PIXELS)
+    if header.bits > 8:
+        kind = "16-bit" if header.bits == 16 else "float32"
+        raise UserError(f"{name}: more than 8 bits a channel ({kind}); save it with 8 bits")
+    with DECODING.taken(header.height * header.width * DECODED_BYTES_A_PIXEL):
+        values = decode_all(encoded, header, name)
+    if header.channels in (2, 4):
+        if values[..., -1].min() < 255:
             raise UserError(f"{name}: transparent pixels have no colour; save it without alpha")
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        values = values[..., :-1]
+    pixels: NDArray[np.uint8] = np.ascontiguousarray(
+        values if values.shape[2] == 3 else np.repeat(values, 3, axis=2)
+    )
+    return pixels

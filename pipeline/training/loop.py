@@ -85,7 +85,7 @@ def train(job: Job) -> None:
             due = stops or step % job.train.checkpoint_every_steps == 0
             if due and training.leads and step < job.last_step:
                 state.require_finite(checkpoint.path)
-                state.save(checkpoint.path)
+                checkpoint.save(state.save)
             if stops and step < job.last_step:
                 fabric.barrier()
                 display.say(f"stopped, saved at step {step}")
@@ -94,7 +94,7 @@ def train(job: Job) -> None:
 
         if training.leads:
             state.require_finite(checkpoint.path)
-            state.save(checkpoint.path)
+            checkpoint.save(state.save)
             _save_result(training)
             checkpoint.finish(job.folder / (STATE_FILE if job.keeps == "state" else MODEL_FILE))
         fabric.barrier()

@@ -9,20 +9,57 @@ dead processes (many containers), a killed one keeps its number, and DVC takes i
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+from pipeline.workflow.project import repository
 
 LOCK = Path("dvc.lock")
 CLAIMS = Path(".dvc/tmp/rwlock")
 
 
 def mend() -> bool:
-    """Mend both files; return whether dvc.lock was set aside. Waits for a DVC at work."""
-    from dvc.repo import Repo
+    """Mend both files; return whether dvc.lock was set aside. Waits for a DVC at work.
 
-    with Repo(_wait_for_lock=True).lock:  # else half a file may be one that DVC is writing
-        release_dead()
-        return set_aside()
+    Raises:
+        UserError: this is no clone, or cannot be written to.
+    """
+    from dvc.lock import LockError
+
+    with repository() as repo:
+        try:
+            lock = repo.lock
+            lock.lock()
+        except LockError:
+            print(
+                "waiting for another dvc, which holds .dvc/tmp/lock; if none is at work on any"
+                " machine: rm .dvc/tmp/lock",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+            lock = type(repo)(_wait_for_lock=True).lock
+            lock.lock()
+        try:  # else half a file may be one that DVC is writing
+            release_dead()
+            return set_aside()
+        finally:
+            lock.unlock()
+
+
+def claims(path: Path = CLAIMS) -> list[str]:
+    """Return the living processes that hold something, as DVC notes them."""
+    import psutil
+
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return []
+    infos = [
+        *held.get("write", {}).values(),
+        *(i for r in held.get("read", {}).values() for i in r),
+    ]
+    found = {f"process {i['pid']} ({i['cmd']})" for i in infos if psutil.pid_exists(i["pid"])}
+    return sorted(found)
 
 
 def release_dead(claims: Path = CLAIMS) -> None:
@@ -51,7 +88,10 @@ def _is_dead(info: dict[str, Any]) -> bool:
 
 
 def set_aside(lock: Path = LOCK) -> bool:
-    """Rename a lock file that DVC cannot read to ``<name>.damaged``; return whether it was."""
+    """Rename a lock file that DVC cannot read to ``<name>.damaged``; return whether it was.
+
+    One that was set aside before keeps its name: the new one gets a number.
+    """
     from dvc.exceptions import DvcException
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils.serialize import load_yaml
@@ -62,6 +102,10 @@ def set_aside(lock: Path = LOCK) -> bool:
     try:
         COMPILED_LOCKFILE_SCHEMA(load_yaml(str(lock)))
     except (DvcException, Invalid, UnicodeDecodeError):
-        lock.replace(lock.with_name(f"{lock.name}.damaged"))
+        aside, number = lock.with_name(f"{lock.name}.damaged"), 1
+        while aside.exists() or aside.is_symlink():
+            number += 1
+            aside = lock.with_name(f"{lock.name}.damaged.{number}")
+        lock.rename(aside)
         return True
     return False

@@ -10,6 +10,7 @@ Usage: python -m pipeline.workflow.snakemake {repro,compute,commit} STAGE     (w
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -30,12 +31,18 @@ from pipeline.runtime.locks import lock, this_process
 from pipeline.workflow.gpus import gpus_of, take_gpus, writes_first_weights_only
 from pipeline.workflow.mend_lock import mend
 from pipeline.workflow.one_snakemake import RUNNING, take_turn, tell_plan
+from pipeline.workflow.project import (
+    GRAPH_VARIABLE,
+    repository,
+    require_plain_folders,
+    require_project,
+)
 from pipeline.workflow.stage import end_with_parent
 
 FOLDER = Path(".snakemake/dvc")
 """Marks that Snakemake looks at in place of the data, which DVC replaces as it likes."""
-GRAPH_VARIABLE = "PIPELINE_GRAPH"
-"""Environment variable: the graph as Snakemake found it at its start, for its jobs."""
+FORCED_VARIABLE = "PIPELINE_FORCED"
+"""Environment variable: the rules that run although they are up to date."""
 PATIENCE_S = 60
 """How long network file systems keep what they know of a file, by default."""
 
@@ -85,23 +92,50 @@ def plan() -> list[Stage]:
     """Return the graph; make the marks in ``.snakemake/dvc`` say what is up to date for DVC.
 
     Beside a Snakemake at work: return its graph, and leave the marks to it.
-    """
-    from dvc.repo import Repo
 
+    Raises:
+        UserError: this is no clone, cannot be written to, or DVC cannot judge it.
+    """
+    require_project()
+    require_plain_folders()
     others = take_turn(RUNNING)
     if others is not None:
         os.environ[GRAPH_VARIABLE] = str(others)
         return planned()
     mend()
-    repo = Repo(_wait_for_lock=True)
-    stages = read_graph(repo)
-    renew_marks(stages, repo.status())
+    with repository(_wait_for_lock=True) as repo:
+        stages = read_graph(repo)
+        renew_marks(stages, repo.status())
     text = json.dumps([asdict(stage) for stage in stages])
     path = FOLDER / "graphs" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     write_text(path, text)
     os.environ[GRAPH_VARIABLE] = str(path)
     tell_plan(path)
     return stages
+
+
+def force(rules: Iterable[str], every: bool) -> None:
+    """Let jobs run rules that are up to date: Snakemake was started with --forcerun or the like.
+
+    Raises:
+        UserError: there is no such rule.
+    """
+    rules, known = set(rules), {stage.rule for stage in planned()}
+    if unknown := rules - known - {"all"}:
+        raise UserError(f"--forcerun: found {', '.join(sorted(unknown))}, expected names of rules;"
+                        " 'snakemake --list-rules' has all")  # fmt: skip
+    os.environ[FORCED_VARIABLE] = " ".join(known if every else rules)
+
+
+def is_forced(stage: Stage) -> bool:
+    """Return whether a stage runs although it is up to date."""
+    return stage.rule in os.environ.get(FORCED_VARIABLE, "").split()
+
+
+def not_of_its_notes(record: logging.LogRecord) -> bool:
+    """Return False for what Snakemake says of notes that it lacks: DVC made that, and judges it."""
+    text = record.getMessage()
+    return "missing provenance/metadata" not in text and "Missing metadata for file" not in text
 
 
 def planned() -> list[Stage]:
@@ -188,7 +222,7 @@ def compute(stage: Stage) -> int:
             file.seek(0)
             print(f"{stage.name}: process {file.read()} is at it; waiting for it", flush=True)
             lock(file.fileno(), path, waits=True)
-        if is_computed(stage):
+        if is_computed(stage) and not is_forced(stage):
             return 0
         file.truncate(0)
         file.write(this_process())
@@ -200,7 +234,7 @@ def _execute(stage: Stage) -> int:
     """Run it; signals are handed on, so that a training saves itself before the job ends."""
     inputs = _inputs(stage)
     for out in map(Path, set(stage.outs) - set(stage.persisted)):
-        if out.is_dir():
+        if out.is_dir() and not out.is_symlink():
             shutil.rmtree(out)
         else:
             out.unlink(missing_ok=True)
@@ -268,7 +302,8 @@ def _run(action: str, name: str) -> int:
     if action == "repro":
         take_gpus(int(stage.resources.get("gpu", 0)), FOLDER / "gpus")
         # in front of the command: behind it DVC gives up after three seconds, and with it a day
-        os.execvp("dvc", ["dvc", "--wait-for-lock", "repro", "--single-item", name])
+        force = ["--force"] if is_forced(stage) else []
+        os.execvp("dvc", ["dvc", "--wait-for-lock", "repro", "--single-item", *force, name])
     return compute(stage) if action == "compute" else commit(stage, PATIENCE_S)
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import ctypes
-import errno
 import inspect
 import json
 import math
@@ -21,10 +20,16 @@ from omegaconf import OmegaConf
 from pipeline.config.params import PARAMS_FILE, Params
 from pipeline.config.read import read_params
 from pipeline.runtime.checkpoints import forget_finished
-from pipeline.runtime.errors import USER_ERROR_STATUS, UserError
+from pipeline.runtime.errors import (
+    INTERRUPTED_STATUS,
+    USER_ERROR_STATUS,
+    UserError,
+    in_one_line,
+)
 from pipeline.runtime.files import write_text
 from pipeline.runtime.paths import COSTS
 from pipeline.workflow.gpus import gpus_of, take_gpus
+from pipeline.workflow.project import require_plain_folders
 
 
 def run(main: Callable[..., None]) -> None:
@@ -32,16 +37,19 @@ def run(main: Callable[..., None]) -> None:
 
     Every parameter of ``main`` after the first becomes a required option of the same name and
     type; its value must stand in params.yaml (``--task`` in ``tasks`` and so on). The exit status
-    is 0 on success, 2 after a user's mistake or a full disk, which are told in one line.
+    is 0 on success, 2 after a user's mistake, a full disk or too little memory, which are told in
+    one line.
     """
     _end_with_dvc()
     started = time.monotonic()
     arguments = _arguments(main)
     leads = _leads()
-    if leads:
-        forget_finished()
     origin = _origin()
     try:
+        if "DVC_STAGE" in os.environ:
+            require_plain_folders()
+        if leads:
+            forget_finished()
         params = read_params()
         _require_known(params, arguments)
         if "DVC_EXP_NAME" in os.environ and "seed" in arguments and leads:
@@ -53,27 +61,19 @@ def run(main: Callable[..., None]) -> None:
         if leads:
             _require_unchanged(origin)
             _write_cost(arguments, time.monotonic() - started)
-    except UserError as error:
-        sys.exit(_print_error(str(error)))
-    except OSError as error:
-        # h5py wraps the reason into its text and leaves errno unset
-        reason = " ".join(str(error).split())
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or f"errno = {errno.ENOSPC}" in reason:
-            reason = f"disk full while writing ({reason}); free space and run the command again"
-        elif error.filename is None:
+    except (Exception, KeyboardInterrupt) as error:
+        line = in_one_line(error)
+        if line is None:
             raise
-        sys.exit(_print_error(reason))
+        print(f"error: {line}", file=sys.stderr)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        sys.exit(INTERRUPTED_STATUS if interrupted else USER_ERROR_STATUS)
 
 
 def _leads() -> bool:
     """Return whether this is the stage's only process, or the first of several as one."""
     started_by_srun = int(os.environ.get("SLURM_NTASKS", 1)) > 1
     return os.environ.get("SLURM_PROCID" if started_by_srun else "LOCAL_RANK", "0") == "0"
-
-
-def _print_error(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return USER_ERROR_STATUS
 
 
 def _arguments(main: Callable[..., None]) -> dict[str, int | str]:

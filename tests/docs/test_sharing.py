@@ -99,7 +99,7 @@ def test_a_fresh_clone_has_nothing_to_do_after_a_pull(shared: Workspace, tmp_pat
     cached.chmod(mode)
     checked = fresh.run(*recipe(PAGE, "python -m pipeline check_cache"))
     assert checked.returncode == 1 and f"damaged, deleted: {name}" in checked.stdout
-    fresh.succeed(*recipe(PAGE, "rm -r data"))
+    fresh.succeed(*recipe(PAGE, "git clean -fdqX data && dvc pull"))
     assert (fresh.folder / MODEL).read_bytes() == whole
     assert fresh.run("python", "-m", "pipeline", "check_cache").returncode == 0
     assert_nothing_to_do(fresh)
@@ -180,6 +180,33 @@ def test_only_what_a_change_needs_is_fetched_and_its_experiment_shared(
     other.succeed("dvc", "exp", "apply", "wider")
     assert other.hashes() == fresh.hashes()
     assert (other.folder / MODEL).read_bytes() == (fresh.folder / MODEL).read_bytes()
+
+
+def test_the_cache_on_another_disk_and_what_it_keeps(finished: Workspace, tmp_path: Path) -> None:
+    workspace = copy(finished, tmp_path / "work")
+    record = workspace.folder / "data" / "checksums" / "mine.txt"
+    record.parent.mkdir()
+    record.write_text("of an archive")
+    (tmp_path / "large").mkdir()
+    large = {"/mnt/large": str(tmp_path / "large")}
+    workspace.succeed(*recipe(PAGE, "mv .dvc/cache", large))
+    workspace.succeed(*recipe(PAGE, "dvc cache dir", large))
+    workspace.succeed(*recipe(PAGE, "dvc config --local cache.type"))
+    workspace.succeed(*recipe(PAGE, "git clean -fdqX data && dvc checkout"))
+    assert record.read_text() == "of an archive", "git keeps it"
+    model = workspace.folder / MODEL
+    assert model.stat().st_nlink > 1 or model.is_symlink()
+
+    objects = set((tmp_path / "large").rglob("*"))
+    lost = tmp_path / "large/cache/files/md5/00/00000000000000000000000000000000"
+    lost.parent.mkdir(exist_ok=True)
+    lost.write_text("of no commit")
+    for kept in ("dvc gc --workspace   ", "dvc gc --workspace --all-commits"):
+        workspace.succeed(*recipe(PAGE, kept, {"dvc gc": "dvc gc --force"}))
+    assert not lost.exists()
+    name = workspace.hashes()[str(MODEL)]
+    assert tmp_path / "large/cache/files/md5" / name[:2] / name[2:] in objects
+    assert "up to date" in workspace.succeed("dvc", "status")
 
 
 def test_every_command_of_the_page_is_run_here() -> None:

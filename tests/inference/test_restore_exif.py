@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image as PillowImage
 from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
-from pipeline.inference.photographs import writing
+from pipeline.inference.photographs import tiff
 from pipeline.inference.photographs.exif import INTEROP, PHOTO, PLACE, Exif
 from pipeline.inference.photographs.reading import read_picture
 from tests.inference import test_restore
@@ -93,7 +93,7 @@ def _write_tiff(path: Path, orientation: int, dpi: Any, compressed: bool) -> Non
 
 
 def found(path: Path) -> Exif:
-    exif = read_picture(path, path.name, 10**9).form.exif
+    exif = read_picture(path, path.name, 10**9).form.metadata.exif
     assert exif
     return exif
 
@@ -122,7 +122,7 @@ def test_a_tiffs_directories_are_what_tifffile_reads(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, big: bool, compressed: bool
 ) -> None:
     if big:
-        monkeypatch.setattr(writing, "TIFF_CLASSIC_BYTES", 0)
+        monkeypatch.setattr(tiff, "TIFF_CLASSIC_BYTES", 0)
     desk.run(add(desk, "tif", compressed=compressed))
     with tifffile.TiffFile(desk.out / "x.tif") as file:
         assert file.is_bigtiff == big
@@ -140,8 +140,8 @@ def test_a_tiffs_directories_are_what_tifffile_reads(
 def test_without_exif_data_none_is_made_up(desk: Desk, kind: str) -> None:
     desk.add(f"x.{kind}", smooth(8, 8))
     desk.run(f"x.{kind}")
-    form = read_picture(desk.out / f"x.{kind}", "x", 10**9).form
-    assert (form.exif, form.density) == (None, None)
+    metadata = read_picture(desk.out / f"x.{kind}", "x", 10**9).form.metadata
+    assert (metadata.exif, metadata.density) == (None, None)
 
 
 # Density

@@ -16,7 +16,13 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import require_space
 from pipeline.sources.archives import checks as archive_checks
 from pipeline.sources.archives import unpacking
-from pipeline.sources.archives.reading import archives_in, open_archive, readable, unpacked_folder
+from pipeline.sources.archives.reading import (
+    MARK,
+    archives_in,
+    open_archive,
+    readable,
+    unpacked_folder,
+)
 from pipeline.sources.photographs import files_in
 from tests.helpers import miniatures as mini
 
@@ -53,9 +59,18 @@ def test_what_is_read_is_what_was_packed(kind: str, raw: Path) -> None:
     assert not unpacked_folder(raw).exists()
 
 
+def test_a_folder_that_is_not_ours_is_not_deleted(raw: Path) -> None:
+    unpacked_folder(raw).mkdir()
+    (unpacked_folder(raw) / "mine.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not unpacked by this project; move it"), readable(raw):
+        pass
+    assert (unpacked_folder(raw) / "mine.txt").exists()
+
+
 def test_what_a_killed_run_unpacked_is_no_part_of_the_next(raw: Path) -> None:
     (raw / "x.tar.gz").write_bytes(mini.as_tar_gz(FILES))
     unpacked_folder(raw).mkdir()
+    (unpacked_folder(raw) / MARK).touch()
     (unpacked_folder(raw) / "x.tar.gz").write_bytes(b"half")
     assert sorted(names_in(raw)) == sorted(FILES)
 

@@ -34,7 +34,12 @@ from pipeline.models.adversarial import Generator
 from pipeline.models.build import build_restorer, initialize
 from pipeline.models.restorers.unet import UNet
 from pipeline.models.weights import load_tensors
-from pipeline.runtime.checkpoints import FINISHED, Checkpoint, forget_finished
+from pipeline.runtime.checkpoints import (
+    FINISHED,
+    Checkpoint,
+    checkpoints_folder,
+    forget_finished,
+)
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.locks import lock, this_process
 from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, STATE_FILE
@@ -152,7 +157,7 @@ def start_with_loaders(
         [preloaded.python(), "-m", "tests.helpers.training_job", json.dumps(given)],
         cwd=ROOT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while not (saved := list(checkpoints.glob(f"*/{STATE_FILE}"))):
+    while not (saved := list(checkpoints.rglob(STATE_FILE))):
         assert started.poll() is None
         time.sleep(0.01)
     number, _, _ = (saved[0].parent / "lock").read_text().partition(" ")
@@ -199,7 +204,7 @@ def test_a_killed_training_can_be_started_again_at_once(
 ) -> None:
     """Its loader processes hold its locks too, and end with it."""
     started, training = start_with_loaders(images, tmp_path / "run", checkpoints)
-    (held,) = checkpoints.glob("*/lock")
+    (held,) = checkpoints.rglob("lock")
     training.kill()
     started.wait()
     with held.open("a+") as file:
@@ -277,7 +282,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     went_on = []
     monkeypatch.setattr(TrainingDisplay, "say", lambda self, text: went_on.append(text))
     train(job(images, tmp_path / "stopped", VANILLA, train=often))
-    assert went_on[1:] == ["going on from step 3"]
+    # that of step 4 has taken the place of the state before the last
+    assert went_on[1:] == ["going on from step 4"]
     assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
 
 
@@ -834,7 +840,7 @@ def test_other_data_and_other_code_never_resume(
     monkeypatch.setenv("PIPELINE_CHECKPOINTS", str(checkpoints))
     monkeypatch.setattr("pipeline.training.state.version", lambda name: f"{name} of tomorrow")
     stop(images, "libraries")
-    saved = list(checkpoints.glob(f"*/{STATE_FILE}"))
+    saved = list(checkpoints.rglob(STATE_FILE))
     assert len(saved) == 4
 
 
@@ -866,7 +872,7 @@ def test_an_update_to_weights_that_are_not_finite_is_never_saved(
     told = r"step 4: the update made restorer\S* not finite \(last good checkpoint: .*safetensors"
     with pytest.raises(UserError, match=told):
         train(job(images, tmp_path / "x", VANILLA))
-    (saved,) = checkpoints.glob("*/state.safetensors")
+    (saved,) = checkpoints.rglob("state.safetensors")
     tensors, facts = load_tensors(saved)
     assert facts["step"] == 2
     assert all(value.isfinite().all() for value in tensors.values())
@@ -924,7 +930,7 @@ def test_a_result_that_another_has_waited_for_is_not_deleted(
         forget_finished()
         assert checkpoint.folder.is_dir()
     forget_finished()
-    assert list(checkpoints.iterdir()) == []
+    assert list(checkpoints_folder().iterdir()) == []
 
 
 def test_a_lock_that_was_deleted_holds_nothing(
@@ -939,7 +945,7 @@ def test_a_lock_that_was_deleted_holds_nothing(
         taken(descriptor, how)
         calls += 1
         if calls == 1:
-            shutil.rmtree(checkpoints / "name")
+            shutil.rmtree(checkpoints_folder() / "name")
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with Checkpoint("name", tmp_path / "a") as checkpoint:
@@ -962,26 +968,46 @@ def test_killed_before_dvc_has_the_result_nothing_is_trained_again(
     assert said[1:] == [f"going on from step {STEPS}"]
     assert results(tmp_path / "run") == made
     forget_finished()
-    (note,) = checkpoints.glob(f"*/{FINISHED}")  # no dvc.lock yet
-    Path("dvc.lock").write_text("md5: 0123\n")
-    forget_finished()
-    assert note.is_file()
+    (note,) = checkpoints.rglob(FINISHED)  # no dvc.lock yet
+    part = hashlib.md5(made[0]).hexdigest()
+    for other in ("0123", part[:-1], f"{part}0"):
+        Path("dvc.lock").write_text(f"md5: {other}\n")
+        forget_finished()
+        assert note.is_file()
     Path("dvc.lock").write_text(f"md5: {hashlib.md5(made[0]).hexdigest()}\n")
     forget_finished()
-    assert list(checkpoints.iterdir()) == []
+    assert list(checkpoints_folder().iterdir()) == []
 
 
-def test_a_damaged_checkpoint_is_reported(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: Path
+@pytest.mark.parametrize("damage", ["cut", "empty", "one bit", "both"])
+def test_with_a_damaged_checkpoint_it_ends_with_the_same_bytes(
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    checkpoints: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
 ) -> None:
+    """From the state before, which was saved one step earlier, or from the start."""
+    often = replace(TRAIN, checkpoint_every_steps=1)
+    train(job(images, tmp_path / "unbroken", VANILLA, train=often))
     with monkeypatch.context() as patch:
-        stop_at(2, patch, signal.SIGTERM)
+        stop_at(3, patch, signal.SIGTERM)
         with pytest.raises(SystemExit):
-            train(job(images, tmp_path / "x", VANILLA))
-    (saved,) = checkpoints.glob("*/state.safetensors")
-    saved.write_bytes(saved.read_bytes()[:100])
-    with pytest.raises(UserError, match="damaged"):
-        train(job(images, tmp_path / "x", VANILLA))
+            train(job(images, tmp_path / "x", VANILLA, train=often))
+    (saved,) = checkpoints.rglob("state.safetensors")
+    content = saved.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    saved.write_bytes({"cut": content[:100], "empty": b""}.get(damage, flipped))
+    if damage == "both":
+        (checkpoints_folder() / saved.parent.name / "previous.safetensors").write_bytes(b"")
+    said: list[str] = []
+    monkeypatch.setattr(TrainingDisplay, "say", lambda self, text: said.append(text))
+    train(job(images, tmp_path / "x", VANILLA, train=often))
+    assert said[1:] == ([] if damage == "both" else ["going on from step 2"])
+    assert "set aside as state.safetensors.damaged" in capsys.readouterr().err
+    assert results(tmp_path / "x") == results(tmp_path / "unbroken")
 
 
 def test_an_image_smaller_than_the_patch_is_named_before_any_work(

@@ -38,7 +38,7 @@ def test_one_is_run_compared_undone_and_kept(workspace: Workspace) -> None:
     compared = workspace.succeed(*recipe(PAGE, "dvc exp diff"))
     assert re.search(r"margin\W+0\.1\W+0\.2", compared), compared
 
-    workspace.succeed(*recipe(PAGE, "git checkout params.yaml"))
+    workspace.succeed(*recipe(PAGE, "git restore --source HEAD"))
     assert workspace.hashes() == before
     assert stages_run(workspace.succeed("dvc", "repro")) == set()
 

@@ -131,7 +131,7 @@ UNLOCKED = f"--unlock(?s:.*){GOES_ON}"
 PUT_BACK = ("git", "checkout", "params.yaml", "pipeline", "dvc.yaml")
 MARGIN = ("params.yaml", "margin: 0.1", "margin: 0.2")
 CODE = ("pipeline/training/log.py", '"""', '"""Edited. ')
-COMMAND = ("dvc.yaml", "cmd: python -m stages.train ", "cmd: python -B -m stages.train ")
+COMMAND = ("dvc.yaml", "python -m stages.train ", "python -B -m stages.train ")
 OTHER_RULE = "train__denoise__vanilla__0"
 
 FAULTS = {
@@ -329,7 +329,7 @@ def damage_object(folder: Path) -> None:
 
 
 LOOKED_AFTER = "download@skimage"  # DVC does not keep it in its run cache; nothing is fetched anew
-CHECK = ("sh", "-c", "! python -m pipeline check_cache && rm -r data && ! dvc checkout")
+CHECK = ("sh", "-c", "! python -m pipeline check_cache && git clean -fdqX data && ! dvc checkout")
 DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[tuple[str, ...], ...], set[str]]] = {
     # what is done, how it is mended by hand, which stages then run again
     "half a dvc.lock": (partial(cut, "dvc.lock"), (), {LOOKED_AFTER}),

@@ -1,7 +1,6 @@
 """What DVC, Snakemake and libraries keep lies in the project: not in the home, /var or /tmp."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from tests.helpers.workspace import ROOT, clone, environment, recipe, stages_run
+from tests.helpers.workspace import ROOT, clone, environment, stages_run
 
 pytestmark = pytest.mark.graph
 
@@ -17,16 +16,6 @@ KEPT = ("PATH", "OMP_NUM_THREADS", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_C
         "GIT_COMMITTER_EMAIL")  # fmt: skip
 
 
-def site_cache_command(folder: Path) -> list[str]:
-    """Return what the Makefile tells DVC, which the page of docs tells too."""
-    (line,) = re.findall(r"^\t\$\(RUN\) (dvc config .*site_cache_dir.*)$",
-                         (ROOT / "Makefile").read_text(), re.MULTILINE)  # fmt: skip
-    documented = recipe("cluster.md", "dvc config --local", {"$PWD": "$(CURDIR)"})[-1]
-    assert line == documented
-    return ["sh", "-c", line.replace("$(CURDIR)", str(folder))]
-
-
-@pytest.mark.slow
 def test_the_tiny_graph_leaves_nothing_outside(one_task: Path, tmp_path: Path) -> None:
     workspace = clone(one_task, tmp_path / "work")
     home, temporary = tmp_path / "home", tmp_path / "tmp"
@@ -36,7 +25,6 @@ def test_the_tiny_graph_leaves_nothing_outside(one_task: Path, tmp_path: Path) -
     values |= {"HOME": str(home), "TMPDIR": str(temporary)}
     only = ("env", "-i", *(f"{name}={value}" for name, value in values.items()))
 
-    workspace.succeed(*only, *site_cache_command(workspace.folder))
     assert "report" in stages_run(workspace.succeed(*only, "dvc", "repro"))
     workspace.succeed(
         *only, "python", "-m", "pipeline", "compose", "methods.noise_space.margin=0.2"

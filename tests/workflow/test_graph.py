@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,9 +21,10 @@ from pipeline.runtime import CHANGES_NO_RESULT, paths
 from pipeline.sources.fetch import FETCHED
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
+SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 
-PLUMBING = ("pipeline/__init__.py", *(f"pipeline/{folder}/" for folder in CHANGES_NO_RESULT))
+PLUMBING = ("pipeline/__init__.py", "stages/__init__.py",
+            *(f"pipeline/{folder}/" for folder in CHANGES_NO_RESULT))  # fmt: skip
 
 # Modules that a stage loads by the name that its settings give.
 LOADED_BY_NAME = {
@@ -42,7 +44,7 @@ def stages() -> dict[str, Any]:
     """One stage of each script, as DVC resolves it."""
     found = {}
     for stage in Repo(str(ROOT)).index.stages:
-        found[stage.cmd.split()[2].removeprefix("stages.")] = stage
+        found[re.findall(r"-m stages\.(\w+)", stage.cmd)[0]] = stage
     return found
 
 

@@ -211,6 +211,39 @@ def test_a_full_disk_is_told(called: Callable, error: OSError) -> None:
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (MemoryError(), 2, "error: not enough memory (MemoryError); end other programs"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "error: not enough memory"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), 2, "not enough mem"),
+        (PermissionError(13, "Permission denied", "data/x"), 2, "read-only or another user's"),
+        (ModuleNotFoundError("No module", name="numpy"), 2, "error: numpy: not installed for"),
+        (KeyboardInterrupt(), 130, "error: interrupted; finished results are whole"),
+    ],
+)
+def test_what_the_machine_does_is_told_in_one_line(
+    called: Callable, error: BaseException, status: int, told: str
+) -> None:
+    def main(params: Params) -> None:
+        raise error
+
+    found, printed = called(main)
+    assert found == status and told in printed and printed.count("\n") == 1
+
+
+def test_an_interruption_while_modules_are_imported_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("")
+    (tmp_path / "h5py.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.synthesize", "--task", "denoise"], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: interrupted; ") and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("fault", [ValueError("a fault"), KeyError("a"), OSError(errno.EIO, "x")])
 def test_a_fault_of_the_program_keeps_its_traceback(called: Callable, fault: Exception) -> None:
     def main(params: Params) -> None:
@@ -287,7 +320,7 @@ def test_a_small_disk_stops_a_preparation(
     (small_disk / "data" / "raw").symlink_to(workdir)
     (workdir / "skimage").symlink_to(workdir)
     told = error_of(stage(small_disk, "prepare", "--source", "skimage"))
-    # three of 512x512 and one of 512x600, three bytes a pixel: 3.1 MiB
+    # of the larger photographs, three bytes a pixel
     assert told.startswith("data/prepared/skimage: 1 MiB free, 4 MiB needed; free some disk space")
     assert not list((small_disk / "data" / "prepared" / "skimage").iterdir())
 

@@ -20,8 +20,8 @@ from dvc.repo import Repo
 from pipeline.config.compose import compose
 from pipeline.runtime.errors import UserError
 from pipeline.workflow.mend_lock import release_dead
+from pipeline.workflow.project import GRAPH_VARIABLE
 from pipeline.workflow.snakemake import (
-    GRAPH_VARIABLE,
     Stage,
     commit,
     compute,

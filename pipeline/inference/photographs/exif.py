@@ -7,14 +7,13 @@ below a TIFF's first. So directories are carried here with their types, and pack
 import io
 import struct
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from PIL import Image as PillowImage
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from pipeline.images.containers import directory
 from pipeline.images.files import EXIF_ORIENTATION
 
 Directory = dict[int, tuple[int, Any]]
@@ -32,10 +31,6 @@ PAIRS = ((X_RESOLUTION, Y_RESOLUTION), (0xA002, 0xA003), (0xA20E, 0xA20F))
 CENTIMETRES_AN_INCH = 2.54
 INCHES = {2: 1.0, 3: CENTIMETRES_AN_INCH}
 """What makes a density one an inch, by TIFF's unit; 1 stands for no unit (TIFF 6.0, section 8)."""
-JFIF_INCHES = {1: 1.0, 2: CENTIMETRES_AN_INCH}
-"""The same by JFIF's unit; 0 stands for none (ITU-T T.871, 10.1)."""
-DENSITIES = (1, 65_535)
-"""What a JPEG can hold; others are no density of a photograph and not kept."""
 LONG, LONG8 = 4, 16
 """Types of a pointer, in a TIFF and in a BigTIFF."""
 
@@ -60,7 +55,7 @@ class Exif:
     def pointers(self) -> list[int]:
         """Return the tags of the first directory that point to others."""
         found = {PHOTO: self.photo or self.interop, PLACE: self.place}
-        return [tag for tag, directory in found.items() if directory]
+        return [tag for tag, below in found.items() if below]
 
     def inner(self, start: int, big: bool = False) -> tuple[bytes, dict[int, int]]:
         """Return the directories below the first, for a place in a file, and where each begins."""
@@ -69,40 +64,38 @@ class Exif:
         if self.interop:
             photo[INTEROP] = (LONG8 if big else LONG, start)
             content += _packed(self.interop, start, INTEROP, big)
-        for tag, directory in ((PHOTO, photo), (PLACE, self.place)):
-            if directory:
+        for tag, below in ((PHOTO, photo), (PLACE, self.place)):
+            if below:
                 places[tag] = start + len(content)
-                content += _packed(directory, places[tag], tag, big)
+                content += _packed(below, places[tag], tag, big)
         return content, places
 
 
-def read_exif(image: PillowImage.Image, turned: bool) -> tuple[Exif | None, Density | None]:
-    """Return EXIF data and pixel density of an image that has been decoded.
+def read_exif(
+    file: IO[bytes], main: ImageFileDirectory_v2 | None, tiff: bool, turned: bool
+) -> tuple[Exif | None, Density | None]:
+    """Return EXIF data, and the pixels an inch that it names.
 
     Args:
-        image: from a file that is still open.
-        turned: whether turning it upright swaps width and height.
+        file: a TIFF, or the small one without a picture that EXIF data is in other formats.
+        main: its first directory, if it has been read.
+        tiff: whether it has a picture; most of its tags describe the file then.
+        turned: whether turning the picture upright swaps width and height.
 
     Raises:
-        Exception: as ``image_files.damage_as_user_error`` takes for damage.
+        Exception: one of ``containers.DAMAGE``.
     """
-    found = image.getexif()
-    file, head = getattr(found, "fp", None), getattr(found, "head", b"")
-    if file is None:
-        return None, _density(image, {}, turned)
-    tiff = image.format == "TIFF"
-    # Pillow has read a TIFF's first directory; of other formats it shows no types
-    main = image.tag_v2 if tiff else _read(file, head, ImageFileDirectory_v2(head).next)  # type: ignore[attr-defined]
-    photo, place = (_below(file, head, main, tag) for tag in (PHOTO, PLACE))
+    main = directory(file) if main is None else main
+    photo, place = (_below(file, main, tag) for tag in (PHOTO, PLACE))
     exif = Exif(
         main=_upright(_values(main, KEPT_TAGS if tiff else tuple(main)), turned),
         photo=_upright(_values(photo, tuple(photo)), turned),
-        interop=_values(interop := _below(file, head, photo, INTEROP), tuple(interop)),
+        interop=_values(interop := _below(file, photo, INTEROP), tuple(interop)),
         place=_values(place, tuple(place)),
     )
-    exif.packed()  # values that cannot be written again are told here
+    exif.packed()  # values that cannot be written again are found here
     some = exif.main or exif.pointers()
-    return exif if some else None, _density(image, main, turned)
+    return exif if some else None, None if tiff else _density(main, turned)
 
 
 def add_directories(path: Path, exif: Exif, big: bool) -> None:
@@ -135,42 +128,22 @@ def _place_of_value(file: IO[bytes], tag: int, big: bool) -> int:
     return next(places) + before
 
 
-def _density(image: PillowImage.Image, tags: Mapping[int, Any], turned: bool) -> Density | None:
-    """Return pixels an inch as the format itself says, or else its EXIF data."""
-    info = image.info
-    if scale := JFIF_INCHES.get(info.get("jfif_unit", 0)):
-        found = [value * scale for value in info["jfif_density"]]
-    elif image.format in ("PNG", "BMP") and "dpi" in info:
-        found = list(info["dpi"])
-    else:
-        scale = INCHES.get(tags.get(RESOLUTION_UNIT, 2), 0.0)
-        try:
-            found = [float(tags[tag]) * scale for tag in (X_RESOLUTION, Y_RESOLUTION)]
-        except (KeyError, TypeError, ValueError, ArithmeticError):  # none, or no numbers
-            return None
-    lowest, highest = DENSITIES
-    if not all(lowest <= value <= highest for value in found):
+def _density(tags: ImageFileDirectory_v2, turned: bool) -> Density | None:
+    """Return pixels an inch as EXIF data names them."""
+    scale = INCHES.get(tags.get(RESOLUTION_UNIT, 2), 0.0)
+    try:
+        x, y = (float(tags[tag]) * scale for tag in (X_RESOLUTION, Y_RESOLUTION))
+    except (KeyError, TypeError, ValueError, ArithmeticError):  # none, or no numbers
         return None
-    x, y = reversed(found) if turned else found
-    return x, y
+    return (y, x) if turned else (x, y)
 
 
-def _below(
-    file: IO[bytes], head: bytes, above: ImageFileDirectory_v2, tag: int
-) -> ImageFileDirectory_v2:
+def _below(file: IO[bytes], above: ImageFileDirectory_v2, tag: int) -> ImageFileDirectory_v2:
     """Return the directory that a tag points to, an empty one if there is none."""
     place = above.get(tag)
-    return _read(file, head, place if isinstance(place, int) else None, tag)
-
-
-def _read(
-    file: IO[bytes], head: bytes, place: int | None, group: int | None = None
-) -> ImageFileDirectory_v2:
-    directory = ImageFileDirectory_v2(head, group=group)
-    if place is not None:
-        file.seek(place)
-        directory.load(file)
-    return directory
+    if isinstance(place, int):
+        return directory(file, place, tag)
+    return ImageFileDirectory_v2(group=tag)
 
 
 def _values(directory: ImageFileDirectory_v2, tags: tuple[int, ...]) -> Directory:

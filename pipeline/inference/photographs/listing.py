@@ -3,11 +3,11 @@
 import glob
 import os
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.images.files import ENDINGS, UNREAD_ENDINGS
+from pipeline.images.folders import identity, walk
 from pipeline.inference.photographs.writing import Format
 
 FORMATS: dict[str, Format] = {
@@ -16,13 +16,11 @@ FORMATS: dict[str, Format] = {
     ".tiff": "tiff",
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
+    ".jpe": "jpeg",
+    ".jfif": "jpeg",
 }
-"""From a file's ending; every other becomes PNG."""
-ENDING_OF: dict[Format, str] = {"png": ".png", "tiff": ".tif", "jpeg": ".jpg"}
-
-
-Identity = tuple[int, int] | None
-"""Device and number of a file or folder."""
+"""From a file's ending; every other becomes PNG, WebP too unless it is asked for."""
+ENDING_OF: dict[Format, str] = {"png": ".png", "tiff": ".tif", "jpeg": ".jpg", "webp": ".webp"}
 
 
 @dataclass(frozen=True)
@@ -49,16 +47,23 @@ class Listing:
     found: list[Found] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     others: set[Path] = field(default_factory=set)
+    left_out: set[Path] = field(default_factory=set)  # folders of the system, not entered
+    readable: tuple[str, ...] = ENDINGS
+
+    @property
+    def unread(self) -> set[str]:
+        """Endings of photographs that need further packages."""
+        return set(UNREAD_ENDINGS) - set(self.readable)
 
 
-def list_photographs(inputs: list[str], out: Path) -> Listing:
+def list_photographs(inputs: list[str], out: Path, readable: tuple[str, ...] = ENDINGS) -> Listing:
     """Return the photographs that files, folders and patterns name, sorted within each.
 
     A file is taken whatever its ending, but for those of photographs that are not read; of a folder
     the files whose ending is an image's, at any depth. Links are followed, but no folder is entered
     twice. Nothing in ``out`` is taken, unless it is what the user names.
     """
-    listing = Listing()
+    listing = Listing(readable=readable)
     for text in inputs:
         before = len(listing.found), len(listing.refused)
         if os.path.lexists(text):
@@ -78,42 +83,64 @@ def list_photographs(inputs: list[str], out: Path) -> Listing:
     return listing
 
 
-def orders(
-    listing: Listing, out: Path, wanted: Format | None, overwrite: bool
-) -> tuple[list[Order], list[str]]:
-    """Return what is to be restored, and what is refused, each in one line.
+@dataclass
+class Plan:
+    """What is to be restored, what is refused in one line each, what is restored already."""
+
+    accepted: list[Order] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Of results: format, suffix of the stem, and what becomes of results that are there."""
+
+    out: Path
+    kind: Format | None = None  # None: the photograph's own
+    suffix: str = ""
+    overwrite: bool = False
+    skip_existing: bool = False
+
+
+def plan(listing: Listing, naming: Naming) -> Plan:
+    """Return what is to be restored.
 
     Refused: photographs whose results would have one name, a result that is there already (unless
-    ``overwrite``), a result in place of a photograph.
+    it may be overwritten or skipped), a folder or a photograph in the place of a result.
     """
-    planned = [_order(found, out, wanted) for found in listing.found]
+    planned = [_order(found, naming) for found in listing.found]
     # one photograph may be named twice
-    planned = list({(order.target, _identity(order.source)): order for order in planned}.values())
-    sources = {_identity(order.source) for order in planned}
+    planned = list({(order.target, identity(order.source)): order for order in planned}.values())
+    sources = {identity(order.source) for order in planned}
     by_target: dict[Path, list[Order]] = defaultdict(list)
     for order in planned:
         by_target[order.target].append(order)
-    accepted, refused = [], []
+    made = Plan()
     for target, rivals in by_target.items():
+        source = shown(rivals[0].source)
+        there = os.path.lexists(target)
         if len(rivals) > 1:
             names = ", ".join(shown(order.source) for order in rivals)
-            refused += [
+            made.refused += [
                 f"{shown(order.source)}: same result {shown(target)} as of others ({names});"
                 " restore them into folders of their own"
                 for order in rivals
             ]
-        elif os.path.lexists(target) and _identity(target) in sources:
-            refused.append(
-                f"{shown(rivals[0].source)}: {shown(target)} is itself a photograph to restore"
-            )
-        elif os.path.lexists(target) and not overwrite:
-            refused.append(
-                f"{shown(rivals[0].source)}: {shown(target)} is there already; --overwrite"
-                " replaces it"
+        elif there and identity(target) in sources:
+            made.refused.append(f"{source}: {shown(target)} is itself a photograph to restore")
+        elif target.is_dir():
+            made.refused.append(f"{source}: {shown(target)} is a folder; expected room for a file")
+        elif there and naming.skip_existing:
+            made.skipped += 1
+        elif there and not naming.overwrite:
+            made.refused.append(
+                f"{source}: {shown(target)} is there already; --overwrite replaces it,"
+                " --skip-existing leaves it"
             )
         else:
-            accepted.append(rivals[0])
-    return accepted, refused
+            made.accepted.append(rivals[0])
+    return made
 
 
 def shown(path: Path | str) -> str:
@@ -124,55 +151,22 @@ def shown(path: Path | str) -> str:
 
 def _add(path: Path, below: Path, out: Path, listing: Listing) -> None:
     if not path.is_dir():
-        if not _refused_by_ending(path, listing):
+        if path.suffix.lower() in listing.unread:
+            listing.refused.append(_unread(path))
+        else:
             listing.found.append(Found(path, below))
         return
-    for file in _files(path, {}, _identity(out), listing):
-        if file.name.startswith("."):
-            listing.others.add(file)
-        elif file.suffix.lower() in ENDINGS:
-            listing.found.append(Found(file, below / file.relative_to(path)))
-        elif not _refused_by_ending(file, listing):
-            listing.others.add(file)
+    inside = walk(path, follow=True, readable=listing.readable, skip=out)
+    listing.found += [Found(file, below / file.relative_to(path)) for file in inside.images]
+    listing.refused += [_unread(file) for file in inside.unread]
+    listing.refused += [f"{shown(file)}: {shown(why)}" for file, why in inside.refused.items()]
+    listing.others.update(inside.others)
+    listing.left_out.update(inside.left_out)
 
 
-def _refused_by_ending(file: Path, listing: Listing) -> bool:
-    if file.suffix.lower() not in UNREAD_ENDINGS:
-        return False
+def _unread(file: Path) -> str:
     kind = file.suffix[1:].upper()
-    listing.refused.append(f"{shown(file)}: {kind} is not read; save it as TIFF, PNG or JPEG")
-    return True
-
-
-def _files(
-    folder: Path, entered: dict[Identity, Path], out: Identity, listing: Listing
-) -> Iterator[Path]:
-    """Yield the files below a folder; one that cannot be read or was entered is refused."""
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        listing.refused.append(f"{shown(folder)}: cannot be read ({error.strerror})")
-        return
-    entered[_identity(folder)] = folder
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        identity = _identity(path)
-        if identity in entered:
-            known = shown(entered[identity])
-            listing.refused.append(f"{shown(path)}: leads to {known}, which is read already")
-        elif identity != out:
-            yield from _files(path, entered, out, listing)
-
-
-def _identity(path: Path) -> Identity:
-    """Return what two names of one file or folder share, None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    return f"{shown(file)}: {kind} is not read; save it as TIFF, PNG or JPEG"
 
 
 def _is_within(path: Path, folder: Path) -> bool:
@@ -191,10 +185,11 @@ def _fixed_part(pattern: str) -> Path:
     return Path(*parts)
 
 
-def _order(found: Found, out: Path, wanted: Format | None) -> Order:
+def _order(found: Found, naming: Naming) -> Order:
     ending = found.below.suffix
-    kind = wanted or FORMATS.get(ending.lower(), "png")
-    if FORMATS.get(ending.lower()) == kind:
-        return Order(found.path, out / found.below, kind)
-    stem = found.below.stem if ending.lower() in ENDINGS else found.below.name
-    return Order(found.path, out / found.below.with_name(stem + ENDING_OF[kind]), kind)
+    of_ending = FORMATS.get(ending.lower())
+    kind = naming.kind or of_ending or "png"
+    known = ending.lower() in (*ENDINGS, *UNREAD_ENDINGS)
+    stem = found.below.stem if known else found.below.name
+    name = stem + naming.suffix + (ending if of_ending == kind else ENDING_OF[kind])
+    return Order(found.path, naming.out / found.below.with_name(name), kind)

@@ -1,6 +1,9 @@
 """Restore one photograph into its file, row by row."""
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,92 +12,186 @@ from numpy.typing import NDArray
 
 from pipeline.config.running import Evaluate
 from pipeline.images.pixels import Image, to_uint8
+from pipeline.images.window import Window
+from pipeline.inference.photographs.colours import SRGB, Colours, colours_of
 from pipeline.inference.photographs.listing import Order, shown
 from pipeline.inference.photographs.reading import Picture, Values, read_picture
-from pipeline.inference.photographs.writing import STRIP_ROWS, write_picture
+from pipeline.inference.photographs.tiff import STRIP_ROWS
+from pipeline.inference.photographs.writing import QUALITY, write_picture
 from pipeline.runtime.errors import UserError
+from pipeline.runtime.streaming import in_background
 
 RowsRestorer = Callable[[Callable[[slice], Image], tuple[int, int]], Iterator[Image]]
 """Gives restored bands of rows from a reader of rows and (height, width)."""
+WAITING_STRIPS = 4
+"""Of STRIP_ROWS rows each, restored but not yet written."""
 
 
-def load_rows_restorer(model: Path, settings: Evaluate) -> RowsRestorer:
-    """Return what restores photographs band by band with a trained model.
+@dataclass(frozen=True)
+class Handling:
+    """How a photograph is taken and given.
+
+    ``strength`` S gives S x restored + (1 - S) x photograph. ``lenient`` takes what is damaged as
+    far as it can be decoded. ``replace`` says whether a result that is there may be replaced.
+    """
+
+    largest_pixels: int
+    strength: float = 1.0
+    quality: int = QUALITY
+    lenient: bool = False
+    replace: bool = False
+
+
+def load_rows_restorer(models: list[Path], settings: Evaluate) -> RowsRestorer:
+    """Return what restores photographs band by band with trained models, one after the other.
 
     Raises:
-        UserError: the file is missing, damaged, or holds other weights than its facts say.
+        UserError: a file is missing, damaged, or holds other weights than its facts say.
     """
     from pipeline.device import prepare_torch, use_precision
     from pipeline.inference.model import load_network, on_device, restore_rows
 
     prepare_torch(settings.threads)
-    network, precision = on_device(load_network(model)[0]), use_precision(settings.precision)
-    return lambda read, size: restore_rows(
-        network, read, size, settings.tile, settings.tile_overlap, precision
-    )
+    precision = use_precision(settings.precision)
+    networks = [on_device(load_network(model)[0]) for model in models]
+
+    def restore_all(read: Callable[[slice], Image], size: tuple[int, int]) -> Iterator[Image]:
+        for network in networks[:-1]:
+            bands = restore_rows(
+                network, read, size, settings.tile, settings.tile_overlap, precision
+            )
+            read = _reader(bands)
+        return restore_rows(
+            networks[-1], read, size, settings.tile, settings.tile_overlap, precision
+        )
+
+    return restore_all
+
+
+def _reader(bands: Iterator[Image]) -> Callable[[slice], Image]:
+    """Return what reads what a model gives, for the next; rows before the last ones are freed."""
+    # copied, as the bands are overwritten; within the range, as if saved between
+    window = Window(np.clip(band, 0, 1) for band in bands)
+
+    def read(rows: slice) -> Image:
+        window.forget(rows.start)
+        return window.rows(rows)
+
+    return read
 
 
 def restore_photograph(
     order: Order,
     restore_rows: RowsRestorer,
-    largest_pixels: int,
+    handling: Handling,
     report: Callable[[float], None] = lambda share: None,
-) -> None:
-    """Restore one photograph into its file, whole or not at all.
+) -> list[str]:
+    """Restore one photograph into its file, whole or not at all, and return what is not kept.
+
+    The file gets the photograph's date and mode.
 
     Args:
         order: source, target, format.
         restore_rows: the model.
-        largest_pixels: what a photograph may have.
+        handling: how.
         report: called with the share that is done.
 
     Raises:
         UserError: the photograph cannot be read, or its format cannot hold the result, or the
-            model's values are not finite.
+            model's values are not finite, or there is a file already.
         OSError: a file cannot be read or written.
     """
-    picture = read_picture(order.source, shown(order.source), largest_pixels)
+    name = shown(order.source)
+    picture = read_picture(order.source, name, handling.largest_pixels, handling.lenient)
+    colours, note = colours_of(picture.form)
+    strips = _restored(picture, restore_rows, handling.strength, colours, report)
+    strips = in_background(strips, WAITING_STRIPS)  # the network works on while strips are packed
+    with contextlib.closing(strips):  # type: ignore[type-var]
+        try:
+            write_picture(
+                order.target, order.kind, picture.form, strips, handling.quality,
+                exclusive=not handling.replace,
+            )  # fmt: skip
+        except UserError as error:
+            text = str(error)
+            raise UserError(text if text.startswith(name) else f"{name}: {text}") from None
+        except FileExistsError:
+            raise UserError(f"{name}: {shown(order.target)} is there already") from None
+    status = order.source.stat()
+    with contextlib.suppress(PermissionError):  # a file system without modes
+        order.target.chmod(status.st_mode & 0o777)
+    os.utime(order.target, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return list(dict.fromkeys(
+        [*picture.notes, *([note] if note else []), *picture.form.metadata.without(order.kind)[1]]
+    ))  # fmt: skip
+
+
+def _restored(
+    picture: Picture,
+    restore_rows: RowsRestorer,
+    strength: float,
+    colours: Colours,
+    report: Callable[[float], None],
+) -> Iterator[Values]:
+    """Yield the restored rows as the file's own values, in strips."""
     form = picture.form
+    offset, scale = picture.value_range
 
-    def rows() -> Iterator[Values]:
-        top = 0
-        for band in restore_rows(lambda rows: _colours(picture, rows), (form.height, form.width)):
-            # few rows at a time: rounding makes several copies
-            for first in range(0, len(band), STRIP_ROWS):
-                strip = band[first : first + STRIP_ROWS]
-                yield _joined(strip, picture, slice(top, top + len(strip)))
-                top += len(strip)
-            del band, strip  # before the next is made
-            report(top / form.height)
+    def given(rows: slice) -> Image:
+        return _numbers(picture, rows, offset, scale)
 
-    try:
-        write_picture(order.target, order.kind, form, rows())
-    except UserError as error:
-        raise UserError(f"{shown(order.source)}: {error}") from None
+    def read(rows: slice) -> Image:
+        return colours.to_srgb(given(rows))
+
+    top = 0
+    for band in restore_rows(read, (form.height, form.width)):
+        # few rows at a time: rounding makes several copies
+        for first in range(0, len(band), STRIP_ROWS):
+            strip = band[first : first + STRIP_ROWS]
+            if not np.isfinite(strip).all():
+                raise UserError("the model gives values that are not finite")
+            rows = slice(top, top + len(strip))
+            if strength != 1:
+                strip = strength * strip + (1 - strength) * read(rows)
+            values: NDArray[Any] = strip
+            if colours is not SRGB:
+                # as a difference: what rounding does on the way there and back is in both
+                back = colours.from_srgb(strip) - colours.from_srgb(read(rows))
+                values = given(rows) + back
+            if form.channels < 3:
+                # in float64: of three equal numbers float32 would give others
+                values = values.mean(axis=2, keepdims=True, dtype=np.float64)
+            values = TO_BITS[form.bits](values if form.bits < 32 else values * scale + offset)
+            if form.has_alpha:
+                values = np.concatenate([values, picture.rows(rows)[..., -1:]], axis=2)
+            yield values
+            top += len(strip)
+            picture.upright.forget(top)
+        del band, strip  # before the next is made
+        report(top / form.height)
 
 
-def _colours(picture: Picture, rows: slice) -> Image:
+def _numbers(picture: Picture, rows: slice, offset: float, scale: float) -> Image:
     """Return rows as RGB in [0, 1], without alpha; of grey, three equal channels."""
     values = picture.rows(rows)
     if picture.form.has_alpha:
         values = values[..., :-1]
     image: Image = values.astype(np.float32)
-    image /= 2**picture.form.bits - 1  # in place: these rows are most of the memory
+    if picture.form.bits < 32:
+        image /= 2**picture.form.bits - 1  # in place: these rows are most of the memory
+    elif (offset, scale) != (0, 1):
+        image = (image - np.float32(offset)) / np.float32(scale)
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-
-
-def _joined(band: Image, picture: Picture, rows: slice) -> Values:
-    """Return restored rows as the file's own values: grey if it was, with its alpha as it is."""
-    if not np.isfinite(band).all():
-        raise UserError("the model gives values that are not finite")
-    form = picture.form
-    colours: NDArray[Any] = band.mean(axis=2, keepdims=True) if form.channels < 3 else band
-    values: Values = to_uint8(colours) if form.bits == 8 else _to_uint16(colours)
-    if form.has_alpha:
-        values = np.concatenate([values, picture.rows(rows)[..., -1:]], axis=2)
-    return values
 
 
 def _to_uint16(image: Image) -> NDArray[np.uint16]:
     values: NDArray[np.uint16] = np.rint(np.clip(image, 0, 1) * 65535).astype(np.uint16)
     return values
+
+
+TO_BITS: dict[int, Callable[[NDArray[Any]], Values]] = {
+    8: to_uint8,
+    16: _to_uint16,
+    32: lambda image: image.astype(np.float32),
+}
+"""From the bits of a value to what gives such values of numbers in [0, 1]."""

@@ -30,6 +30,8 @@ LOOSE = (".txt", ".mat")
 """Endings of files that are fetched as they are, without an archive around them."""
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the same bytes every day
+MARK = ".unpacked_by_noise_space"
+"""Proof that a folder of unpacked archives is ours."""
 _CHUNK = 2**20
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that are unpacked in bounded steps
 
@@ -109,17 +111,26 @@ def readable(folder: Path) -> Iterator[None]:
         UserError: damaged, a bomb, a path outside of the archive, no tool for rar, or a full disk.
     """
     scratch = unpacked_folder(folder)
-    shutil.rmtree(scratch, ignore_errors=True)  # of a killed run
+    _remove(scratch)  # of a killed run
     try:
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             unpack = unpacker_of(path)
             if unpack is not None:
                 scratch.mkdir(exist_ok=True)
+                (scratch / MARK).touch()
                 unpack(path, scratch / path.name)
         yield
     finally:
         _opened.cache_clear()
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove(scratch)
+
+
+def _remove(scratch: Path) -> None:
+    if not os.path.lexists(scratch):
+        return
+    if scratch.is_symlink() or not (scratch / MARK).is_file():
+        raise UserError(f"{scratch}: found, but not unpacked by this project; move it away")
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def unpacked_folder(folder: Path) -> Path:

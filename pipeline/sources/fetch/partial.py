@@ -1,6 +1,7 @@
 """Half-fetched files: whose bytes they hold, how many there are, and how they are forgotten."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,13 @@ def forget(partial: Path) -> None:
 
 
 def _beside(partial: Path) -> list[Path]:
+    """Return the partial file, its note, and gdown's: people keep files of their own beside."""
     folder = partial.parent
     files = folder.iterdir() if folder.exists() else ()
-    return [path for path in files if path.name.startswith(partial.name)]
+    ours = re.compile(
+        rf"{re.escape(partial.name)}(\.drive-[0-9a-f]{{8}}(\w{{8}}\.part)?)?(\.json)?"
+    )
+    return [path for path in files if ours.fullmatch(path.name)]
 
 
 def _note_file(partial: Path) -> Path:

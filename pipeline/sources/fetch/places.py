@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from pipeline.config.sources import Archive
+from pipeline.runtime.errors import UserError
 from pipeline.sources.archives.parts import PART
 from pipeline.sources.archives.reading import LOOSE
 from pipeline.sources.fetch.checksums import Checksums
@@ -24,8 +25,13 @@ def lying(source: str, archive: Archive) -> Iterator[Path]:
 
     ``train.zip`` may be of any data set: a name of an address counts in the folder of the source,
     or where a published size is that of the file.
+
+    Raises:
+        UserError: PIPELINE_ARCHIVES names no folder.
     """
     shared = os.environ.get("PIPELINE_ARCHIVES")
+    if shared and not Path(shared).is_dir():
+        raise UserError(f"PIPELINE_ARCHIVES: found {shared}, expected a folder of archives")
     roots = ([Path(shared).absolute()] if shared else []) + [downloads()]
     sizes = {version.size_bytes for version in archive.versions} - {None}
     others = names_of(archive)[1:]

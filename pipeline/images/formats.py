@@ -1,0 +1,219 @@
+"""What an image file says of itself: the one place that decides what is read.
+
+Each format has a list of what is supported. All else is refused with what was found. An error in
+what only describes the picture (EXIF, profile, text) is noted, never taken for one of the picture.
+"""
+
+import io
+import re
+import struct
+from collections.abc import Iterable
+from typing import IO, Any
+
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.images.containers import (
+    DAMAGE,
+    directories,
+    directory,
+    inflated,
+    jpeg_segments,
+    png_chunks,
+)
+from pipeline.images.files import (
+    EXIF_ORIENTATION,
+    FIRST_BYTES,
+    damaged,
+    kind_of,
+)
+from pipeline.images.header import Header
+from pipeline.images.tiff import tiff_layout
+from pipeline.runtime.errors import UserError
+
+EXIF, XMP, MORE_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/ext"
+ICC, PHOTOSHOP, MPF = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"MPF\0"
+PNG_XMP = b"XML:com.adobe.xmp\0"
+KEPT_CHUNKS = (
+    *(b"cICP", b"mDCV", b"cLLI", b"gAMA", b"cHRM", b"sRGB", b"sBIT"),
+    *(b"tEXt", b"zTXt", b"iTXt", b"tIME", b"sPLT", b"iCCN"),
+)
+"""Chunks of a PNG that stay true of a restored picture (PNG, third edition, section 11.3)."""
+ORIENTATION_IN_XMP = re.compile(rb"tiff:Orientation(?:=[\"']|>)\s*([1-8])")
+FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+"""Start of a frame that is read: baseline, extended, progressive (ITU-T T.81, table B.1)."""
+OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
+PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+
+
+def read_header(file: IO[bytes], name: str) -> Header:
+    """Return what an image file holds, without decoding a pixel.
+
+    Raises:
+        UserError: no image, a kind of image that is not read, or damaged before its pixels.
+    """
+    file.seek(0)
+    header = Header(kind_of(file.read(FIRST_BYTES), name))
+    try:
+        READERS[header.kind](file, header, name)
+    except DAMAGE as error:
+        raise UserError(damaged(name, error)) from None
+    if not header.height or not header.width:
+        raise UserError(damaged(name, "no size"))
+    header.orientation = _orientation(header)
+    return header
+
+
+def _read_png(file: IO[bytes], header: Header, name: str) -> None:
+    for chunk, content, right in png_chunks(file):
+        if not right:
+            # the decoder refuses a wrong one that the pixels need
+            if chunk[0] & 0x20:
+                header.notes.append(f"{chunk.decode('ascii', 'replace')} (wrong checksum)")
+        elif chunk == b"IHDR":
+            header.width, header.height, bits, colour = struct.unpack(">IIBB", content[:10])
+            header.bits = 16 if bits == 16 else 8
+            header.channels = PNG_CHANNELS[colour]
+        elif chunk == b"tRNS":
+            header.channels += header.channels % 2
+        elif chunk == b"acTL" and len(content) == 8:
+            header.pages = max(1, struct.unpack(">I", content[:4])[0])
+        elif chunk == b"eXIf":
+            header.exif = content
+        elif chunk == b"iTXt" and content.startswith(PNG_XMP):
+            header.xmp = _png_xmp(content[len(PNG_XMP) :], header)
+        elif chunk == b"iCCP":
+            header.icc_profile = _png_profile(content, header)
+        elif chunk == b"pHYs" and len(content) == 9:
+            x, y, unit = struct.unpack(">IIB", content)
+            header.density = (x, y, "metre" if unit else "none")
+        elif chunk in KEPT_CHUNKS:
+            header.chunks.append((chunk, content))
+
+
+def _png_xmp(content: bytes, header: Header) -> bytes | None:
+    """Return the text behind flag, method, language and translated name (PNG, 11.3.3.4)."""
+    packed, text = content[:1] == b"\1", content[2:].split(b"\0", 2)[-1]
+    found = inflated(text) if packed else text
+    if not found:
+        header.notes.append("XMP (damaged)")
+    return found
+
+
+def _png_profile(content: bytes, header: Header) -> bytes | None:
+    """Return the profile behind name and method (PNG, 11.3.2.3)."""
+    profile = inflated(content[content.find(b"\0") + 2 :])
+    if not profile or len(profile) < 128 or profile[36:40] != b"acsp":
+        header.notes.append("ICC profile (damaged)")
+        return None
+    return profile
+
+
+def _read_jpeg(file: IO[bytes], header: Header, name: str) -> None:
+    profile: dict[int, bytes] = {}
+    for marker, content in jpeg_segments(file):
+        if marker in FRAMES:
+            bits, header.height, header.width, header.channels = struct.unpack(">BHHB", content[:6])
+            if bits != 8:
+                raise UserError(f"{name}: JPEG of {bits} bits; save it as a 16-bit PNG or TIFF")
+            if header.channels == 4:
+                raise UserError(f"{name}: CMYK colours; save it as RGB")
+            if header.channels not in (1, 3):
+                raise UserError(damaged(name, f"JPEG of {header.channels} channels"))
+        elif marker in OTHER_FRAMES:
+            raise UserError(f"{name}: lossless or hierarchical JPEG; save it as PNG or TIFF")
+        elif marker == 0xE0 and content.startswith(b"JFIF\0") and len(content) >= 12:
+            unit, x, y = struct.unpack(">BHH", content[7:12])
+            header.density = (x, y, {1: "inch", 2: "centimetre"}.get(unit, "none"))
+        elif marker == 0xE1 and content.startswith(EXIF) and header.exif is None:
+            header.exif = content[len(EXIF) :]
+        elif marker == 0xE1 and content.startswith(XMP):
+            header.xmp = content[len(XMP) :]
+        elif marker == 0xE1 and content.startswith(MORE_XMP):
+            header.notes.append("extended XMP")
+        elif marker == 0xE2 and content.startswith(ICC) and len(content) > 14:
+            profile[content[12]] = content[14:]
+        elif marker == 0xE2 and content.startswith(MPF):
+            header.notes.append("further pictures in the file (MPF)")
+        elif marker == 0xED and content.startswith(PHOTOSHOP):
+            header.photoshop = (header.photoshop or b"") + content[len(PHOTOSHOP) :]
+        elif marker == 0xFE:
+            header.comment = content
+    header.icc_profile = b"".join(profile[key] for key in sorted(profile)) or None
+    _note_gain_map(file, header)
+
+
+def _note_gain_map(file: IO[bytes], header: Header) -> None:
+    """Note what lies behind the picture; XMP that describes it goes with it."""
+    xmp = header.xmp or b""
+    further = [note for note in header.notes if "MPF" in note]
+    file.seek(-2, io.SEEK_END)
+    behind = file.read() != b"\xff\xd9"
+    gain_map = any(word in xmp for word in (b"hdrgm", b"HDRGainMap", b"hdr-gain-map"))
+    moving = b"MotionPhoto" in xmp or b"MicroVideo" in xmp
+    if gain_map or moving:
+        header.notes = [note for note in header.notes if note not in further]
+        header.notes.append("gain map" if gain_map else "video of a motion photo")
+        header.notes.append("XMP (it describes what is not kept)")
+        header.xmp = None
+    elif further:
+        header.notes[header.notes.index(further[0])] = "gain map or other further pictures (MPF)"
+    elif behind:
+        header.notes.append("data behind the picture")
+
+
+def _read_with_pillow(file: IO[bytes], header: Header, name: str) -> None:
+    """Read the header of a WebP or BMP."""
+    file.seek(0)
+    try:
+        image = Image.open(file, formats=[header.kind.upper()])
+        header.pages = int(getattr(image, "n_frames", 1))
+    except UnidentifiedImageError:
+        raise UserError(damaged(name, f"{header.kind.upper()} without a picture")) from None
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{name}: {error}") from None
+    header.width, header.height = image.size
+    if image.mode not in ("1", "L", "P", "RGB", "RGBX", "RGBA"):
+        raise UserError(f"{name}: {image.mode} values; save it as PNG, TIFF or JPEG")
+    header.channels = {"1": 1, "L": 1, "RGBA": 4}.get(image.mode, 3)
+    header.exif = _blob(image.info.get("exif"), EXIF)
+    header.xmp = _blob(image.info.get("xmp"))
+    header.icc_profile = _blob(image.info.get("icc_profile"))
+    if "dpi" in image.info and header.kind == "bmp":
+        header.density = (*map(float, image.info["dpi"]), "inch")  # type: ignore[assignment]
+
+
+def _blob(found: Any, prefix: bytes = b"") -> bytes | None:
+    return bytes(found).removeprefix(prefix) or None if isinstance(found, bytes) else None
+
+
+def _read_tiff(file: IO[bytes], header: Header, name: str) -> None:
+    tiff_layout(directories(file), header, name)
+
+
+def _orientation(header: Header) -> int:
+    """Return the orientation of EXIF data, else of XMP, else 1; nonsense is noted."""
+    values: Iterable[Any] = ()
+    try:
+        if header.directory is not None:
+            values = [header.directory.get(EXIF_ORIENTATION)]
+        elif header.exif is not None:
+            values = [directory(io.BytesIO(header.exif)).get(EXIF_ORIENTATION)]
+    except DAMAGE:
+        header.notes.append("EXIF (damaged)")
+        header.exif = None
+    for value in values:
+        if isinstance(value, int) and 1 <= value <= 8:
+            return value
+        if value is not None:
+            header.notes.append("orientation (not a number from 1 to 8)")
+    found = ORIENTATION_IN_XMP.search(header.xmp or b"")
+    return int(found[1]) if found else 1
+
+
+READERS = {
+    "png": _read_png,
+    "jpeg": _read_jpeg,
+    "tiff": _read_tiff,
+    "webp": _read_with_pillow,
+    "bmp": _read_with_pillow,
+}

@@ -1,0 +1,71 @@
+"""What ``dvc exp run`` checks before it composes params.yaml anew, by way of Hydra's plugins.
+
+DVC imports this module, and then composes and writes whatever comes out, right or wrong. So the
+same is composed aside first: a mistake, or another preset than the one that params.yaml holds, is
+refused while nothing has changed, and what becomes of edits by hand is printed.
+"""
+
+import os
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import get_hydra_sweeps
+from hydra.errors import HydraException
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+try:
+    from pipeline.config.compose import require_same_preset
+    from pipeline.config.like import register
+    from pipeline.runtime.errors import UserError
+finally:
+    del sys.path[0]
+
+ROOT = Path(__file__).parents[3]
+MOST_COMBINATIONS = 4
+"""Of a sweep: looking at a combination takes seconds."""
+
+
+def check(words: list[str]) -> None:
+    """Refuse what the command line of a ``dvc exp run`` would wrongly compose.
+
+    Raises:
+        DvcException: with one line that says what was found and what is expected.
+    """
+    if not {"run", "exp"} <= set(words) and not {"run", "experiments"} <= set(words):
+        return
+    given = ArgumentParser(add_help=False, allow_abbrev=False)
+    given.add_argument("-S", "--set-param", action="append", default=[], dest="overrides")
+    found, _ = given.parse_known_args(words)
+    given_overrides = to_path_overrides(found.overrides).get("params.yaml", [])
+    try:
+        require_same_preset(given_overrides, ROOT / "params.yaml")
+    except UserError as error:
+        raise DvcException(f"{error}: -S preset=...") from None
+    for overrides in _combinations(given_overrides):
+        for line in _changes(overrides):
+            print(f"params.yaml, composed anew: {line}", file=sys.stderr)
+
+
+def _combinations(overrides: list[str]) -> list[list[str]]:
+    try:
+        sweeps = get_hydra_sweeps({"": overrides})
+    except HydraException:  # said in our words in a moment
+        return [overrides]
+    return [combination[""] for combination in sweeps][:MOST_COMBINATIONS]
+
+
+def _changes(overrides: list[str]) -> list[str]:
+    command = [sys.executable, "-m", "pipeline", "compose", "--diff", *overrides]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise DvcException(done.stderr.strip().removeprefix("error: "))
+    return done.stdout.splitlines()
+
+
+check(sys.argv[1:])
+register()
