@@ -114,7 +114,7 @@ def _count_on_a_gpu(job: Job) -> tuple[int, int]:
     from pipeline.dry_run.counting import as_on_a_gpu, counted_peak
 
     as_on_a_gpu()
-    precision: "Precision" = "bf16" if job.train.precision in ("auto", "bf16") else "fp32"
+    precision: Precision = "bf16" if job.train.precision in ("auto", "bf16") else "fp32"
     one, two = (counted_peak(job, few, precision) for few in FEW_IMAGES)
     return one, two
 

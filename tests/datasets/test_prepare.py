@@ -75,7 +75,18 @@ class Own:
         cuts = Crops(**(dict.fromkeys(SPLITS) | crops))
         location = str(self.root / "photographs")
         return FolderSource(
-            "folder", location, "own", "clean", None, "real", test, min_side, False, "{}", "{}", cuts
+            "folder",
+            location,
+            "own",
+            "clean",
+            None,
+            "real",
+            test,
+            min_side,
+            False,
+            "{}",
+            "{}",
+            cuts,
         )
 
     def prepare(
