@@ -19,7 +19,7 @@ from pipeline.report.compare import (
 )
 from pipeline.runtime.errors import UserError
 from tests.helpers import preloaded
-from tests.report.test_report import git
+from tests.report.test_report_cost import git
 
 HEADER = "task,data_set,protocol,scene,id,method,seed,psnr,ssim\n"
 SCENES = "abcdef"

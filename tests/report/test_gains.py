@@ -16,7 +16,8 @@ from pipeline.report.tables.gains import gain_table
 from pipeline.runtime.paths import DEGRADED, SNAPSHOTS_FILE, Run, task_images
 from tests.report import test_report
 from tests.report.test_report import OUT, TASK
-from tests.report.test_report_tables import texts, with_bound
+from tests.report.test_report_files import with_bound
+from tests.report.test_report_tables import texts
 
 composed = test_report.composed
 params = test_report.params
