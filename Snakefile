@@ -9,7 +9,8 @@
 
 from pipeline.runtime.errors import user_errors_end
 from pipeline.workflow.one_snakemake import refusal
-from pipeline.workflow.snakemake import force, not_of_its_notes, plan, planned
+from pipeline.workflow.graph import planned
+from pipeline.workflow.snakemake import force, not_of_its_notes, plan
 from snakemake.logging import logger
 
 several_nodes = config.get("nodes") == "several"
@@ -57,7 +58,7 @@ for stage in stages:
         resources:
             **stage.resources,
         shell:
-            "exec env -u PYTHONSAFEPATH python -m pipeline.workflow.snakemake {params.action} {params.stage}"
+            "exec env -u PYTHONSAFEPATH python -m pipeline.workflow.jobs {params.action} {params.stage}"
 
     if several_nodes:
 
@@ -72,4 +73,4 @@ for stage in stages:
             params:
                 stage=stage.name,
             shell:
-                "exec env -u PYTHONSAFEPATH python -m pipeline.workflow.snakemake commit {params.stage}"
+                "exec env -u PYTHONSAFEPATH python -m pipeline.workflow.jobs commit {params.stage}"

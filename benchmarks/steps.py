@@ -8,12 +8,8 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.baseline import AVERAGE_DECAY, LEARNING_RATE, PlainStep, plain_denoiser
-from pipeline.config.methods import (
-    DenoiserSettings,
-    NoiseSchedule,
-    NoiseSpaceSettings,
-    VanillaSettings,
-)
+from pipeline.config.denoiser import DenoiserSettings, NoiseSchedule
+from pipeline.config.methods import NoiseSpaceSettings, VanillaSettings
 from pipeline.config.restorers import UNetSettings
 from pipeline.datasets.batches import Batch
 from pipeline.device import Precision, autocast, use_precision

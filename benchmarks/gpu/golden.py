@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.setup import Findings, Row, Setup
 from benchmarks.steps import AT_FULL_WEIGHT, SIZES
-from pipeline.config.methods import DenoiserSettings
+from pipeline.config.denoiser import DenoiserSettings
 from pipeline.datasets.batches import Batch
 from pipeline.device import Precision, autocast, prepare_torch, use_precision
 from pipeline.methods.noise_space import NoiseSpace, NoiseSpaceDraws

@@ -8,39 +8,22 @@ images lies in a file of its own, which only a method that is an upper bound ope
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from pipeline.config.degradations import Degradation
 from pipeline.config.sources import Split
 from pipeline.config.tasks import Task
+from pipeline.datasets.degrading import Work, degraded_records, reader
 from pipeline.datasets.validation import write_validation
-from pipeline.degradations import degrade
-from pipeline.images.pixels import Pixels, as_float, to_uint8
 from pipeline.images.store import ImageStore, Record, write_store
-from pipeline.randomness import numpy_generator
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing
 from pipeline.runtime.paths import SIMULATED, SYNTHETIC
 from pipeline.runtime.progress import ProgressBars
-from pipeline.runtime.streaming import Ahead, Remade, working_threads
-
-WORKING_BYTES = 40
-"""The most memory that any model takes, working in floats, for each byte of an image's pixels."""
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Where images are degraded, and where it is told how far they are."""
-
-    pool: ThreadPoolExecutor
-    progress: ProgressBars
+from pipeline.runtime.streaming import Remade, working_threads
 
 
 def synthesize(
@@ -78,7 +61,7 @@ def synthesize(
             f" simulated; set tasks.{name}.simulated_real to null"
         )
     with ProgressBars(name, "images") as progress, ThreadPoolExecutor(working_threads()) as pool:
-        work = _Work(pool, progress)
+        work = Work(pool, progress)
         try:
             _synthetic(task, name, stores["synthetic"], folder / "synthetic.h5", work)
             _unpaired(name, unpaired, prepared["synthetic"], folder / "unpaired.h5")
@@ -90,7 +73,7 @@ def synthesize(
             pool.shutdown(cancel_futures=True)
 
 
-def _synthetic(task: Task, name: str, store: ImageStore, path: Path, work: _Work) -> None:
+def _synthetic(task: Task, name: str, store: ImageStore, path: Path, work: Work) -> None:
     settings = task.synthetic
     brings_pairs = store.has("degraded", 0)
     if settings.draw == "anew" or brings_pairs:
@@ -102,7 +85,9 @@ def _synthetic(task: Task, name: str, store: ImageStore, path: Path, work: _Work
         )
     else:
         draw = (task.draws, "synthetic")
-        write_store(path, _degraded(store, settings.degradation, settings.copies, draw, "", work))
+        write_store(
+            path, degraded_records(store, settings.degradation, settings.copies, draw, "", work)
+        )
 
 
 def _unpaired(name: str, folder: Path, synthetic: Path, path: Path) -> None:
@@ -118,7 +103,7 @@ def _unpaired(name: str, folder: Path, synthetic: Path, path: Path) -> None:
     _copy(store.path, path)
 
 
-def _real(task: Task, name: str, split: str, store: ImageStore, path: Path, work: _Work) -> None:
+def _real(task: Task, name: str, split: str, store: ImageStore, path: Path, work: Work) -> None:
     simulated = task.simulated_real
     brings_degraded = store.has("degraded", 0)
     if brings_degraded:
@@ -134,7 +119,7 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path, work
     copies = simulated.copies if split == "real" else 1
     draw = (task.draws, split)
     enlarged = simulated.enlargement
-    made = _degraded(store, simulated.degradation, copies, draw, SIMULATED, work, enlarged)
+    made = degraded_records(store, simulated.degradation, copies, draw, SIMULATED, work, enlarged)
     if split == "real":
         # unlabeled: the clean image stays out, so that no method can see it by accident
         write_store(path.with_name("truth.h5"), _each(made, lambda r: replace(r, degraded=None)))
@@ -143,7 +128,7 @@ def _real(task: Task, name: str, split: str, store: ImageStore, path: Path, work
 
 
 def _add_unseen(
-    task: Task, name: str, test: ImageStore, unseen: list[Path], path: Path, work: _Work
+    task: Task, name: str, test: ImageStore, unseen: list[Path], path: Path, work: Work
 ) -> None:
     """Add to the test images those of the synthetic domain, other cameras and other sources."""
     cameras = task.other_cameras or {}
@@ -162,7 +147,7 @@ def _add_unseen(
         ending = f"{camera}, {SIMULATED}"
         draw = (task.draws, f"test {camera}")
         enlarged = task.simulated_real.enlargement if task.simulated_real else 1
-        made = _degraded(test, settings, 1, draw, ending, work, enlarged)
+        made = degraded_records(test, settings, 1, draw, ending, work, enlarged)
         parts.append(_each(_unseen(made), partial(_ending_with, camera)))
     for folder in unseen:
         store = ImageStore(folder / "test.h5")
@@ -182,13 +167,13 @@ def _is_seen(task: Task) -> bool:
     return task.simulated_real is not None or task.sources.test == task.sources.real
 
 
-def _synthetic_test(task: Task, test: ImageStore, work: _Work) -> list[Remade[Record]]:
+def _synthetic_test(task: Task, test: ImageStore, work: Work) -> list[Remade[Record]]:
     """Return the clean test images degraded as the synthetic domain is: what adapting costs."""
     degradation = task.synthetic.degradation
     if degradation is None or not all(test.has("clean", index) for index in range(len(test))):
         return []
     draw = (task.draws, "test synthetic")
-    made = _degraded(test, degradation, 1, draw, SYNTHETIC, work)
+    made = degraded_records(test, degradation, 1, draw, SYNTHETIC, work)
     marked = _each(made, lambda record: replace(record, domain="synthetic"))
     return [_each(marked, partial(_ending_with, SYNTHETIC))]
 
@@ -212,82 +197,9 @@ def _all_of(store: ImageStore, before: str) -> Remade[Record]:
 
 def _same(store: ImageStore, index: int, before: str) -> Record:
     loaders = {
-        role: _reader(store, index, role)
-        for role in ("degraded", "clean")
-        if store.has(role, index)
+        role: reader(store, index, role) for role in ("degraded", "clean") if store.has(role, index)
     }
     return Record(**store.about(index) | {"id": f"{before}{store.ids[index]}"} | loaders)
-
-
-def _degraded(
-    store: ImageStore,
-    settings: Degradation,
-    copies: int,
-    draw: tuple[str, str],
-    suffix: str,
-    work: _Work,
-    enlargement: float = 1,
-) -> Remade[Record]:
-    """Return the degraded images of a store; a store that is written asks for them in order."""
-    count = len(store) * copies
-    order = itertools.product(range(len(store)), range(copies))
-    jobs = (_job(store, index, copy, settings, draw, enlargement) for index, copy in order)
-    ahead = Ahead(jobs, count, work.pool, work.progress, " ".join(draw))
-
-    def records() -> Iterator[Record]:
-        for index, copy in itertools.product(range(len(store)), range(copies)):
-            collection = store.data_sets[index]
-            height, width = _size(store, index, enlargement)
-            yield Record(
-                id=f"{store.ids[index]}_{copy}" if copies > 1 else store.ids[index],
-                scene=store.scenes[index],
-                data_set=f"{collection}, {suffix}" if suffix else collection,
-                height=height,
-                width=width,
-                degraded_by="here",
-                degraded=partial(ahead.get, (index, copy)),
-                clean=partial(_clean, store, index, enlargement),
-            )
-
-    return Remade(count, records)
-
-
-def _job(
-    store: ImageStore,
-    index: int,
-    copy: int,
-    settings: Degradation,
-    draw: tuple[str, str],
-    enlargement: float,
-) -> tuple[tuple[int, int], int, Callable[[], Pixels]]:
-    """Return what an image is asked for by, the memory of degrading it, and what degrades it."""
-
-    def degraded() -> Pixels:
-        generator = numpy_generator("synthesize", *draw, store.ids[index], copy)
-        clean = as_float(_clean(store, index, enlargement))
-        return to_uint8(degrade(clean, settings, generator))
-
-    height, width = _size(store, index, enlargement)
-    return (index, copy), height * width * 3 * WORKING_BYTES, degraded
-
-
-def _size(store: ImageStore, index: int, enlargement: float) -> tuple[int, int]:
-    """Return height and width of an image of the store, enlarged."""
-    height, width = store.heights[index], store.widths[index]
-    return round(height * enlargement), round(width * enlargement)
-
-
-def _clean(store: ImageStore, index: int, enlargement: float) -> Pixels:
-    """Return a clean image of the store, enlarged."""
-    image = store.image("clean", index)
-    if enlargement == 1:
-        return image
-    height, width = _size(store, index, enlargement)
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-
-
-def _reader(store: ImageStore, index: int, role: str) -> Callable[[], Pixels]:
-    return lambda: store.image(role, index)
 
 
 def _copy(source: Path, target: Path) -> None:

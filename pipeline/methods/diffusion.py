@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipeline.config.methods import NoiseSchedule
+from pipeline.config.denoiser import NoiseSchedule
 
 
 def alpha_bars(schedule: NoiseSchedule) -> Tensor:

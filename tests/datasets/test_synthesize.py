@@ -19,6 +19,7 @@ from pipeline.config.degradations import GaussianNoise
 from pipeline.config.read import check
 from pipeline.config.sources import SPLITS
 from pipeline.config.tasks import SimulatedReal, SyntheticDomain, Task, TaskSources
+from pipeline.datasets import degrading
 from pipeline.datasets import synthesize as synthesis
 from pipeline.datasets.synthesize import synthesize
 from pipeline.degradations import DEGRADATIONS, degrade
@@ -210,7 +211,7 @@ def test_images_are_degraded_in_several_threads_a_few_ahead(
     threads: set[int] = set()
     running: list[int] = [0]
     most: list[int] = [0]
-    degrade = synthesis.degrade
+    degrade = degrading.degrade
 
     def watched(*given: Any) -> Any:
         threads.add(threading.get_ident())
@@ -220,9 +221,9 @@ def test_images_are_degraded_in_several_threads_a_few_ahead(
         running[0] -= 1
         return degrade(*given)
 
-    monkeypatch.setattr(synthesis, "degrade", watched)
+    monkeypatch.setattr(degrading, "degrade", watched)
     monkeypatch.setattr(synthesis, "working_threads", lambda: 4)
-    size = 40 * 51 * 3 * synthesis.WORKING_BYTES
+    size = 40 * 51 * 3 * degrading.WORKING_BYTES
     for limit, at_once in ((2**28, 4), (2 * size, 2)):
         threads.clear()
         most[0] = 0
@@ -248,7 +249,7 @@ def test_no_model_takes_more_memory_than_is_reckoned_with(
         to_uint8(degrade(as_float(image), settings, np.random.default_rng(0)))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < synthesis.WORKING_BYTES * image.size, name
+        assert peak < degrading.WORKING_BYTES * image.size, name
 
 
 def test_what_is_used_as_it_is_takes_no_room_of_its_own(

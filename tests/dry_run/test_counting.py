@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.steps import SIZES, Variant, project_step, random_batch
 from pipeline.config.compose import compose
-from pipeline.config.methods import DenoiserSettings
+from pipeline.config.denoiser import DenoiserSettings
 from pipeline.config.read import read_params
 from pipeline.device import Precision, prepare_torch
 from pipeline.dry_run.counting import counted_peak

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.degradations import GaussianNoise
+from pipeline.config.denoiser import DenoiserSettings, NoiseSchedule
 from pipeline.config.methods import (
     ApBsnSettings,
     CyCadaSettings,
     DannSettings,
-    DenoiserSettings,
     DsnSettings,
     Neighbor2NeighborSettings,
-    NoiseSchedule,
     NoiseSpaceSettings,
     PixelDaSettings,
     TargetSupervisedSettings,

@@ -326,7 +326,7 @@ def test_a_jpeg_without_its_end_is_taken_if_asked_for(desk: Desk) -> None:
     assert desk.run("x.jpg", "x.png", status=1).count("damaged image") == 2
     desk.run("x.jpg", "x.png", "--lenient", "--overwrite")
     assert "note: x.png: not kept: pixels that are damaged, black here" in desk.notes
-    assert any("x.jpg" in note for note in desk.notes)
+    assert "note: x.jpg: not kept: pixels that are missing at its end" in desk.notes
     assert_array_equal(desk.result("x.png")[:64], random_values(200, 64, 3, 16)[:64])
 
 

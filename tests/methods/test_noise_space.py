@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.methods import DenoiserSettings, NoiseSchedule, NoiseSpaceSettings
+from pipeline.config.denoiser import DenoiserSettings, NoiseSchedule
+from pipeline.config.methods import NoiseSpaceSettings
 from pipeline.datasets.batches import Batch
 from pipeline.methods.diffusion import add_noise, alpha_bars, continuous_level
 from pipeline.methods.losses import charbonnier

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.config.build import build
-from pipeline.config.methods import DenoiserSettings
+from pipeline.config.denoiser import DenoiserSettings
 from pipeline.config.restorers import RestorerSettings
 from pipeline.models.build import build_restorer
 from pipeline.models.checkpointing import checkpoint_gradients

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.baseline import plain_denoiser
-from pipeline.config.methods import DenoiserSettings
+from pipeline.config.denoiser import DenoiserSettings
 from pipeline.config.restorers import UNetSettings
 from pipeline.models.build import build_restorer, parameter_count
 from pipeline.models.denoiser.network import Denoiser

@@ -16,7 +16,7 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from pipeline.config.methods import DenoiserSettings
+from pipeline.config.denoiser import DenoiserSettings
 from pipeline.config.restorers import UNetSettings
 from pipeline.datasets.batches import Batch
 from pipeline.methods.noise_space import NoiseSpace, NoiseSpaceDraws

@@ -30,12 +30,12 @@ PLUMBING = ("pipeline/__init__.py", "stages/__init__.py",
 LOADED_BY_NAME = {
     "download": ["pipeline/sources/bundled.py"],
     "prepare": ["pipeline/sources/bundled.py"],
-    "pretrain": ["pipeline/methods/vanilla.py", "pipeline/models/restorers/unet.py"],
+    "pretrain": ["pipeline/methods/vanilla.py", "pipeline/models/restorers/nafnet.py"],
     "train": [
         *(str(path.relative_to(ROOT)) for path in (ROOT / "pipeline/methods").glob("*.py")),
-        "pipeline/models/restorers/unet.py",
+        "pipeline/models/restorers/nafnet.py",
     ],
-    "evaluate": ["pipeline/models/restorers/unet.py"],
+    "evaluate": ["pipeline/models/restorers/nafnet.py"],
 }
 
 

@@ -19,17 +19,11 @@ from dvc.repo import Repo
 
 from pipeline.config.compose import compose
 from pipeline.runtime.errors import UserError
+from pipeline.workflow.graph import Stage, is_computed, planned, read_graph
+from pipeline.workflow.jobs import commit, compute
 from pipeline.workflow.mend_lock import release_dead
 from pipeline.workflow.project import GRAPH_VARIABLE
-from pipeline.workflow.snakemake import (
-    Stage,
-    commit,
-    compute,
-    is_computed,
-    planned,
-    read_graph,
-    renew_marks,
-)
+from pipeline.workflow.snakemake import renew_marks
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +43,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 @pytest.fixture
 def computed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    monkeypatch.setattr("pipeline.workflow.snakemake.read_stages", lambda: [stage])
+    monkeypatch.setattr("pipeline.workflow.jobs.read_stages", lambda: [stage])
     renew_marks([stage], [stage.name])
     assert compute(stage) == 0
     assert is_computed(stage)
@@ -170,7 +164,7 @@ def test_a_stage_that_dvc_yaml_changed_meanwhile_is_not_committed(
 ) -> None:
     """DVC would note the new command as the origin of what the old one made."""
     monkeypatch.setattr(
-        "pipeline.workflow.snakemake.read_stages", lambda: [replace(computed, **changed)]
+        "pipeline.workflow.jobs.read_stages", lambda: [replace(computed, **changed)]
     )
     monkeypatch.setattr(subprocess, "run", lambda command: pytest.fail("committed"))
     with pytest.raises(UserError, match=r"copy@x-0: dvc.yaml changed while its job ran"):
@@ -204,7 +198,7 @@ def test_of_two_jobs_of_a_stage_the_second_waits(stage: Stage, killed: bool, tim
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "pipeline.workflow.snakemake", "compute", stage.name],
+            [sys.executable, "-m", "pipeline.workflow.jobs", "compute", stage.name],
             env=os.environ | {"PYTHONPATH": str(ROOT), GRAPH_VARIABLE: "graph.json"},
             stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
@@ -237,7 +231,7 @@ def test_a_job_hands_signals_on_and_waits(stage: Stage, number: signal.Signals) 
     stage = replace(stage, cmd=f"exec {sys.executable} train.py")
     Path("graph.json").write_text(json.dumps([asdict(stage)]))
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.workflow.snakemake", "compute", stage.name],
+        [sys.executable, "-m", "pipeline.workflow.jobs", "compute", stage.name],
         env=os.environ | {"PYTHONPATH": str(ROOT), GRAPH_VARIABLE: "graph.json"},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -257,7 +251,7 @@ def test_a_killed_job_takes_its_stage_along(stage: Stage) -> None:
     stage = replace(stage, cmd=f'exec {sys.executable} -c "{code}"')
     Path("graph.json").write_text(json.dumps([asdict(stage)]))
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.workflow.snakemake", "compute", stage.name],
+        [sys.executable, "-m", "pipeline.workflow.jobs", "compute", stage.name],
         env=os.environ | {"PYTHONPATH": str(ROOT), GRAPH_VARIABLE: "graph.json"},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

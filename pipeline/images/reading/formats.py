@@ -147,8 +147,11 @@ def _note_gain_map(file: IO[bytes], header: Header) -> None:
     """Note what lies behind the picture; XMP that describes it goes with it."""
     xmp = header.xmp or b""
     further = [note for note in header.notes if "MPF" in note]
-    file.seek(-2, io.SEEK_END)
-    behind = file.read() != b"\xff\xd9"
+    pixels = file.read()  # the walk over the segments ended where they begin
+    whole = b"\xff\xd9" in pixels
+    behind = whole and not pixels.endswith(b"\xff\xd9")
+    if not whole:
+        header.notes.append("pixels that are missing at its end")
     gain_map = any(word in xmp for word in (b"hdrgm", b"HDRGainMap", b"hdr-gain-map"))
     moving = b"MotionPhoto" in xmp or b"MicroVideo" in xmp
     if gain_map or moving:
