@@ -13,7 +13,7 @@ from pipeline.models.build import build_restorer, parameter_count
 from pipeline.models.weights import load_strictly, save_tensors
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import sha256_of, write_text
-from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, Run
+from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, SNAPSHOTS_FILE, Run
 
 RESTORER_PREFIX = "RestorationNet."
 """Before the names of the restorer's weights in a released file; it may hold the denoiser's too."""
@@ -22,7 +22,7 @@ PARALLEL_PREFIX = "module."
 
 
 def take_over(weights: ReleasedWeights, run: Run, restorer: RestorerSettings) -> None:
-    """Write a released restorer as if it had been trained here, with an empty log.
+    """Write a released restorer as if it had been trained here, with an empty log, no snapshots.
 
     Args:
         weights: the .pth file, its expected hash, and its range of images.
@@ -43,6 +43,7 @@ def take_over(weights: ReleasedWeights, run: Run, restorer: RestorerSettings) ->
         "parameters": parameter_count(network),
     }
     save_tensors(run.training / MODEL_FILE, network.state_dict(), facts)
+    save_tensors(run.training / SNAPSHOTS_FILE, {}, {})
     write_text(run.training / LOG_FILE, "step\n")
 
 
