@@ -1,7 +1,7 @@
 """Render tables, figures and provenance of all evaluations into reports/."""
 
 from pipeline.config.params import Params
-from pipeline.report import write_report
+from pipeline.report.page import write_report
 from pipeline.runtime.paths import REPORTS
 from pipeline.workflow.stage import run
 

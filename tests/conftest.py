@@ -33,7 +33,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 @pytest.fixture(scope="session")
 def _demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("conf") / "params.yaml"
-    compose([], path)
+    compose(["restorer=unet_small", "~methods.target_supervised"], path)
     return OmegaConf.to_container(OmegaConf.load(path))
 
 

@@ -180,6 +180,7 @@ def test_every_ablation_row_changes_what_the_paper_changed_and_follows_the_rest(
 ) -> None:
     for overrides in ([], ["preset=paper"], ["methods.noise_space.weight=7"]):
         methods = composed(tmp_path, "+experiment=ablation", *overrides).methods
+        methods.pop("target_supervised", None)  # the demo's source brings its bound along
         base = methods["noise_space"]
         plain = {"channel_shuffling": False, "residual_swapping": False}
         rows = {
@@ -213,6 +214,7 @@ def test_the_baselines_networks_grow_with_the_preset(tmp_path: Path) -> None:
         composed(tmp_path, f"preset={preset}", chosen).methods
         for preset in ("demo", "tiny", "paper", "one_gpu")
     )
+    demo.pop("target_supervised")  # the demo's source brings its bound along
     assert demo == tiny and paper == one
     for name in ("dann", "dsn", "pixel_da", "cycada"):
         assert (demo[name].learning_rate_factor, paper[name].learning_rate_factor) == (2, 1)
@@ -228,6 +230,7 @@ def test_the_blind_spot_is_tried_on_noise_alone(tmp_path: Path) -> None:
     for overrides in ([], ["preset=paper", "tasks=[paper_denoise]"]):
         params = composed(tmp_path, "+experiment=self_supervised", *overrides)
         assert list(params.tasks) == ["denoise"]
+        params.methods.pop("target_supervised", None)
         first, *between, last = params.methods.values()
         assert (first.kind, last.kind) == ("vanilla", "noise_space")
         assert between and all(method.real_alone for method in between)
@@ -288,15 +291,14 @@ def test_the_bound_is_left_out_as_the_message_says(tmp_path: Path) -> None:
     assert len(left) == len(whole) - 1
 
 
-def test_the_bound_of_the_defaults_is_left_out_where_there_is_no_truth(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert list(composed(tmp_path).methods) == ["target_supervised", "vanilla", "noise_space"]
+def test_the_bound_comes_with_the_source_that_has_a_truth(tmp_path: Path) -> None:
+    assert list(composed(tmp_path).methods) == ["vanilla", "noise_space", "target_supervised"]
     own = ["sources=[folder]", "tasks=[own_denoise]"]
     assert list(composed(tmp_path, *own).methods) == ["vanilla", "noise_space"]
-    assert "without the bound: methods.target_supervised: task denoise" in capsys.readouterr().err
-    with pytest.raises(UserError, match="has no truth"):
-        composed(tmp_path, *own, "bound=target_supervised")
+    with pytest.raises(
+        UserError, match=r"has no truth.*leave it out: '~methods.target_supervised'"
+    ):
+        composed(tmp_path, "sources=[skimage,folder]", own[1])
 
 
 @pytest.mark.parametrize(
@@ -400,7 +402,7 @@ def test_floats_in_scientific_notation_stay_floats(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["preset=tny"], ["preset/tny", "tiny"]),
+        (["preset=tny"], ["preset", "'tny'", "tiny"]),
         (["train.stps=3"], ["train.stps"]),
         (["+train.stps=3"], ["train.stps", "did you mean 'steps'?"]),
         (["train.steps=many"], ["train.steps", "'many'", "a whole number of at least 1"]),
@@ -409,7 +411,7 @@ def test_floats_in_scientific_notation_stay_floats(tmp_path: Path) -> None:
         (["train.steps=1,2"], ["train.steps=1,2"]),
         (["train.steps=${nowhere}"], ["nowhere"]),
         (["~train"], ["train: missing"]),
-        (["methods=[]"], ["methods"]),
+        (["tasks=[]"], ["tasks"]),
         (["sources=[folder]"], ["tasks.denoise.sources.synthetic", "'skimage'", "folder"]),
     ],
 )

@@ -118,13 +118,14 @@ def test_every_image_has_a_row(test_images: Path) -> None:
     path = Path("data/evaluations/denoise/degraded/per_image.csv")
     assert path == RUN.evaluation / TABLE_FILE
     lines = path.read_bytes().decode().split("\n")
-    assert lines[0] == "data_set,scene,id,protocol,psnr,ssim,lpips"
-    assert [line.split(",")[:4] for line in lines[1:4]] == [
-        ["first", "scene a", "a", "rgb"],
-        ["second", "scene b", "b", "rgb"],
-        ["first", "scene c", "c", "rgb"],
+    assert lines[0] == ("data_set,scene,id,domain,degraded_by,seen,protocol,psnr,ssim,lpips")
+    about = ["real", "camera", "True", "rgb"]
+    assert [line.split(",")[:7] for line in lines[1:4]] == [
+        ["first", "scene a", "a", *about],
+        ["second", "scene b", "b", *about],
+        ["first", "scene c", "c", *about],
     ]
-    assert float(lines[1].split(",")[4]) == pytest.approx(psnr(10), rel=1e-9)
+    assert float(lines[1].split(",")[7]) == pytest.approx(psnr(10), rel=1e-9)
     assert lines[4:] == [""]
 
 

@@ -7,10 +7,10 @@ from safetensors.numpy import save_file
 
 from pipeline.config.params import Params
 from pipeline.images.store import Record, write_store
-from pipeline.report import write_report
 from pipeline.report.collect import collect
 from pipeline.report.figures.progress import progress
 from pipeline.report.findings import findings
+from pipeline.report.page import write_report
 from pipeline.report.tables.differences import all_tests
 from pipeline.report.tables.gains import gain_table
 from pipeline.runtime.paths import DEGRADED, SNAPSHOTS_FILE, Run, task_images

@@ -24,8 +24,8 @@ from pipeline.config.read import read_params
 from pipeline.evaluation.evaluate import ImageScore
 from pipeline.images.pixels import Pixels
 from pipeline.images.store import Record, write_store
-from pipeline.report import write_report
 from pipeline.report.collect import collect
+from pipeline.report.page import write_report
 from pipeline.report.summary import SAID
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_text
@@ -442,7 +442,6 @@ def test_runs_that_params_do_not_name_are_not_read(params: Params) -> None:
     write_text(stale.training / "log.csv", "nonsense")
     write_text(stale.timings, "nonsense")
     write_text(COSTS / "train@denoise-vanilla-7.json", "nonsense")
-    write_text(Path("after/figures/images_removed.png"), "of a task that is gone")
     write_report(params, Path("after"))
     assert files(Path("after")) == files(Path("before"))
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.config.methods import TargetSupervisedSettings
 from pipeline.config.params import Params
-from pipeline.report import write_report
+from pipeline.report.page import write_report
 from tests.helpers.browser import Browser, browser, find_chromium
 from tests.report import test_report
 from tests.report.test_report import OUT

@@ -15,9 +15,9 @@ from pipeline.config.methods import (
 )
 from pipeline.config.params import Params
 from pipeline.evaluation.metrics import PROTOCOLS as KNOWN_PROTOCOLS
-from pipeline.report import write_report
 from pipeline.report.cost import method_costs, stage_names
 from pipeline.report.page import write_cost as write_cost_page
+from pipeline.report.page import write_report
 from pipeline.report.provenance import PROTOCOLS, code_state
 from pipeline.runtime.files import write_text
 from pipeline.runtime.paths import Run

@@ -23,13 +23,13 @@ from pipeline.config.methods import (
 from pipeline.config.params import Params
 from pipeline.config.read import read_params
 from pipeline.images.pixels import Pixels
-from pipeline.report import write_report
 from pipeline.report.collect import collect, real_domain
 from pipeline.report.examples.choice import compared, examples
 from pipeline.report.examples.failures import failures_table
 from pipeline.report.examples.viewer import comparisons, difference
 from pipeline.report.figures.drawing import pixels_to_webp
 from pipeline.report.notes import notes
+from pipeline.report.page import write_report
 from pipeline.report.statistics import mean_and_std
 from pipeline.report.tables.differences import all_tests, difference_table
 from pipeline.report.tables.headline import (
@@ -150,8 +150,6 @@ def test_markdown_is_a_table() -> None:
 
 
 def test_every_table_is_there_in_three_forms(params: Params) -> None:
-    write_report(params, OUT)
-    (OUT / "tables" / "of_a_task_that_is_gone.csv").write_text("")
     write_report(params, OUT)
     names = {path.name for path in (OUT / "tables").iterdir()}
     kinds = ("scores", "differences", "harm", "failures", "published")

@@ -41,6 +41,7 @@ def test_a_file_put_there_by_hand_is_taken(
     monkeypatch.setenv("PIPELINE_ARCHIVES", str(fetching.root / "shared"))
     given = fetching.root / place / "x.zip"
     given.parent.mkdir(parents=True)
+    (fetching.root / "shared").mkdir(exist_ok=True)
     given.write_bytes(BIG)
     download(fetching.settings(version("http://127.0.0.1:9/", of=BIG)), fetching.folder)
     assert (fetching.folder / "x.zip").read_bytes() == BIG == given.read_bytes()

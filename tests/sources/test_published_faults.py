@@ -80,7 +80,7 @@ settings = test_published.settings
             {"a.zip": changed(mini.rain13k(), input_2=mini.image("x.png")[:900])},
             "input/2.png: damaged image",
         ),
-        ("rain13k", {"a.zip": changed(mini.rain13k(), target_1=b"")}, "target/1.jpg: not an image"),
+        ("rain13k", {"a.zip": changed(mini.rain13k(), target_1=b"")}, "target/1.jpg: empty file"),
         ("rain13k", {"a.zip": mini.rain13k(), "b.zip": mini.rain13k(1)}, "both degraded images"),
         ("gopro", {"a.zip": mini.rain13k()}, "holds no image of GoPro train .*nothing of a known"),
         ("gopro", {"a.zip": b"PK"}, "a.zip: damaged"),

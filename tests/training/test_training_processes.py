@@ -397,7 +397,9 @@ def test_durations_lie_outside_the_results(images: Path, tmp_path: Path) -> None
     rows = list(csv.DictReader(done.timings.open()))
     assert [row["step"] for row in rows] == ["2", "4", "6", "7"]
     assert all(0 <= float(row["waiting_share"]) <= 1 for row in rows)
-    assert sorted(path.name for path in done.folder.iterdir()) == [LOG_FILE, MODEL_FILE]
+    assert sorted(path.name for path in done.folder.iterdir()) == [
+        LOG_FILE, MODEL_FILE, "snapshots.safetensors",
+    ]  # fmt: skip
 
 
 def test_more_gpus_than_there_are_is_told(

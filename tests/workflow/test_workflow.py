@@ -63,7 +63,7 @@ def test_the_graph_is_dvcs() -> None:
     assert stages["download@skimage"].persisted == ["data/raw/skimage"]
     assert "params.yaml" not in train.deps and "pipeline/training" in train.deps
     assert "gpu" not in train.resources, "none of the demo's"
-    assert train.resources["mem_mb"] == 4000 and train.threads == 1
+    assert train.resources["mem_mb"] == 4000 and train.threads == 2
 
 
 def test_an_evaluation_asks_for_one_of_the_gpus_of_a_training(
