@@ -3,6 +3,7 @@
 # make reproduce      set up, then rebuild every result of the demo
 # make doctor         set up, then say what is wrong with this machine or clone
 # make test           set up with what tests need, then run all that must pass: minutes
+# make test-fast      of these, what runs no whole graph: what each change must pass at once
 # make test-all       what 'make test' leaves out for its length (tests/README.md)
 # make test-slurm     of these, the graph on a real Slurm on this machine: Debian, as root; else it skips
 # make test-browser   of these, the report in a real browser: Debian's Chromium, installed as root; else it skips
@@ -51,7 +52,7 @@ else
 endif
 announce = @echo "$(1): $$($(1)/bin/python --version), $(if $(UV),uv,pip) installs $(2): minutes, and $(if $(UV_BUILD),2,6) GB"
 
-.PHONY: help setup whole doctor reproduce test test-all test-slurm test-browser test-lowest lint clean
+.PHONY: help setup whole doctor reproduce test test-fast test-all test-slurm test-browser test-lowest lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -107,6 +108,9 @@ lint: setup $(VENV)/.ready-for-tests
 
 test: lint
 	$(RUN) pytest $(SIDE_BY_SIDE)
+
+test-fast: lint
+	$(RUN) pytest $(SIDE_BY_SIDE) -m "not slow and not graph"
 
 test-all: $(VENV)/.ready-for-tests
 	tests/helpers/chromium.sh || true  # why not is told; then its tests skip
