@@ -179,7 +179,7 @@ def test_the_same_bytes_every_time(
     for split in SPLITS:
         first = (tmp_path / "first" / f"{split}.h5").read_bytes()
         assert (tmp_path / "second" / f"{split}.h5").read_bytes() == first
-    assert len(list((tmp_path / "first").iterdir())) == 5
+    assert len(list((tmp_path / "first").iterdir())) == 6
 
 
 @pytest.mark.parametrize("ahead", [1, 2**28])
@@ -238,7 +238,7 @@ def test_no_model_takes_more_memory_than_is_reckoned_with(
     image, models = pixels(1, 256, 320), {}
     for task in check(values).tasks.values():
         simulated = [task.simulated_real.degradation] if task.simulated_real else []
-        models |= {made.model: made for made in [task.synthetic.degradation, *simulated] if made}
+        models |= {made.kind: made for made in [task.synthetic.degradation, *simulated] if made}
     assert set(models) == set(DEGRADATIONS)
     for name, settings in models.items():
         degrade(
@@ -273,7 +273,7 @@ def test_what_is_used_as_it_is_takes_no_room_of_its_own(
     copied = tmp_path / "copied" / "synthetic.h5"
     assert copied.read_bytes() == content and not source.samefile(copied)
     assert {path.name for path in copied.parent.iterdir()} == {
-        f"{name}.h5" for name in ("synthetic", "unpaired", "real", "truth", "test")
+        f"{name}.h5" for name in ("synthetic", "unpaired", "real", "truth", "test", "validation")
     }
 
 

@@ -20,7 +20,7 @@ from pipeline.models.build import build_restorer, giga_macs
 from pipeline.models.weights import save_tensors
 from pipeline.runtime.errors import UserError
 from tests.helpers import preloaded
-from tests.report import test_report, test_report_cost
+from tests.report import test_report_cost
 
 onnx = pytest.importorskip("onnx", reason="the optional packages of pip install '.[export]'")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -250,10 +250,10 @@ def test_a_card_names_commit_sources_and_licences_of_the_very_file(
     assert "tested" not in text and "others" not in text, "not seen in training"
     assert "| Commit | unknown: no commit here names this file in its dvc.lock |\n" in text
     test_report_cost.git("init", "--quiet")
-    test_report.commit("results")
+    test_report_cost.commit("results")
     first = test_report_cost.git("rev-parse", "HEAD")
     Path("notes.md").write_text("a later commit made no model")
-    test_report.commit("notes")
+    test_report_cost.commit("notes")
     row = f"| Commit | `{first}`, the first whose dvc.lock names this file |\n| SHA-256"
     assert row in card(str(model))
     # the same configuration, another file

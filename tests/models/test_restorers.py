@@ -319,7 +319,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines = f"{before}\n{lines}\n\nRestorerSettings = (\n    {name} |{union}"
         file.write_text(lines)
     (small,) = re.findall(r"a small one in `SMALL`, `(.*?)`", page)
-    here = copied / Path(__file__).relative_to(ROOT)
+    here = copied / "tests" / "helpers" / "small_restorers.py"
     before, after = here.read_text().split('    "unet": {"levels"', 1)
     here.write_text(f'{before}    {small},\n    "unet": {{"levels"{after}')
     return copied

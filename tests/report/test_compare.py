@@ -134,6 +134,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for key, value in (("user.name", "test"), ("user.email", "test@localhost")):
         git("config", key, value)
     repo = Repo.init()
+    Path("dvc.yaml").write_text("stages: {}\n")
     for name, gains in (("first", ZERO), ("second", UP)):
         PER_IMAGE.parent.mkdir(parents=True, exist_ok=True)
         PER_IMAGE.write_text(table(gains))

@@ -28,7 +28,9 @@ SIZES = {"denoise": 24, "denoise_8": 8, "denoise_16": 16, "denoise_40": 40}
 
 
 def composed(folder: Path, *overrides: str) -> Params:
-    compose(["+experiment=scaling", *overrides], folder / "params.yaml")
+    compose(
+        ["+experiment=scaling", "~methods.target_supervised", *overrides], folder / "params.yaml"
+    )
     return read_params(folder / "params.yaml")
 
 

@@ -175,7 +175,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FetchedSource
     path = tmp_path_factory.mktemp("conf") / "params.yaml"
     found = {}
     for name in sorted(file.stem for file in (CONF / "sources").glob("*.yaml")):
-        compose([f"sources=[skimage,{name}]"], path)
+        chosen = ",".join(dict.fromkeys(("skimage", name)))
+        compose([f"sources=[{chosen}]"], path)
         made = check(OmegaConf.to_container(OmegaConf.load(path))).sources
         for source in made.values():
             if isinstance(source, FetchedSource):
