@@ -45,6 +45,7 @@ def test_joint_step_measures_every_variant(
         return values
 
     monkeypatch.setattr(joint_step, "_in_own_process", run_here)
+    monkeypatch.setenv("COLUMNS", "200")  # else long names are cut
     result = joint_step.measure(ARGUMENTS)
     assert result["flops"] > 0
     for repeat in result["repeats"]:
