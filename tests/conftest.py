@@ -23,6 +23,9 @@ Pixels = NDArray[np.uint8]
 # of this process and all that tests start: as many threads as processors in each of several
 # processes are many times slower than one in each
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# what the make that runs these tests hands on would change those that tests start
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"):
+    os.environ.pop(name, None)
 # below nohup, or in the background of a script, all that tests start would ignore these signals
 # too, which some of them send
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from pipeline.config.params import PARAMS_FILE
-from pipeline.report.provenance import git
 from pipeline.runtime.errors import UserError
+from pipeline.runtime.git import git
 from pipeline.runtime.paths import METRICS
 from pipeline.workflow.mend_lock import LOCK
 

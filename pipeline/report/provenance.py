@@ -1,14 +1,13 @@
 """Where the numbers come from: commit, versions, settings, and what each protocol means."""
 
 import platform
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from pipeline.config.params import PARAMS_FILE, Params
 from pipeline.report.collect import Model, TaskResults, released
-from pipeline.runtime.git import no_clone
+from pipeline.runtime.git import git, no_clone
 from pipeline.runtime.paths import REPORTS, TABLES
 
 CODE = ("pipeline", "stages", "dvc.yaml", "requirements.lock")
@@ -26,7 +25,7 @@ PROTOCOLS = {
     "rgb": "8-bit RGB, peak 255; SSIM with a uniform window 7x7 per channel, only where it fits"
     " into the image (scikit-image's defaults, no alignment)",
 }
-"""One line on each protocol of pipeline/metrics.py."""
+"""One line on each protocol of pipeline/evaluation/metrics.py."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +142,3 @@ def _state(modified: bool | None) -> str:
 
 def _listed(values: Iterable[object]) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values))
-
-
-def git(*arguments: str) -> str:
-    """Return what git prints in the current folder, nothing where it fails or is not there."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -17,6 +17,15 @@ def ask_git(*arguments: str) -> subprocess.CompletedProcess[str]:
         raise UserError("git: not found on PATH; install it") from None
 
 
+def git(*arguments: str) -> str:
+    """Return what git prints in the current folder, nothing where it fails or is not there."""
+    try:
+        done = ask_git(*arguments)
+    except UserError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
 def no_clone() -> str | None:
     """Return why the current folder is no clone that git would work in, and what to do."""
     try:

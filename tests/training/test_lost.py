@@ -57,7 +57,7 @@ def test_a_lost_follower_ends_the_job_in_one_line(images: Path, tmp_path: Path) 
 
 def test_followers_of_a_lost_leader_end(images: Path, tmp_path: Path) -> None:
     running = start(images, tmp_path / "run", train={**TWO, "steps": 10_000}, last_step=10_000)
-    while not list((tmp_path / "checkpoints").glob(f"*/{STATE_FILE}")):
+    while not list((tmp_path / "checkpoints").rglob(STATE_FILE)):
         assert running.poll() is None
         time.sleep(0.05)
     children = psutil.Process(running.pid).children()

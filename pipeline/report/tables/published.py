@@ -22,7 +22,7 @@ class Published:
 
     ``problem`` is contained in the names of our tasks of the same kind; ``ours`` is our name of the
     method, None if there is none: ``ap_bsn`` is only in the manner of AP-BSN and has not its
-    numbers. ``protocol`` in words, as far as the paper names it: none of pipeline/metrics.py. PSNR
+    numbers. ``protocol`` in words, as far as the paper names it: none of those of metrics.py. PSNR
     in dB; ``lpips`` is None where the paper gives none.
 
     ``parameters_m`` (millions) and ``giga_macs`` are of the restorer as the paper counts them
