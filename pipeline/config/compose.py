@@ -1,7 +1,7 @@
 """Compose ``pipeline/conf`` into params.yaml, byte for byte as ``dvc exp run`` does."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -69,17 +69,30 @@ def _preset(path: Path, pattern: str) -> str | None:
 
 
 def changes(before: Path, after: Path) -> list[str]:
-    """Return a line for each setting that two files have differently; none without the first."""
+    """Return a line for each setting that two files have differently; none without the first.
+
+    A section that only one of them has is one line: its settings are no edits of anybody.
+    """
     from omegaconf import OmegaConf
 
     if not before.is_file():
         return []
-    old, new = (flat(OmegaConf.to_container(OmegaConf.load(path))) for path in (before, after))
-    return [
-        f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}"
-        for key in dict.fromkeys((*old, *new))
-        if old.get(key) != new.get(key)
-    ]
+    old, new = (OmegaConf.to_container(OmegaConf.load(path)) for path in (before, after))
+    return list(_changes(old, new, ""))
+
+
+def _changes(old: Any, new: Any, key: str) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys((*old, *new)):
+            yield from _changes(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+    elif old != new:
+        yield f"{key}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"a section of {len(flat(value))} settings"
+    return "nothing" if value is None else str(value)
 
 
 def flat(settings: Any, key: str = "") -> dict[str, Any]:

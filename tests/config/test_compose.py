@@ -82,8 +82,8 @@ def test_another_preset_than_the_one_held_is_refused(tmp_path: Path) -> None:
 
 def test_changes_name_keys_of_either_side(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x: {y: 1, z: [1, 2]}\nold: 3\n")
-    (tmp_path / "b").write_text("x: {y: 2, z: [1, 2]}\nnew: 1\n")
+    (tmp_path / "b").write_text("x: {y: 2, z: [1, 2]}\nnew: {a: 1, b: {c: 2}}\n")
     assert changes(tmp_path / "a", tmp_path / "b") == [
-        "x.y: 1 -> 2", "old: 3 -> nothing", "new: nothing -> 1",
+        "x.y: 1 -> 2", "old: 3 -> nothing", "new: nothing -> a section of 2 settings",
     ]  # fmt: skip
     assert changes(tmp_path / "none", tmp_path / "b") == []
