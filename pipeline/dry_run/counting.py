@@ -16,8 +16,8 @@ from torch.utils._pytree import tree_leaves
 
 from pipeline.datasets.batches import Batch
 from pipeline.device import Precision, autocast
-from pipeline.methods.method import Progress, build_method
-from pipeline.models.build import build_restorer
+from pipeline.methods.method import Method, Progress, build_method
+from pipeline.models.build import skeleton
 from pipeline.models.checkpointing import checkpoint_gradients
 from pipeline.training.job import Job
 
@@ -42,10 +42,7 @@ def counted_peak(job: Job, images: int, precision: Precision) -> int:
         precision: of the multiplications; tf32 takes as much as fp32.
     """
     with FakeTensorMode(), _Held() as held:
-        step = _step(job, images, precision)
-        step()
-        held.most = held.now  # the first update is the first beside Adam's moments
-        step()
+        _step(job, images, precision)()
     most: int = held.most
     return most
 
@@ -94,16 +91,31 @@ def _take_memory(networks: nn.Module) -> None:
             setattr(module, name, there(buffer))
 
 
+def sketch(job: Job) -> Method:
+    """Return the networks of a training with names and shapes of weights, but no memory for them."""
+    with torch.device("meta"):
+        return build_method(skeleton(job.restorer), job.method)
+
+
+def _adam(network: nn.Module) -> torch.optim.Adam:
+    """Return an optimizer that has its moments, as from the second update on."""
+    for weight in network.parameters():
+        weight.grad = torch.empty_like(weight)
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return optimizer
+
+
 def _step(job: Job, images: int, precision: Precision) -> Any:
     """Return an update of a share; the lines are those of ``pipeline/training/loop.py``."""
     settings = job.train
-    with torch.device("meta"):
-        method = build_method(build_restorer(job.restorer), job.method)
+    method = sketch(job)
     _take_memory(method)
     # the moving average, which is updated in place
     average = [torch.empty_like(weight) for weight in method.restorer.parameters()]
     networks = [method.restorer, *(getattr(method, n) for n in method.learning_rate_factors())]
-    optimizers = [torch.optim.Adam(network.parameters(), fused=True) for network in networks]
+    optimizers = [_adam(network) for network in networks]
     if settings.gradient_checkpointing:
         checkpoint_gradients(method, compiled=False)
     method.train()

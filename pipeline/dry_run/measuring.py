@@ -193,7 +193,7 @@ def _train(job: Job) -> tuple[Networks, Cost]:
     seconds = float(read_log(job.timings)["seconds_per_step"][-1])
     on_gpu = torch.cuda.is_available()
     cost = Cost(seconds, torch.cuda.max_memory_allocated() if on_gpu else _peak_memory())
-    return _count(job), cost  # counted last: it needs memory of its own
+    return networks_of(job), cost
 
 
 def _peak_memory() -> int:
@@ -204,14 +204,14 @@ def _peak_memory() -> int:
     raise UserError("/proc/self/status: no VmHWM; the dry run needs Linux")
 
 
-def _count(job: Job) -> Networks:
-    from pipeline.methods.method import build_method
-    from pipeline.models.build import build_restorer, giga_macs, parameter_count
+def networks_of(job: Job) -> Networks:
+    """Return the sizes of the networks of a training."""
+    from pipeline.dry_run.counting import sketch
+    from pipeline.models.build import giga_macs, parameter_count
 
-    restorer = build_restorer(job.restorer)
-    method = build_method(restorer, job.method)
-    own = parameter_count(restorer)
-    return Networks(own, parameter_count(method) - own, giga_macs(restorer))
+    method = sketch(job)
+    own = parameter_count(method.restorer)
+    return Networks(own, parameter_count(method) - own, giga_macs(method.restorer))
 
 
 def gpus() -> int:

@@ -10,11 +10,12 @@ import torch
 from pipeline.config.compose import compose
 from pipeline.config.read import read_params
 from pipeline.config.restorers import UNetSettings
-from pipeline.dry_run import trainings
-from pipeline.dry_run.measuring import Cost, Networks, extrapolate
+from pipeline.dry_run import dry_run, measuring, trainings
+from pipeline.dry_run.measuring import Cost, Networks, _train, extrapolate, networks_of
 from pipeline.dry_run.wording import Row, conclusions
 from pipeline.models.build import build_restorer
 from pipeline.runtime.files import sha256_of
+from pipeline.training.job import Job
 from tests.helpers import preloaded
 
 ROOT = Path(__file__).parents[2]
@@ -46,15 +47,35 @@ def test_every_training_is_measured_and_nothing_is_written() -> None:
     assert (ROOT / "params.yaml").read_bytes() == before
 
 
-def test_the_papers_networks_have_their_published_size() -> None:
-    """Images are made small here: sizes of networks do not depend on them."""
-    done = run("preset=one_gpu", "train.patch=16", "train.threads=1", "train.batch=32")
+PAPER = ("preset=one_gpu", "train.patch=16", "train.threads=1", "train.batch=32")
+"""Images are made small here: sizes of networks do not depend on them."""
+
+
+def check_the_papers_networks(output: str) -> None:
+    assert "8,559,171 parameters, 12.44 GMACs" in output
+    assert row(output, "noise_space")[1] == "62,643,075"
+    assert "3 tasks x 3 seeds x 2 = 18 trainings" in output
+    assert "1 processes x 32 shares x 1 images" in output
+    assert "Disk: archives 79 GB, packed 258 GB" in output
+
+
+def test_the_papers_networks_have_their_published_size(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(what: object, job: Job) -> object:
+        return (networks_of(job), Cost(1.0, 2.0**30)) if what is _train else (2**30, 2**31)
+
+    monkeypatch.setattr(measuring, "_in_own_process", work)
+    monkeypatch.setenv("COLUMNS", "200")
+    dry_run([*PAPER])
+    check_the_papers_networks(capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_the_papers_networks_are_trained() -> None:
+    done = run(*PAPER)
     assert done.returncode == 0, done.stderr
-    assert "8,559,171 parameters, 12.44 GMACs" in done.stdout
-    assert row(done.stdout, "noise_space")[1] == "62,643,075"
-    assert "3 tasks x 3 seeds x 2 = 18 trainings" in done.stdout
-    assert "1 processes x 32 shares x 1 images" in done.stdout
-    assert "Disk: archives 79 GB, packed 258 GB" in done.stdout
+    check_the_papers_networks(done.stdout)
 
 
 def test_the_rows_of_a_comparison_are_all_there() -> None:

@@ -36,7 +36,7 @@ LIBRARIES = (
     "dvc.commands.experiments.run", "dvc.utils.hydra", "dvc.dependency", "dvc.output",
     "dvc.stage.run", "dvc.ignore", "dvc.scm", "dvc_data.hashfile.db", "dvc_data.index",
     "dvc.config_schema", "snakemake.cli", "snakemake.workflow", "snakemake_executor_plugin_slurm",
-    "networkx", "asyncio", "pygit2",
+    "networkx", "asyncio", "pygit2", "torch._dynamo", "diffusers.models.unets.unet_2d",
 )  # fmt: skip
 COMMANDS = {"dvc": "dvc.cli", "snakemake": "snakemake.cli"}
 START_S = 300
@@ -44,14 +44,16 @@ MAX_FILES = 64
 
 SHIM = r"""#!{python} -IS
 import array, json, os, signal, socket, sys
-name = os.path.basename(sys.argv[0])
-if name == "python" and sys.argv[1:2] not in (["-m"], ["-c"]):
+name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
+if words[:1] == ["-B"]:  # from multiprocessing below PYTHONDONTWRITEBYTECODE, which a fork has, too
+    del words[0]
+if name == "python" and words[:1] not in (["-m"], ["-c"]):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 files = [int(file) for file in os.listdir("/proc/self/fd")]
 files = [file for file in files if os.path.exists(f"/proc/self/fd/{{file}}")]
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-asked = {{"name": name, "words": sys.argv[1:], "folder": os.getcwd(),
+asked = {{"name": name, "words": words, "folder": os.getcwd(),
          "environment": dict(os.environ), "files": files}}
 server.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))])
 server.sendall(json.dumps(asked).encode() + b"\n")
