@@ -92,7 +92,7 @@ def _take_memory(networks: nn.Module) -> None:
 
 
 def sketch(job: Job) -> Method:
-    """Return the networks of a training with names and shapes of weights, but no memory for them."""
+    """Return the networks of a training with the shapes of their weights, without memory."""
     with torch.device("meta"):
         return build_method(skeleton(job.restorer), job.method)
 
