@@ -22,7 +22,7 @@ from pipeline.device import (
 )
 from pipeline.images.pixels import Image, from_range, to_range
 from pipeline.images.tiles import aligned_tiles
-from pipeline.models.build import giga_macs, skeleton
+from pipeline.models.build import TooLarge, giga_macs, skeleton
 from pipeline.models.weights import load_tensors
 from pipeline.runtime.errors import UserError
 
@@ -73,7 +73,8 @@ def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
     """Return a trained restorer and the facts that travel with it.
 
     The weights' shapes are compared before any memory is taken for the network: a file of a few
-    bytes may name one of many gigabytes.
+    bytes may name one of many gigabytes. One that has far more weights is not even sketched, which
+    takes minutes where it has hundreds of layers.
 
     Raises:
         UserError: the file is missing, damaged, or holds other weights than its facts say.
@@ -90,8 +91,10 @@ def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
         raise UserError(
             f"{path}: image_range: found [{black}, {white}], expected black below white"
         )
-    restorer = skeleton(settings)
+    held = sum(value.numel() for value in tensors.values())
     try:
+        # twice, as a network may make weights that it does not keep
+        restorer = skeleton(settings, at_most=2 * held)
         restorer.load_state_dict(
             {
                 # copied: in a file they lie anywhere, and last digits depend on the place in memory
@@ -100,6 +103,10 @@ def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
             },
             assign=True,
         )
+    except TooLarge:
+        raise UserError(
+            f"{path}: weights of another network: found {held:,} values, expected far more"
+        ) from None
     except RuntimeError as error:
         lines = " ".join(str(error).split())
         raise UserError(f"{path}: weights of another network: {lines[:200]}") from None

@@ -37,6 +37,7 @@ LIBRARIES = (
     "dvc.stage.run", "dvc.ignore", "dvc.scm", "dvc_data.hashfile.db", "dvc_data.index",
     "dvc.config_schema", "snakemake.cli", "snakemake.workflow", "snakemake_executor_plugin_slurm",
     "networkx", "asyncio", "pygit2", "torch._dynamo", "diffusers.models.unets.unet_2d",
+    "spandrel.architectures.SwinIR",
 )  # fmt: skip
 COMMANDS = {"dvc": "dvc.cli", "snakemake": "snakemake.cli"}
 START_S = 300

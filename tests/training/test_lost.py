@@ -15,6 +15,7 @@ import pytest
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from pipeline.training import lost
+from tests.helpers import preloaded
 from tests.helpers.training_job import ROOT, results, write_images
 
 TWO = {"batch": 4, "devices": 2, "checkpoint_every_steps": 1}
@@ -27,10 +28,12 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "images"
 
 
-def start(images: Path, folder: Path, **changes: Any) -> "subprocess.Popen[str]":
+def start(
+    images: Path, folder: Path, python: str | None = None, **changes: Any
+) -> "subprocess.Popen[str]":
     given = {"images": str(images), "folder": str(folder), "train": TWO, **changes}
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.training_job", json.dumps(given)],
+        [python or preloaded.python(), "-m", "tests.helpers.training_job", json.dumps(given)],
         cwd=ROOT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -56,7 +59,9 @@ def test_a_lost_follower_ends_the_job_in_one_line(images: Path, tmp_path: Path) 
 
 
 def test_followers_of_a_lost_leader_end(images: Path, tmp_path: Path) -> None:
-    running = start(images, tmp_path / "run", train={**TWO, "steps": 10_000}, last_step=10_000)
+    """In real processes, as their parents are what is tested."""
+    long = {"train": {**TWO, "steps": 10_000}, "last_step": 10_000}
+    running = start(images, tmp_path / "run", sys.executable, **long)
     while not list((tmp_path / "checkpoints").rglob(STATE_FILE)):
         assert running.poll() is None
         time.sleep(0.05)
