@@ -200,11 +200,11 @@ def test_loader_processes_end_with_a_killed_training(
         time.sleep(0.01)
 
 
-STOPS = 12
+STOPS = 8
 
 
 def test_killed_again_and_again_it_ends_with_the_same_bytes(images: Path, tmp_path: Path) -> None:
-    """One training, stopped at twelve random steps, each time by another signal or while saving."""
+    """One training, stopped at eight random steps, each time by another signal or while saving."""
     steps = 60
     long = replace(TRAIN, steps=steps, checkpoint_every_steps=3)
     train(job(images, tmp_path / "unbroken", NOISE_SPACE, train=long, last_step=steps))
