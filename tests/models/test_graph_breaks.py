@@ -37,10 +37,10 @@ def test_a_restorer_is_one_graph(name: str, checkpointed: bool) -> None:
     assert (found > 0) == (name in WITH_BREAKS), found
 
 
-@pytest.mark.parametrize("checkpointed", CHECKPOINTED)
-def test_the_denoiser_is_one_graph(checkpointed: bool) -> None:
+@pytest.mark.slow
+def test_the_denoiser_with_checkpoints_is_one_graph() -> None:
+    """Without them: see test_models.py, which compiles it."""
     denoiser = Denoiser(DenoiserSettings((8, 16), 1, 1, 8, 4, 0.2), conditions=2)
-    if checkpointed:
-        checkpoint_gradients(nn.ModuleList([denoiser]), compiled=True)
+    checkpoint_gradients(nn.ModuleList([denoiser]), compiled=True)
     given = torch.rand(1, 3, 16, 16), torch.rand(1, 6, 16, 16), torch.tensor([0.5])
     assert breaks(denoiser, *given) == 0

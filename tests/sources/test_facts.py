@@ -173,14 +173,15 @@ COUNTS |= {f"{name}_official": COUNTS[name] for name in ("sidd", "spa")}
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FetchedSource]:
     """Every published data set that can be named in ``sources``."""
     path = tmp_path_factory.mktemp("conf") / "params.yaml"
+    names = sorted(file.stem for file in (CONF / "sources").glob("*.yaml"))
+    plain = [name for name in names if name in OmegaConf.load(CONF / "sources" / f"{name}.yaml")]
     found = {}
-    for name in sorted(file.stem for file in (CONF / "sources").glob("*.yaml")):
-        chosen = ",".join(dict.fromkeys(("skimage", name)))
-        compose([f"sources=[{chosen}]"], path)
+    for chosen in (plain, *([name] for name in names if name not in plain)):
+        compose([f"sources=[{','.join(dict.fromkeys(('skimage', *chosen)))}]"], path)
         made = check(OmegaConf.to_container(OmegaConf.load(path))).sources
-        for source in made.values():
+        for key, source in made.items():
             if isinstance(source, FetchedSource):
-                found[name] = source
+                found[key if chosen is plain else chosen[0]] = source
     return found
 
 

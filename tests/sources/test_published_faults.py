@@ -240,8 +240,8 @@ source = dataclasses.replace(
 decode = photographs.decode
 unpacking._CHUNK = 4096
 read = unpacking.gzip.GzipFile.read
-unpacking.gzip.GzipFile.read = lambda self, n=-1: (time.sleep(0.02), read(self, n))[1]
-photographs.decode = lambda *given: (time.sleep(0.15), decode(*given))[1]
+unpacking.gzip.GzipFile.read = lambda self, n=-1: (time.sleep(0.01), read(self, n))[1]
+photographs.decode = lambda *given: (time.sleep(0.06), decode(*given))[1]
 print("ready", flush=True)
 prepare(source, Path("raw/set"), Path("prepared/set"))
 """

@@ -15,7 +15,6 @@ from pipeline.datasets import prepare as preparing
 from pipeline.datasets.prepare import prepare
 from pipeline.images.store import ImageStore
 from pipeline.runtime import streaming
-from pipeline.runtime import streaming
 from pipeline.runtime.errors import UserError
 from pipeline.sources.pairs import chosen, limited
 from pipeline.sources.photographs import Photograph
