@@ -32,7 +32,7 @@ from pipeline.training.loop import train
 from tests.helpers.training_job import VANILLA, job, write_images
 
 ARGUMENTS = argparse.Namespace(
-    size="tiny", repeats=2, steps=1, threads=1, profile=True, variants=USUAL_VARIANTS
+    size="tiny", repeats=1, steps=1, threads=1, profile=True, variants=USUAL_VARIANTS
 )
 
 

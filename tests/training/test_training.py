@@ -115,7 +115,7 @@ def test_every_baseline_goes_on_to_the_same_bytes(
     assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
 
 
-LOADED: dict[str, Any] = {"train": {"steps": 60, "workers": 2}, "last_step": 60}
+LOADED: dict[str, Any] = {"train": {"steps": 24, "workers": 2}, "last_step": 24}
 
 
 def start_with_loaders(
@@ -146,8 +146,8 @@ def test_a_signal_to_all_processes_lets_a_training_save(
     assert "stopped, saved at step" in said
     again = run_training(images, tmp_path / "run", **LOADED)
     assert again.returncode == 0 and "going on from step" in again.stderr, again.stderr
-    plain = replace(TRAIN, steps=60)
-    train(job(images, tmp_path / "unbroken", NOISE_SPACE, train=plain, last_step=60))
+    plain = replace(TRAIN, steps=24)
+    train(job(images, tmp_path / "unbroken", NOISE_SPACE, train=plain, last_step=24))
     assert results(tmp_path / "run") == results(tmp_path / "unbroken")
 
 
@@ -205,7 +205,7 @@ STOPS = 8
 
 def test_killed_again_and_again_it_ends_with_the_same_bytes(images: Path, tmp_path: Path) -> None:
     """One training, stopped at eight random steps, each time by another signal or while saving."""
-    steps = 60
+    steps = 36
     long = replace(TRAIN, steps=steps, checkpoint_every_steps=3)
     train(job(images, tmp_path / "unbroken", NOISE_SPACE, train=long, last_step=steps))
     chosen = sorted(random.Random(0).sample(range(1, steps - 3), STOPS))
