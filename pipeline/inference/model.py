@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from pipeline.config.build import Interval, build
 from pipeline.config.restorers import RestorerSettings
@@ -22,7 +24,7 @@ from pipeline.device import (
 )
 from pipeline.images.pixels import Image, from_range, to_range
 from pipeline.images.tiles import aligned_tiles
-from pipeline.models.build import TooLarge, giga_macs, skeleton
+from pipeline.models.build import giga_macs, skeleton
 from pipeline.models.weights import load_tensors
 from pipeline.runtime.errors import UserError
 
@@ -93,8 +95,8 @@ def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
         )
     held = sum(value.numel() for value in tensors.values())
     try:
-        # twice, as a network may make weights that it does not keep
-        restorer = skeleton(settings, at_most=2 * held)
+        with weights_limited(2 * held):  # twice: a network may make weights that it does not keep
+            restorer = skeleton(settings)
         restorer.load_state_dict(
             {
                 # copied: in a file they lie anywhere, and last digits depend on the place in memory
@@ -111,6 +113,32 @@ def load_network(path: Path) -> tuple["InRange", dict[str, Any]]:
         lines = " ".join(str(error).split())
         raise UserError(f"{path}: weights of another network: {lines[:200]}") from None
     return InRange(restorer.requires_grad_(False), (black, white)).eval(), facts
+
+
+class TooLarge(Exception):
+    """A network has more weights than were allowed."""
+
+
+@contextmanager
+def weights_limited(at_most: int) -> Iterator[None]:
+    """Let networks that are built in it make weights of so many values in all.
+
+    Raises:
+        TooLarge: there are more; building ends at once.
+    """
+    made = 0
+
+    def count(module: nn.Module, name: str, weight: nn.Parameter) -> None:
+        nonlocal made
+        made += weight.numel()
+        if made > at_most:
+            raise TooLarge
+
+    counting = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        counting.remove()
 
 
 def on_device(network: nn.Module) -> nn.Module:

@@ -2,14 +2,10 @@
 
 import copy
 import importlib
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -62,40 +58,14 @@ def initialize(network: nn.Module, how: Initialization, without: nn.Module | Non
         initialize(part, how, without)
 
 
-class TooLarge(Exception):
-    """A network has more weights than were allowed."""
-
-
-def skeleton(settings: RestorerSettings, at_most: float = math.inf) -> nn.Module:
+def skeleton(settings: RestorerSettings) -> nn.Module:
     """Return the restorer with names and shapes of its weights, but no memory for them.
 
-    Args:
-        settings: of the restorer.
-        at_most: values of all weights that are made; with more of them building ends at once.
-
     Raises:
-        TooLarge: there are more.
         UserError: see ``build_restorer``.
     """
-    with torch.device("meta"), _LinspaceInMemory(), _weights_limited(at_most):
+    with torch.device("meta"), _LinspaceInMemory():
         return build_restorer(settings)
-
-
-@contextmanager
-def _weights_limited(at_most: float) -> Iterator[None]:
-    made = 0
-
-    def count(module: nn.Module, name: str, weight: nn.Parameter) -> None:
-        nonlocal made
-        made += weight.numel()
-        if made > at_most:
-            raise TooLarge
-
-    counting = register_module_parameter_registration_hook(count)
-    try:
-        yield
-    finally:
-        counting.remove()
 
 
 def parameter_count(network: nn.Module) -> int:
