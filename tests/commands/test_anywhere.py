@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands import COMMANDS
+from tests.helpers import preloaded
 from tests.helpers.workspace import environment, make_origin
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, env=environment() | more, capture_output=True, text=True
+        command, cwd=folder, env=environment(preloaded.bin()) | more, capture_output=True, text=True
     )
 
 
