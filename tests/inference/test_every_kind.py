@@ -112,6 +112,28 @@ def test_compressions_of_libtiff(predictor: str, mode: str, tmp_path: Path) -> N
     assert_array_equal(tifffile.imread(target), expected)
 
 
+@pytest.mark.parametrize("top", [255, 65_535])
+def test_a_palette_of_old_programs_has_8_bits(top: int, tmp_path: Path) -> None:
+    """As libtiff's tiff2rgba does: colours of at most 255 are none of 65535."""
+    colours = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16)
+    places = values_of(8, 1)[..., 0]
+    tifffile.imwrite(tmp_path / "x.tif", places, photometric="palette",
+                     colormap=colours * (top // 255), metadata=None)  # fmt: skip
+    target, _ = restored(tmp_path / "x.tif", "tiff", ".tif")
+    assert_array_equal(tifffile.imread(target), np.moveaxis(colours[:, places], 0, 2))
+
+
+def test_slices_and_stacks_of_one_directory_are_pictures(tmp_path: Path) -> None:
+    slices = np.random.default_rng(0).integers(0, 256, (16, 48, 64)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", slices, volumetric=True, tile=(16, 16, 16), metadata=None)
+    with pytest.raises(UserError, match="holds 16 pictures"):
+        restored(tmp_path / "x.tif", "tiff", ".tif")
+    tifffile.imwrite(tmp_path / "x.tif", slices[0], description="ImageJ=1.54f\nimages=16\n",
+                     metadata=None)  # fmt: skip
+    with pytest.raises(UserError, match="holds 16 pictures"):
+        restored(tmp_path / "x.tif", "tiff", ".tif")
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_white_may_be_zero(bits: int, tmp_path: Path) -> None:
     values = values_of(bits, 1)

@@ -155,7 +155,8 @@ def _whole(form: Form, rows: Iterator[Values]) -> PillowImage.Image:
 def _write_jpeg(path: Path, form: Form, rows: Iterator[Values], quality: int) -> None:
     metadata = form.metadata
     iptc = photoshop_resources(metadata.iptc) if metadata.iptc else b""
-    parts = [(0xE1, JPEG_XMP, metadata.xmp), (0xED, b"Photoshop 3.0\0", iptc)]
+    parts = [(0xE1, JPEG_XMP, metadata.xmp), (0xED, b"Photoshop 3.0\0", iptc),
+             *((0xFE, b"", comment) for comment in metadata.comments)]  # fmt: skip
     image, encoded = _whole(form, rows), io.BytesIO()  # a full disk is reported by its own error
     try:
         image.save(
@@ -166,7 +167,6 @@ def _write_jpeg(path: Path, form: Form, rows: Iterator[Values], quality: int) ->
             icc_profile=metadata.icc_profile,
             exif=b"Exif\0\0" + metadata.exif.packed() if metadata.exif else b"",
             dpi=tuple(map(round, metadata.density or (0, 0))),
-            comment=metadata.comment or b"",
             extra=b"".join(_segment(marker, head + part) for marker, head, part in parts if part),
         )
     except (ValueError, struct.error) as error:  # a part of more than a JPEG can hold
