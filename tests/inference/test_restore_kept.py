@@ -454,3 +454,26 @@ def test_a_page_compares_before_and_after(desk: Desk) -> None:
     assert_array_equal(pictures[2][0, :, 0], expected)
     with pytest.raises(UserError, match="--compare pages: is a folder"):
         desk.run("a.png", "--compare", "pages")
+
+
+def test_a_number_without_truth(desk: Desk) -> None:
+    from skimage import data
+
+    noise = np.random.default_rng(0).normal(0, 20, (288, 288, 3))
+    clean = [data.astronaut(), data.coffee()[:, :500], data.chelsea()]
+    for number, image in enumerate(clean * 2):
+        for top in (0, 12):
+            for left in (0, 40, 100):
+                part = image[top : top + 288, left + number : left + number + 288]
+                desk.add(f"clean/{number} {top} {left}.png", np.ascontiguousarray(part))
+    noisy = np.clip(np.rint(data.astronaut()[:288, :288] + noise), 0, 255).astype(np.uint8)
+    desk.add("in/noisy.png", noisy)
+    desk.add("in/small.png", noisy[:90])
+    desk.run("in", "--niqe", "clean")
+    lines = desk.summary.splitlines()
+    before, after = re.findall(r"\d+\.\d\d", next(line for line in lines if "noisy" in line))
+    assert before == after and float(before) > 9
+    assert "in/small.png: too small for NIQE" in lines
+    assert f"NIQE {before} before, {after} after, the mean of 1: lower is more like" in desk.summary
+    with pytest.raises(UserError, match="nowhere: no such folder; expected clean photographs"):
+        desk.run("in", "--niqe", "nowhere", "--overwrite")

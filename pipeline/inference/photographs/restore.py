@@ -138,7 +138,7 @@ def _restored(
     offset, scale = picture.value_range
 
     def given(rows: slice) -> Image:
-        return _numbers(picture, rows, offset, scale)
+        return numbers(picture, rows, offset, scale)
 
     def read(rows: slice) -> Image:
         return colours.to_srgb(given(rows))
@@ -171,7 +171,7 @@ def _restored(
         report(top / form.height)
 
 
-def _numbers(picture: Picture, rows: slice, offset: float, scale: float) -> Image:
+def numbers(picture: Picture, rows: slice, offset: float, scale: float) -> Image:
     """Return rows as RGB in [0, 1], without alpha; of grey, three equal channels."""
     values = picture.rows(rows)
     if picture.form.has_alpha:
