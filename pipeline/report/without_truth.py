@@ -49,7 +49,7 @@ def niqe_lines(
 
 def middle(path: Path, largest_pixels: int) -> Image:
     """Return the middle of a photograph as RGB in [0, 1], at most LARGEST_SIDE on a side."""
-    picture = read_picture(path, str(path), largest_pixels, lenient=True)
+    picture = read_picture(path, str(path), largest_pixels, lenient=True, page=0)
     height, width = (min(side, LARGEST_SIDE) for side in (picture.form.height, picture.form.width))
     top, left = (picture.form.height - height) // 2, (picture.form.width - width) // 2
     for row in range(0, top, BAND_ROWS):  # so that never all of it is held

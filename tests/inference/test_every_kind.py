@@ -134,6 +134,39 @@ def test_slices_and_stacks_of_one_directory_are_pictures(tmp_path: Path) -> None
         restored(tmp_path / "x.tif", "tiff", ".tif")
 
 
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_of_several_pages_is_restored_page_by_page(big: bool, tmp_path: Path) -> None:
+    pages = [values_of(16, 3), values_of(8, 1)[:20], values_of(32, 3)]
+    with tifffile.TiffWriter(tmp_path / "x.tif", bigtiff=big) as file:
+        for number, page in enumerate(pages):
+            file.write(page if page.shape[2] == 3 else page[..., 0], metadata=None,
+                       photometric="rgb" if page.shape[2] == 3 else "minisblack",
+                       description=f"page {number}", compression="zlib" if number else None,
+                       extratags=[(ORIENTATION, "H", 1, (1, 3, 6)[number], True)])  # fmt: skip
+    target, notes = restored(tmp_path / "x.tif", "tiff", ".tif")
+    assert not notes
+    with tifffile.TiffFile(target) as result:
+        assert len(result.pages) == 3
+        for number, (page, turn) in enumerate(zip(pages, (1, 3, 6), strict=True)):
+            found = result.pages[number].asarray()
+            assert found.dtype == page.dtype
+            assert_array_equal(found, UPRIGHT[turn](page).squeeze())
+            assert result.pages[number].description == f"page {number}"
+    with pytest.raises(UserError, match="holds 3 pictures"):
+        restored(tmp_path / "x.tif", "png", ".png")
+
+
+def test_exif_data_of_further_pages_is_named(tmp_path: Path) -> None:
+    image = PillowImage.fromarray(values_of(8, 3))
+    exif = PillowImage.Exif()
+    exif.get_ifd(0x8769)[0x829A] = 0.01
+    image.encoderinfo = {"exif": exif}
+    image.save(tmp_path / "x.tif", save_all=True, append_images=[image], exif=exif)
+    target, notes = restored(tmp_path / "x.tif", "tiff", ".tif")
+    assert notes == ["EXIF data of pages behind the first"]
+    assert tifffile.TiffFile(target).pages.first.tags["ExifTag"].value["ExposureTime"] == (1, 100)
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_white_may_be_zero(bits: int, tmp_path: Path) -> None:
     values = values_of(bits, 1)

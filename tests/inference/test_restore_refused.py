@@ -75,7 +75,6 @@ HOSTILE = {
     "mif1.jpg": (b"\0\0\0\x1cftypmif1\0\0\0\0avifmif1miaf", "AVIF under the ending .jpg"),
     "phone app.png": (chunked(8, 8, b"CgBI\x50\0\x20\2"), "a part that is not read (CgBI)"),
     "page.jpg": (b"<html></html>", "web page under the ending .jpg"),
-    "pages.tif": (encoded("TIFF", **PAGES), "holds 2 pictures"),
     "moving.webp": (encoded("WEBP", **PAGES), "holds 2 pictures"),
     "code.png": (pickle.dumps(print), "not an image"),
     # what reads it would start Ghostscript with the program inside

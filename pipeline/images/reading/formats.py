@@ -51,8 +51,8 @@ OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
 
-def read_header(file: IO[bytes], name: str) -> Header:
-    """Return what an image file holds, without decoding a pixel.
+def read_header(file: IO[bytes], name: str, page: int = 0) -> Header:
+    """Return what an image file, or a page of a TIFF, holds, without decoding a pixel.
 
     Raises:
         UserError: no image, a kind of image that is not read, or damaged before its pixels.
@@ -60,7 +60,10 @@ def read_header(file: IO[bytes], name: str) -> Header:
     file.seek(0)
     header = Header(kind_of(file.read(FIRST_BYTES), name))
     try:
-        READERS[header.kind](file, header, name)
+        if header.kind == "tiff":
+            tiff_layout(directories(file), header, name, page)
+        else:
+            READERS[header.kind](file, header, name)
     except DAMAGE as error:
         raise UserError(damaged(name, error)) from None
     if not header.height or not header.width:
@@ -217,10 +220,6 @@ def _blob(found: Any, prefix: bytes = b"") -> bytes | None:
     return bytes(found).removeprefix(prefix) or None if isinstance(found, bytes) else None
 
 
-def _read_tiff(file: IO[bytes], header: Header, name: str) -> None:
-    tiff_layout(directories(file), header, name)
-
-
 def _orientation(header: Header) -> int:
     """Return the orientation of EXIF data, else of XMP, else 1; nonsense is noted."""
     values: Iterable[Any] = ()
@@ -244,7 +243,6 @@ def _orientation(header: Header) -> int:
 READERS = {
     "png": _read_png,
     "jpeg": _read_jpeg,
-    "tiff": _read_tiff,
     "webp": _read_with_pillow,
     "bmp": _read_with_pillow,
     "heif": _read_with_pillow,

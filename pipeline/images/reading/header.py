@@ -24,6 +24,7 @@ class Header:
     bits: int = 8
     orientation: int = 1
     pages: int = 1
+    separate: bool = False  # of a TIFF: its pages have directories of their own
     associated: bool = False  # colours are multiplied by alpha
     inverted: bool = False  # 0 is white, and the decoder leaves it so
     palette: bool = False

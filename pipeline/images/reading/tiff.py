@@ -40,8 +40,10 @@ UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2
 UNITS = {1: "none", 2: "inch", 3: "centimetre"}
 
 
-def tiff_layout(directories: list[ImageFileDirectory_v2], header: Header, name: str) -> None:
-    """Fill in what the first directory that is no smaller version of another says.
+def tiff_layout(
+    directories: list[ImageFileDirectory_v2], header: Header, name: str, page: int = 0
+) -> None:
+    """Fill in what a page says: a directory that is no smaller version of another.
 
     Raises:
         UserError: a kind of TIFF that is not read; says which.
@@ -50,9 +52,11 @@ def tiff_layout(directories: list[ImageFileDirectory_v2], header: Header, name: 
                 if not _number(tags, SUBFILE, 0) & REDUCED]  # fmt: skip
     if not pictures or DNG_VERSION in directories[0]:
         raise UserError(f"{name}: a raw file of a camera; develop it into a 16-bit TIFF")
-    header.subimage = pictures[0]
+    header.subimage = pictures[page]
     header.directory = tags = directories[header.subimage]
-    header.pages = max(len(pictures), _number(tags, DEPTH, 1), _imagej_images(tags))
+    header.pages = max(_number(tags, DEPTH, 1), _imagej_images(tags))
+    header.separate = header.pages <= len(pictures)
+    header.pages = max(header.pages, len(pictures))
     header.height, header.width = _number(tags, HEIGHT, 0), _number(tags, WIDTH, 0)
     colours = _colours(tags, name)
     _bits(tags, header, colours, name)

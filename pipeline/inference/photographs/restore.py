@@ -15,9 +15,9 @@ from pipeline.images.pixels import Image, to_uint8
 from pipeline.images.reading.window import Window
 from pipeline.inference.photographs.colours import SRGB, Colours, colours_of
 from pipeline.inference.photographs.listing import Order, shown
-from pipeline.inference.photographs.reading import Picture, Values, read_picture
+from pipeline.inference.photographs.reading import Form, Picture, Values, read_picture
 from pipeline.inference.photographs.tiff import STRIP_ROWS
-from pipeline.inference.photographs.writing import QUALITY, write_picture
+from pipeline.inference.photographs.writing import QUALITY, write_pages, write_picture
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.streaming import in_background
 
@@ -102,16 +102,44 @@ def restore_photograph(
         OSError: a file cannot be read or written.
     """
     name = shown(order.source)
-    picture = read_picture(order.source, name, handling.largest_pixels, handling.lenient)
-    colours, note = colours_of(picture.form)
-    strips = _restored(picture, restore_rows, handling.strength, colours, report)
-    strips = in_background(strips, WAITING_STRIPS)  # the network works on while strips are packed
-    with contextlib.closing(strips):  # type: ignore[type-var]
-        try:
-            write_picture(
-                order.target, order.kind, picture.form, strips, handling.quality,
-                exclusive=not handling.replace,
+
+    def page(number: int) -> Picture:
+        return read_picture(
+            order.source, name, handling.largest_pixels, handling.lenient,
+            number if order.kind == "tiff" else None,
+        )  # fmt: skip
+
+    first = page(0)
+    lost: list[str] = []
+
+    def pages() -> Iterator[tuple[Form, Iterator[Values]]]:
+        for number in range(first.pages):
+            picture = page(number) if number else first
+            colours, note = colours_of(picture.form)
+            strips = _restored(
+                picture, restore_rows, handling.strength, colours,
+                lambda share, number=number: report((number + share) / first.pages),  # type: ignore[misc]
             )  # fmt: skip
+            # the network works on while strips are packed
+            strips = in_background(strips, WAITING_STRIPS)
+            with contextlib.closing(strips):  # type: ignore[type-var]
+                try:
+                    yield picture.form, strips
+                finally:  # what is damaged is known when it was read
+                    lost.extend([*picture.notes, *([note] if note else [])])
+                    lost.extend(picture.form.metadata.without(order.kind)[1])
+                    exif = picture.form.metadata.exif
+                    if number and exif and exif.pointers():
+                        lost.append("EXIF data of pages behind the first")
+
+    exclusive = not handling.replace
+    with contextlib.closing(pages()) as made:  # type: ignore[type-var]
+        try:
+            if first.pages > 1:
+                write_pages(order.target, made, first.pages, exclusive)
+            else:
+                form, strips = next(made)
+                write_picture(order.target, order.kind, form, strips, handling.quality, exclusive)
         except UserError as error:
             text = str(error)
             raise UserError(text if text.startswith(name) else f"{name}: {text}") from None
@@ -121,9 +149,7 @@ def restore_photograph(
     with contextlib.suppress(PermissionError):  # a file system without modes
         order.target.chmod(status.st_mode & 0o777)
     os.utime(order.target, ns=(status.st_atime_ns, status.st_mtime_ns))
-    return list(dict.fromkeys(
-        [*picture.notes, *([note] if note else []), *picture.form.metadata.without(order.kind)[1]]
-    ))  # fmt: skip
+    return list(dict.fromkeys(lost))
 
 
 def _restored(

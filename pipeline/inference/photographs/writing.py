@@ -8,7 +8,7 @@ with tifffile. JPEG and WebP are Pillow's.
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -82,6 +82,15 @@ def write_picture(
     form = replace(form, metadata=form.metadata.without(kind)[0])
     with replacing(path, exclusive) as partial:
         WRITERS[kind](partial, form, strips(rows, STRIP_ROWS), quality)
+
+
+def write_pages(
+    path: Path, pages: Iterable[tuple[Form, Iterator[Values]]], count: int, exclusive: bool
+) -> None:
+    """Write a TIFF of several pages as ``write_picture`` writes one."""
+    with replacing(path, exclusive) as partial:
+        for page, (form, rows) in enumerate(pages):
+            write_tiff(partial, form, strips(rows, STRIP_ROWS), page, count)
 
 
 def _write_png(path: Path, form: Form, rows: Iterator[Values], quality: int) -> None:
