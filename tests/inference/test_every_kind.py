@@ -157,14 +157,20 @@ def test_a_tiff_of_several_pages_is_restored_page_by_page(big: bool, tmp_path: P
 
 
 def test_exif_data_of_further_pages_is_named(tmp_path: Path) -> None:
-    image = PillowImage.fromarray(values_of(8, 3))
-    exif = PillowImage.Exif()
-    exif.get_ifd(0x8769)[0x829A] = 0.01
-    image.encoderinfo = {"exif": exif}
-    image.save(tmp_path / "x.tif", save_all=True, append_images=[image], exif=exif)
-    target, notes = restored(tmp_path / "x.tif", "tiff", ".tif")
+    path = tmp_path / "x.tif"
+    with tifffile.TiffWriter(path) as file:
+        for _ in range(2):
+            file.write(values_of(8, 3), photometric="rgb", metadata=None,
+                       extratags=[("ExifTag", "I", 1, 0, True)])  # fmt: skip
+    content = path.read_bytes()
+    pointer = struct.pack("<HHI", 0x8769, 4, 1)
+    assert content.count(pointer + bytes(4)) == 2
+    content = content.replace(pointer + bytes(4), pointer + struct.pack("<I", len(content)))
+    path.write_bytes(content + struct.pack("<HHHIII", 1, 0x8827, 3, 1, 100, 0))  # ISO 100
+    target, notes = restored(path, "tiff", ".tif")
     assert notes == ["EXIF data of pages behind the first"]
-    assert tifffile.TiffFile(target).pages.first.tags["ExifTag"].value["ExposureTime"] == (1, 100)
+    tags = tifffile.TiffFile(target).pages.first.tags
+    assert tags["ExifTag"].value["ISOSpeedRatings"] == 100
 
 
 @pytest.mark.parametrize("bits", [8, 16])

@@ -102,43 +102,16 @@ def restore_photograph(
         OSError: a file cannot be read or written.
     """
     name = shown(order.source)
-
-    def page(number: int) -> Picture:
-        return read_picture(
-            order.source, name, handling.largest_pixels, handling.lenient,
-            number if order.kind == "tiff" else None,
-        )  # fmt: skip
-
-    first = page(0)
+    first = _page(order, handling, 0)
     lost: list[str] = []
-
-    def pages() -> Iterator[tuple[Form, Iterator[Values]]]:
-        for number in range(first.pages):
-            picture = page(number) if number else first
-            colours, note = colours_of(picture.form)
-            strips = _restored(
-                picture, restore_rows, handling.strength, colours,
-                lambda share, number=number: report((number + share) / first.pages),  # type: ignore[misc]
-            )  # fmt: skip
-            # the network works on while strips are packed
-            strips = in_background(strips, WAITING_STRIPS)
-            with contextlib.closing(strips):  # type: ignore[type-var]
-                try:
-                    yield picture.form, strips
-                finally:  # what is damaged is known when it was read
-                    lost.extend([*picture.notes, *([note] if note else [])])
-                    lost.extend(picture.form.metadata.without(order.kind)[1])
-                    exif = picture.form.metadata.exif
-                    if number and exif and exif.pointers():
-                        lost.append("EXIF data of pages behind the first")
-
+    pages = _pages(order, first, restore_rows, handling, report, lost)
     exclusive = not handling.replace
-    with contextlib.closing(pages()) as made:  # type: ignore[type-var]
+    with contextlib.closing(pages):  # type: ignore[type-var]
         try:
             if first.pages > 1:
-                write_pages(order.target, made, first.pages, exclusive)
+                write_pages(order.target, pages, first.pages, exclusive)
             else:
-                form, strips = next(made)
+                form, strips = next(pages)
                 write_picture(order.target, order.kind, form, strips, handling.quality, exclusive)
         except UserError as error:
             text = str(error)
@@ -150,6 +123,42 @@ def restore_photograph(
         order.target.chmod(status.st_mode & 0o777)
     os.utime(order.target, ns=(status.st_atime_ns, status.st_mtime_ns))
     return list(dict.fromkeys(lost))
+
+
+def _page(order: Order, handling: Handling, number: int) -> Picture:
+    page = number if order.kind == "tiff" else None  # no other format holds several
+    name = shown(order.source)
+    return read_picture(order.source, name, handling.largest_pixels, handling.lenient, page)
+
+
+def _pages(
+    order: Order,
+    first: Picture,
+    restore_rows: RowsRestorer,
+    handling: Handling,
+    report: Callable[[float], None],
+    lost: list[str],
+) -> Iterator[tuple[Form, Iterator[Values]]]:
+    """Yield each page and its restored rows; what is not kept of it is added to ``lost``."""
+    for number in range(first.pages):
+        picture = _page(order, handling, number) if number else first
+        colours, note = colours_of(picture.form)
+        metadata = picture.form.metadata
+
+        def report_page(share: float, number: int = number) -> None:
+            report((number + share) / first.pages)
+
+        strips = _restored(picture, restore_rows, handling.strength, colours, report_page)
+        # the network works on while strips are packed
+        strips = in_background(strips, WAITING_STRIPS)
+        with contextlib.closing(strips):  # type: ignore[type-var]
+            try:
+                yield picture.form, strips
+            finally:  # what is damaged is known when it was read
+                lost += [*picture.notes, *([note] if note else [])]
+                lost += metadata.without(order.kind)[1]
+                if number and metadata.exif and metadata.exif.pointers():
+                    lost.append("EXIF data of pages behind the first")
 
 
 def _restored(
