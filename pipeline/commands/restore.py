@@ -18,6 +18,7 @@ import math
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -81,10 +82,13 @@ def main(words: list[str]) -> int:
         for line in (refused := listing.refused + planned.refused):
             print_line(console, f"error: {line}")
         restore_rows = load_rows_restorer(models, settings)
+        say_niqe = _niqe(arguments.niqe, handling) if arguments.niqe else None
         begun = time.monotonic()
         done = restore_all(planned.accepted, restore_rows, handling)
         if arguments.compare:
             _write_comparison(arguments, done, handling)
+        if say_niqe:
+            say_niqe(done)
     failed = len(planned.accepted) - len(done)
     summary = (
         f"{len(done)} restored into {shown(arguments.out)} in {time.monotonic() - begun:.1f} s"
@@ -101,6 +105,20 @@ def _write_comparison(arguments: argparse.Namespace, done: list[Order], handling
     pairs = [(order.source, order.target) for order in done]
     page = before_after_page(pairs, ", ".join(arguments.model), handling.largest_pixels)
     write_text(arguments.compare, page)
+
+
+def _niqe(clean: Path, handling: Handling) -> Callable[[list[Order]], None]:
+    """Return what prints NIQE of photographs, after fitting it, so that errors come first."""
+    from pipeline.report.without_truth import fit_below, niqe_lines  # imports scipy
+
+    natural = fit_below(clean, handling.largest_pixels)
+
+    def say(done: list[Order]) -> None:
+        pairs = [(order.source, order.target) for order in done]
+        for line in niqe_lines(pairs, natural, handling.largest_pixels):
+            print(shown(line))
+
+    return say
 
 
 def _left_alone(listing: Listing) -> str:
@@ -197,6 +215,8 @@ def _parser() -> argparse.ArgumentParser:
     given.add_argument("--skip-existing", action="store_true", help="leave results of before")
     given.add_argument("--compare", type=Path, metavar="FILE.html",
                        help="page of each photograph before and after, with a slider")  # fmt: skip
+    given.add_argument("--niqe", type=Path, metavar="CLEAN_DIR",
+                       help="print NIQE before and after, by clean photographs")  # fmt: skip
     given.add_argument("--lenient", action="store_true",
                        help="take damaged files as far as they can be decoded")  # fmt: skip
     given.add_argument("--tile", type=int, help="side in pixels (params.yaml, else 512)")

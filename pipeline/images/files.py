@@ -27,11 +27,13 @@ SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
 
 BEGINNINGS: dict[bytes, str] = {
-    b"\x89PNG\r\n\x1a\n": "png",
+    b"\x89PNG\r\n\x1a\n": "png", b"\x89PNG": "PNG that was copied as text",
     b"\xff\xd8\xff": "jpeg",
     b"BM": "bmp",
     b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff",
-    b"GIF8": "GIF",
+    b"GIF8": "GIF", b"\0\0\1\0": "icon", b"#?RADIANCE": "Radiance HDR", b"qoif": "QOI",
+    b"P1": "PBM", b"P2": "PGM", b"P3": "PPM", b"P4": "PBM", b"P5": "PGM", b"P6": "PPM",
+    b"P7": "PAM", b"PF": "PFM", b"Pf": "PFM",
     b"\0\0\0\x0cjP  ": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000",
     b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL",
     b"8BPS": "Photoshop file",
@@ -43,16 +45,25 @@ BEGINNINGS: dict[bytes, str] = {
     b"DDS ": "DDS",
     b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript",
     b"%PDF": "PDF",
-    b"PK\x03\x04": "zip archive",
-    b"version https://git-lfs": "Git LFS pointer (its content was not fetched: git lfs pull)",
+    b"PK\x03\x04": "zip archive", b"\x1f\x8b": "gzip archive", b"Rar!": "RAR archive",
+    b"7z\xbc\xaf": "7-Zip archive", b"\x1aE\xdf\xa3": "video", b"\x7fELF": "program",
+    b"\x93NUMPY": "NumPy array", b"\x89HDF": "HDF5 file",
+    b"version https://git-lfs": "Git LFS pointer",
 }  # fmt: skip
 """First bytes of a file, and what they say."""
+ADVICE = {
+    "Git LFS pointer": "its content was not fetched: git lfs pull",
+    **dict.fromkeys(("nothing but zeros", "web page", "PNG that was copied as text"),
+                    "fetch or copy it anew"),
+    **dict.fromkeys(("video", "program"), "remove it"),
+}  # fmt: skip
+"""What to do about what cannot be saved as an image."""
 BRANDS = {
     b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"hevc": "HEIC",
     b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF", b"crx ": "camera raw",
 }  # fmt: skip
 """Brands of files that begin with an ISO box 'ftyp' (ISO 14496-12); all others are videos."""
-FIRST_BYTES = 64
+FIRST_BYTES = 512
 
 
 @cache
@@ -68,6 +79,8 @@ def readable_endings() -> tuple[str, ...]:
 
 def unread(kind: str) -> str:
     """Return what is said of a kind that is not read."""
+    if kind in ADVICE:
+        return ADVICE[kind]
     ways = "save it as TIFF, PNG or JPEG"
     if kind in ("HEIC", "HEIF", "HIF") and not heif_is_read():
         ways = f"pip install '.[photos]' reads it, or {ways}"
@@ -89,8 +102,9 @@ def kind_of(first: bytes, name: str) -> Kind:
         return found  # type: ignore[return-value]
     if found in ("HEIC", "HEIF") and heif_is_read():
         return "heif"
-    if found is None:
-        raise UserError(f"{name}: not an image; expected PNG, JPEG, TIFF, BMP or WebP")
+    if found in (None, "text"):
+        what = "not an image but text" if found else "not an image"
+        raise UserError(f"{name}: {what}; expected PNG, JPEG, TIFF, BMP or WebP")
     ending = name[name.rfind(".") :].lower() if "." in name else ""
     if found == "empty file":
         raise UserError(f"{name}: empty file; replace or remove it")
@@ -104,7 +118,11 @@ def _found(first: bytes) -> str | None:
     if not first.strip(b"\0"):
         return "nothing but zeros"
     if first[4:8] == b"ftyp":
-        return BRANDS.get(first[8:12], "video")
+        brand, others = first[8:12], first[16 : int.from_bytes(first[:4], "big")]
+        # HEIC and AVIF alike may call themselves HEIF first
+        return "AVIF" if b"avif" in others and brand == b"mif1" else BRANDS.get(brand, "video")
+    if first[128:132] == b"DICM":
+        return "DICOM"
     if first[:4] == b"RIFF" and first[8:12] == b"WEBP":
         return "webp"
     if first[:4] == b"II*\0" and first[8:10] == b"CR":
@@ -115,7 +133,9 @@ def _found(first: bytes) -> str | None:
     text = first.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "web page"
-    return "SVG" if text.startswith((b"<svg", b"<?xml")) else None
+    if text.startswith((b"<svg", b"<?xml")):
+        return "SVG"
+    return "text" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in text) else None
 
 
 def damaged(name: str, reason: object) -> str:

@@ -78,6 +78,9 @@ def read_state(name: str) -> State:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import RevError, resolve_rev
+    from dvc_data.hashfile.tree import TreeError
+    from dvc_data.index.index import DataIndexError, StorageError
+    from dvc_objects.errors import ObjectDBError, ObjectFormatError
     from omegaconf import OmegaConf
 
     try:
@@ -91,10 +94,11 @@ def read_state(name: str) -> State:
         raise UserError(
             f"{name}: no such revision or experiment; 'dvc exp list' and 'git log' name them"
         ) from None
-    except (OSError, DvcException) as error:
+    except (OSError, DvcException, DataIndexError, StorageError, TreeError, ObjectDBError,
+            ObjectFormatError, UnicodeDecodeError) as error:  # fmt: skip
         raise UserError(
             f"{name}: cannot read {PARAMS_FILE} and {PER_IMAGE} ({error}); if it was made"
-            " elsewhere, 'dvc pull' or 'dvc exp pull' fetches them"
+            " elsewhere, or DVC's cache was emptied, 'dvc pull' or 'dvc exp pull' fetches them"
         ) from None
     settings = flat(OmegaConf.to_container(OmegaConf.create(texts[0])))
     return State(name, settings, read_scores(texts[1]))

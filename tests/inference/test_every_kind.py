@@ -112,6 +112,67 @@ def test_compressions_of_libtiff(predictor: str, mode: str, tmp_path: Path) -> N
     assert_array_equal(tifffile.imread(target), expected)
 
 
+@pytest.mark.parametrize("top", [255, 65_535])
+def test_a_palette_of_old_programs_has_8_bits(top: int, tmp_path: Path) -> None:
+    """As libtiff's tiff2rgba does: colours of at most 255 are none of 65535."""
+    colours = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16)
+    places = values_of(8, 1)[..., 0]
+    tifffile.imwrite(tmp_path / "x.tif", places, photometric="palette",
+                     colormap=colours * (top // 255), metadata=None)  # fmt: skip
+    target, _ = restored(tmp_path / "x.tif", "tiff", ".tif")
+    assert_array_equal(tifffile.imread(target), np.moveaxis(colours[:, places], 0, 2))
+
+
+def test_slices_and_stacks_of_one_directory_are_pictures(tmp_path: Path) -> None:
+    slices = np.random.default_rng(0).integers(0, 256, (16, 48, 64)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", slices, volumetric=True, tile=(16, 16, 16), metadata=None)
+    with pytest.raises(UserError, match="holds 16 pictures"):
+        restored(tmp_path / "x.tif", "tiff", ".tif")
+    tifffile.imwrite(tmp_path / "x.tif", slices[0], description="ImageJ=1.54f\nimages=16\n",
+                     metadata=None)  # fmt: skip
+    with pytest.raises(UserError, match="holds 16 pictures"):
+        restored(tmp_path / "x.tif", "tiff", ".tif")
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_of_several_pages_is_restored_page_by_page(big: bool, tmp_path: Path) -> None:
+    pages = [values_of(16, 3), values_of(8, 1)[:20], values_of(32, 3)]
+    with tifffile.TiffWriter(tmp_path / "x.tif", bigtiff=big) as file:
+        for number, page in enumerate(pages):
+            file.write(page if page.shape[2] == 3 else page[..., 0], metadata=None,
+                       photometric="rgb" if page.shape[2] == 3 else "minisblack",
+                       description=f"page {number}", compression="zlib" if number else None,
+                       extratags=[(ORIENTATION, "H", 1, (1, 3, 6)[number], True)])  # fmt: skip
+    target, notes = restored(tmp_path / "x.tif", "tiff", ".tif")
+    assert not notes
+    with tifffile.TiffFile(target) as result:
+        assert len(result.pages) == 3
+        for number, (page, turn) in enumerate(zip(pages, (1, 3, 6), strict=True)):
+            found = result.pages[number].asarray()
+            assert found.dtype == page.dtype
+            assert_array_equal(found, UPRIGHT[turn](page).squeeze())
+            assert result.pages[number].description == f"page {number}"
+    with pytest.raises(UserError, match="holds 3 pictures"):
+        restored(tmp_path / "x.tif", "png", ".png")
+
+
+def test_exif_data_of_further_pages_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    with tifffile.TiffWriter(path) as file:
+        for _ in range(2):
+            file.write(values_of(8, 3), photometric="rgb", metadata=None,
+                       extratags=[("ExifTag", "I", 1, 0, True)])  # fmt: skip
+    content = path.read_bytes()
+    pointer = struct.pack("<HHI", 0x8769, 4, 1)
+    assert content.count(pointer + bytes(4)) == 2
+    content = content.replace(pointer + bytes(4), pointer + struct.pack("<I", len(content)))
+    path.write_bytes(content + struct.pack("<HHHIII", 1, 0x8827, 3, 1, 100, 0))  # ISO 100
+    target, notes = restored(path, "tiff", ".tif")
+    assert notes == ["EXIF data of pages behind the first"]
+    tags = tifffile.TiffFile(target).pages.first.tags
+    assert tags["ExifTag"].value["ISOSpeedRatings"] == 100
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_white_may_be_zero(bits: int, tmp_path: Path) -> None:
     values = values_of(bits, 1)

@@ -62,6 +62,9 @@ def exif_of_one(tag: int, kind: int, count: int, value: bytes) -> bytes:
         (exif_of_one(0x112, 1, 1, b"\1"), "orientation (not a number from 1 to 8)"),
         (exif_of_one(0x112, 7, 1, b"\6"), "orientation (not a number from 1 to 8)"),
         (exif_of_one(0x112, 3, 1, b"\x09"), "orientation (not a number from 1 to 8)"),
+        (b"Exif\0\0MM\0*\xff\xff\xff\xf0", "EXIF (damaged)"),
+        (exif_of_one(0x10F, 2, 6, b"\xff\xff")[:-8], "EXIF (damaged)"),  # ends inside its tag
+        (exif_of_one(0x10F, 2, 60, b"\xff\xff"), "EXIF (damaged)"),  # its value lies beyond
     ],
 )
 def test_odd_exif_data_is_dropped_with_a_line(desk: Desk, exif: bytes, note: str) -> None:
@@ -79,6 +82,9 @@ def test_odd_exif_data_is_dropped_with_a_line(desk: Desk, exif: bytes, note: str
         (chunk(b"tEXt", b"Title\0hi")[:-1] + b"?", "tEXt (wrong checksum)"),
         (chunk(b"iCCP", b"x\0\0" + zlib.compress(SRGB))[:-1] + b"?", "iCCP (wrong checksum)"),
         (chunk(b"iCCP", b"x\0\0nonsense"), "ICC profile (damaged)"),
+        (chunk(b"iCCP", b"x\0\0" + zlib.compress(SRGB[:-9])), "ICC profile (damaged)"),
+        (chunk(b"cICP", b"\1"), "cICP (damaged)"),
+        (chunk(b"caBX", b"jumb"), "content credentials (C2PA)"),
         (chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(100_000_000))), "ICC profile (damaged)"),
     ],
 )
@@ -169,6 +175,12 @@ def test_a_pixel_scale_without_unit_is_kept(desk: Desk) -> None:
         ([(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x Camera:MotionPhoto='1'/>")], b"\0\0ftypmp42",
          ["video of a motion photo", "XMP (it describes what is not kept)"]),
         ([], b"\0\0\0\x18ftypmp42", ["data behind the picture"]),
+        ([], b"\xff\xd8 a whole second picture \xff\xd9", ["data behind the picture"]),
+        ([], bytes(64), []),
+        ([(0xEB, b"JP\0\1\0\0\0\1jumbc2pa")], b"", ["content credentials (C2PA)"]),
+        ([(0xE3, b"Meta\0")], b"", ["APP3 (Meta)"]),
+        ([(0xED, PHOTOSHOP[:26])], b"", ["IPTC (damaged)"]),
+        ([(0xE2, b"ICC_PROFILE\0\1\2" + SRGB[:300])], b"", ["ICC profile (damaged)"]),
     ],
 )  # fmt: skip
 def test_what_lies_behind_a_jpeg_is_named(
@@ -326,7 +338,7 @@ def test_a_jpeg_without_its_end_is_taken_if_asked_for(desk: Desk) -> None:
     assert desk.run("x.jpg", "x.png", status=1).count("damaged image") == 2
     desk.run("x.jpg", "x.png", "--lenient", "--overwrite")
     assert "note: x.png: not kept: pixels that are damaged, black here" in desk.notes
-    assert "note: x.jpg: not kept: pixels that are missing at its end" in desk.notes
+    assert "note: x.jpg: not kept: pixels that are damaged or missing" in desk.notes
     assert_array_equal(desk.result("x.png")[:64], random_values(200, 64, 3, 16)[:64])
 
 
@@ -442,3 +454,26 @@ def test_a_page_compares_before_and_after(desk: Desk) -> None:
     assert_array_equal(pictures[2][0, :, 0], expected)
     with pytest.raises(UserError, match="--compare pages: is a folder"):
         desk.run("a.png", "--compare", "pages")
+
+
+def test_a_number_without_truth(desk: Desk) -> None:
+    from skimage import data
+
+    noise = np.random.default_rng(0).normal(0, 20, (288, 288, 3))
+    clean = [data.astronaut(), data.coffee()[:, :500], data.chelsea()]
+    for number, image in enumerate(clean * 2):
+        for top in (0, 12):
+            for left in (0, 40, 100):
+                part = image[top : top + 288, left + number : left + number + 288]
+                desk.add(f"clean/{number} {top} {left}.png", np.ascontiguousarray(part))
+    noisy = np.clip(np.rint(data.astronaut()[:288, :288] + noise), 0, 255).astype(np.uint8)
+    desk.add("in/noisy.png", noisy)
+    desk.add("in/small.png", noisy[:90])
+    desk.run("in", "--niqe", "clean")
+    lines = desk.summary.splitlines()
+    before, after = re.findall(r"\d+\.\d\d", next(line for line in lines if "noisy" in line))
+    assert before == after and float(before) > 9
+    assert "in/small.png: too small for NIQE" in lines
+    assert f"NIQE {before} before, {after} after, the mean of 1: lower is more like" in desk.summary
+    with pytest.raises(UserError, match="nowhere: no such folder; expected clean photographs"):
+        desk.run("in", "--niqe", "nowhere", "--overwrite")

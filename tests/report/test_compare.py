@@ -176,6 +176,19 @@ def test_what_cannot_be_read_is_told(repository: Path) -> None:
         read_state("HEAD")
 
 
+def test_a_clone_without_cache_is_told(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As files that are tracked and as a folder: DVC raises another class of error for each."""
+    git("rm", "--quiet", "-r", PER_IMAGE.parent.as_posix())
+    Repo().add(PER_IMAGE.parent.as_posix())
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "folder")
+    git("clone", "--quiet", ".", "clone")
+    monkeypatch.chdir(repository / "clone")
+    for name in ("first", "HEAD", "workspace"):
+        with pytest.raises(UserError, match=rf"{name}: cannot read .*'dvc pull'"):
+            read_state(name)
+
+
 def test_the_command_tells_in_one_line(repository: Path) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(

@@ -214,7 +214,7 @@ def test_a_truncated_image_is_told(kind: str, pixels: Callable[..., Pixels]) -> 
     [
         (b"", "empty file"),
         (bytes(50_000), "nothing but zeros under the ending .png"),
-        (b"This is a text.\n", "not an image; expected PNG, JPEG, TIFF, BMP or WebP"),
+        (b"This is a text.\n", "not an image but text; expected PNG, JPEG, TIFF, BMP or WebP"),
         (b"<svg></svg>", "SVG under the ending .png; save it as TIFF, PNG or JPEG"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "(HEIC under the ending .png|damaged image)"),
         (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF under the ending .png"),

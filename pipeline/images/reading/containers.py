@@ -121,6 +121,21 @@ def directory(
     return found
 
 
+def is_whole(file: IO[bytes], read: ImageFileDirectory_v2, place: int | None = None) -> bool:
+    """Whether every tag of a directory of EXIF data was read; Pillow skips damaged ones."""
+    file.seek(0)
+    order = ">" if file.read(2) == b"MM" else "<"
+    file.seek(4)
+    file.seek(struct.unpack(f"{order}I", file.read(4))[0] if place is None else place)
+    count = file.read(2)
+    if len(count) < 2:
+        return False
+    entries = [file.read(12) for _ in range(struct.unpack(f"{order}H", count)[0])]
+    # without values there is nothing to lose
+    named = {entry[:2] for entry in entries if entry[4:8] != bytes(4)}
+    return all(len(entry) == 12 for entry in entries) and len(named) == len(read)
+
+
 def directories(file: IO[bytes]) -> list[ImageFileDirectory_v2]:
     """Return the directories of a TIFF in order; a chain that leads back ends there."""
     found, seen, place = [directory(file)], set[int](), 0

@@ -18,6 +18,7 @@ from PIL import ImageFile
 from pipeline.images.files import SIDEWAYS, damaged
 from pipeline.images.reading.containers import DAMAGE, jpeg_without_metadata, pillow_format
 from pipeline.images.reading.header import Header
+from pipeline.images.reading.tiff import COLOUR_MAP
 from pipeline.images.reading.window import Values, Window
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.streaming import in_background
@@ -155,18 +156,19 @@ class _PillowImage:
             # so that nothing else in it can keep its pixels from being read
             content = jpeg_without_metadata(content)
         mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[header.channels]
-        before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, lenient
         try:
-            opened = PillowImage.open(io.BytesIO(content), formats=[pillow_format(header.kind)])
-            opened.load()
-            image: PillowImage.Image = opened
+            try:
+                image = _loaded(content, header)
+            except DAMAGE:
+                if not lenient:
+                    raise
+                image = _loaded(content, header, lenient=True)
+                header.notes.append("pixels that are damaged or missing")
             if header.kind == "tiff" and header.orientation != 1:
                 image = image.transpose(UNTURNED[header.orientation])
             self.image = image if image.mode == mode else image.convert(mode)
         except DAMAGE as error:
             raise UserError(damaged(name, error)) from None
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
         if self.image.size != (header.width, header.height):
             raise UserError(damaged(name, "two sizes in one file"))
 
@@ -174,6 +176,19 @@ class _PillowImage:
         box = (columns.start, rows.start, columns.stop, rows.stop)
         values = np.asarray(self.image.crop(box))
         return values.reshape(*values.shape[:2], -1)
+
+
+def _loaded(content: bytes, header: Header, lenient: bool = False) -> PillowImage.Image:
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, lenient
+    try:
+        image = PillowImage.open(io.BytesIO(content), formats=[pillow_format(header.kind)])
+        image.load()
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+    if header.narrow_palette and header.directory is not None:
+        colours = np.array(header.directory[COLOUR_MAP], np.uint8).reshape(3, -1)
+        image.putpalette(colours.T.tobytes())
+    return image
 
 
 class _Scanlines:

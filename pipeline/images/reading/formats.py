@@ -39,15 +39,20 @@ KEPT_CHUNKS = (
     *(b"tEXt", b"zTXt", b"iTXt", b"tIME", b"sPLT", b"iCCN"),
 )
 """Chunks of a PNG that stay true of a restored picture (PNG, third edition, section 11.3)."""
+CHUNK_BYTES = {b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1,
+               b"tIME": 7}  # fmt: skip
+NEEDED_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 ORIENTATION_IN_XMP = re.compile(rb"tiff:Orientation(?:=[\"']|>)\s*([1-8])")
+WITHOUT_NOTE = (0xEC, 0xED, 0xEE)
+"""Segments that say how a JPEG was encoded (Ducky, Adobe), and Photoshop's, whose IPTC is kept."""
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 """Start of a frame that is read: baseline, extended, progressive (ITU-T T.81, table B.1)."""
 OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
 
-def read_header(file: IO[bytes], name: str) -> Header:
-    """Return what an image file holds, without decoding a pixel.
+def read_header(file: IO[bytes], name: str, page: int = 0) -> Header:
+    """Return what an image file, or a page of a TIFF, holds, without decoding a pixel.
 
     Raises:
         UserError: no image, a kind of image that is not read, or damaged before its pixels.
@@ -55,11 +60,19 @@ def read_header(file: IO[bytes], name: str) -> Header:
     file.seek(0)
     header = Header(kind_of(file.read(FIRST_BYTES), name))
     try:
-        READERS[header.kind](file, header, name)
+        if header.kind == "tiff":
+            tiff_layout(directories(file), header, name, page)
+        else:
+            READERS[header.kind](file, header, name)
     except DAMAGE as error:
         raise UserError(damaged(name, error)) from None
     if not header.height or not header.width:
         raise UserError(damaged(name, "no size"))
+    profile = header.icc_profile
+    if profile is not None and (len(profile) < 128 or profile[36:40] != b"acsp"
+                                or int.from_bytes(profile[:4], "big") > len(profile)):  # fmt: skip
+        header.icc_profile = None
+        header.notes.append("ICC profile (damaged)")
     header.orientation = _orientation(header)
     return header
 
@@ -79,16 +92,28 @@ def _read_png(file: IO[bytes], header: Header, name: str) -> None:
         elif chunk == b"acTL" and len(content) == 8:
             header.pages = max(1, struct.unpack(">I", content[:4])[0])
         elif chunk == b"eXIf":
-            header.exif = content
+            header.exif = content.removeprefix(EXIF)  # some write it as into a JPEG
         elif chunk == b"iTXt" and content.startswith(PNG_XMP):
             header.xmp = _png_xmp(content[len(PNG_XMP) :], header)
         elif chunk == b"iCCP":
-            header.icc_profile = _png_profile(content, header)
+            header.icc_profile = _png_profile(content)
         elif chunk == b"pHYs" and len(content) == 9:
             x, y, unit = struct.unpack(">IIB", content)
             header.density = (x, y, "metre" if unit else "none")
         elif chunk in KEPT_CHUNKS:
-            header.chunks.append((chunk, content))
+            if len(content) == CHUNK_BYTES.get(chunk, len(content)):
+                header.chunks.append((chunk, content))
+            else:
+                header.notes.append(f"{chunk.decode()} (damaged)")
+        elif chunk == b"caBX":
+            header.notes.append("content credentials (C2PA)")
+        elif not chunk[0] & 0x20 and chunk not in NEEDED_CHUNKS:
+            part = chunk.decode("ascii", "replace")
+            raise UserError(f"{name}: PNG with a part that is not read ({part}); save it anew")
+    # significant bits of a palette, or of channels before a colour became alpha
+    header.chunks = [
+        kept for kept in header.chunks if kept[0] != b"sBIT" or len(kept[1]) == header.channels
+    ]
 
 
 def _png_xmp(content: bytes, header: Header) -> bytes | None:
@@ -100,13 +125,9 @@ def _png_xmp(content: bytes, header: Header) -> bytes | None:
     return found
 
 
-def _png_profile(content: bytes, header: Header) -> bytes | None:
-    """Return the profile behind name and method (PNG, 11.3.2.3)."""
-    profile = inflated(content[content.find(b"\0") + 2 :])
-    if not profile or len(profile) < 128 or profile[36:40] != b"acsp":
-        header.notes.append("ICC profile (damaged)")
-        return None
-    return profile
+def _png_profile(content: bytes) -> bytes:
+    """Return the profile behind name and method (PNG, 11.3.2.3), empty if it is damaged."""
+    return inflated(content[content.find(b"\0") + 2 :]) or b""
 
 
 def _read_jpeg(file: IO[bytes], header: Header, name: str) -> None:
@@ -138,9 +159,19 @@ def _read_jpeg(file: IO[bytes], header: Header, name: str) -> None:
         elif marker == 0xED and content.startswith(PHOTOSHOP):
             header.photoshop = (header.photoshop or b"") + content[len(PHOTOSHOP) :]
         elif marker == 0xFE:
-            header.comment = content
+            header.comments.append(content)
+        elif marker == 0xEB:
+            header.notes.append("content credentials (C2PA)" if b"c2pa" in content else "APP11")
+        elif 0xE3 <= marker <= 0xEF and marker not in WITHOUT_NOTE:
+            header.notes.append(f"APP{marker - 0xE0} ({_word(content)})")
     header.icc_profile = b"".join(profile[key] for key in sorted(profile)) or None
+    header.notes = list(dict.fromkeys(header.notes))
     _note_gain_map(file, header)
+
+
+def _word(content: bytes) -> str:
+    """Return the name that a segment begins with."""
+    return content[:20].partition(b"\0")[0].decode("ascii", "replace") or "without a name"
 
 
 def _note_gain_map(file: IO[bytes], header: Header) -> None:
@@ -148,10 +179,7 @@ def _note_gain_map(file: IO[bytes], header: Header) -> None:
     xmp = header.xmp or b""
     further = [note for note in header.notes if "MPF" in note]
     pixels = file.read()  # the walk over the segments ended where they begin
-    whole = b"\xff\xd9" in pixels
-    behind = whole and not pixels.endswith(b"\xff\xd9")
-    if not whole:
-        header.notes.append("pixels that are missing at its end")
+    behind = pixels.partition(b"\xff\xd9")[2].strip(b"\0\xff")  # cameras fill up their files
     gain_map = any(word in xmp for word in (b"hdrgm", b"HDRGainMap", b"hdr-gain-map"))
     moving = b"MotionPhoto" in xmp or b"MicroVideo" in xmp
     if gain_map or moving:
@@ -192,10 +220,6 @@ def _blob(found: Any, prefix: bytes = b"") -> bytes | None:
     return bytes(found).removeprefix(prefix) or None if isinstance(found, bytes) else None
 
 
-def _read_tiff(file: IO[bytes], header: Header, name: str) -> None:
-    tiff_layout(directories(file), header, name)
-
-
 def _orientation(header: Header) -> int:
     """Return the orientation of EXIF data, else of XMP, else 1; nonsense is noted."""
     values: Iterable[Any] = ()
@@ -219,7 +243,6 @@ def _orientation(header: Header) -> int:
 READERS = {
     "png": _read_png,
     "jpeg": _read_jpeg,
-    "tiff": _read_tiff,
     "webp": _read_with_pillow,
     "bmp": _read_with_pillow,
     "heif": _read_with_pillow,

@@ -24,15 +24,17 @@ class Header:
     bits: int = 8
     orientation: int = 1
     pages: int = 1
+    separate: bool = False  # of a TIFF: its pages have directories of their own
     associated: bool = False  # colours are multiplied by alpha
     inverted: bool = False  # 0 is white, and the decoder leaves it so
     palette: bool = False
+    narrow_palette: bool = False  # of a TIFF: its colours are of 0 to 255
     exif: bytes | None = None  # a small TIFF; of a TIFF it is the file itself
     xmp: bytes | None = None
     icc_profile: bytes | None = None
     iptc: bytes | None = None
     photoshop: bytes | None = None
-    comment: bytes | None = None
+    comments: list[bytes] = field(default_factory=list)  # of a JPEG
     chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
     density: tuple[float, float, str] | None = None  # along width and height, a unit
     notes: list[str] = field(default_factory=list)

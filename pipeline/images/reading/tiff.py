@@ -1,5 +1,6 @@
 """Which TIFFs are read, by the tags of their own directory (TIFF 6.0, sections 8 and 18 to 22)."""
 
+import re
 from typing import Any
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -11,6 +12,7 @@ SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259
 DESCRIPTION, SAMPLES, X_RESOLUTION, Y_RESOLUTION, PLANAR = 270, 277, 282, 283, 284
 RESOLUTION_UNIT, SUB_DIRECTORIES, EXTRA_SAMPLES, SAMPLE_FORMAT = 296, 330, 338, 339
 XMP, IPTC, PHOTOSHOP, ICC, DNG_VERSION, IMAGEJ = 700, 33723, 34377, 34675, 50706, 50838
+COLOUR_MAP, DEPTH = 320, 32997
 REDUCED = 1
 """Bit of SUBFILE: a smaller version of another picture."""
 
@@ -38,8 +40,10 @@ UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2
 UNITS = {1: "none", 2: "inch", 3: "centimetre"}
 
 
-def tiff_layout(directories: list[ImageFileDirectory_v2], header: Header, name: str) -> None:
-    """Fill in what the first directory that is no smaller version of another says.
+def tiff_layout(
+    directories: list[ImageFileDirectory_v2], header: Header, name: str, page: int = 0
+) -> None:
+    """Fill in what a page says: a directory that is no smaller version of another.
 
     Raises:
         UserError: a kind of TIFF that is not read; says which.
@@ -48,8 +52,11 @@ def tiff_layout(directories: list[ImageFileDirectory_v2], header: Header, name: 
                 if not _number(tags, SUBFILE, 0) & REDUCED]  # fmt: skip
     if not pictures or DNG_VERSION in directories[0]:
         raise UserError(f"{name}: a raw file of a camera; develop it into a 16-bit TIFF")
-    header.subimage, header.pages = pictures[0], len(pictures)
+    header.subimage = pictures[page]
     header.directory = tags = directories[header.subimage]
+    header.pages = max(_number(tags, DEPTH, 1), _imagej_images(tags))
+    header.separate = header.pages <= len(pictures)
+    header.pages = max(header.pages, len(pictures))
     header.height, header.width = _number(tags, HEIGHT, 0), _number(tags, WIDTH, 0)
     colours = _colours(tags, name)
     _bits(tags, header, colours, name)
@@ -67,6 +74,13 @@ def tiff_layout(directories: list[ImageFileDirectory_v2], header: Header, name: 
         header.density = (x, y, UNITS[tags.get(RESOLUTION_UNIT, 2)])
     except (KeyError, TypeError, ValueError, ArithmeticError):  # none, or no numbers
         header.density = None
+
+
+def _imagej_images(tags: ImageFileDirectory_v2) -> int:
+    """Return how many pictures ImageJ put behind one directory, as it does with large stacks."""
+    text = tags.get(DESCRIPTION)
+    found = re.search(r"^ImageJ=.*?^images=(\d{1,9})$", str(text), re.MULTILINE | re.DOTALL)
+    return int(found[1]) if found else 1
 
 
 def _colours(tags: ImageFileDirectory_v2, name: str) -> int:
@@ -101,6 +115,8 @@ def _bits(tags: ImageFileDirectory_v2, header: Header, colours: int, name: str) 
         raise UserError(f"{name}: TIFF of {found}; save it with 8 or 16 bits")
     header.bits = bits if bits > 8 else 8
     header.palette = photometric == PALETTE
+    # its colours have 16 bits, but old programs wrote 8
+    header.narrow_palette = header.palette and max(_numbers(tags, COLOUR_MAP, 0)) < 256
     header.inverted = photometric == WHITE_IS_ZERO and bits == 16
 
 

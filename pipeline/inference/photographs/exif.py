@@ -14,7 +14,7 @@ from typing import IO, Any
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from pipeline.images.files import EXIF_ORIENTATION
-from pipeline.images.reading.containers import directory
+from pipeline.images.reading.containers import directory, is_whole
 
 Directory = dict[int, tuple[int, Any]]
 """Tag to the type of its value in the file, and the value."""
@@ -73,8 +73,8 @@ class Exif:
 
 def read_exif(
     file: IO[bytes], main: ImageFileDirectory_v2 | None, tiff: bool, turned: bool
-) -> tuple[Exif | None, Density | None]:
-    """Return EXIF data, and the pixels an inch that it names.
+) -> tuple[Exif | None, Density | None, bool]:
+    """Return EXIF data, the pixels an inch that it names, and whether all of it could be read.
 
     Args:
         file: a TIFF, or the small one without a picture that EXIF data is in other formats.
@@ -87,6 +87,10 @@ def read_exif(
     """
     main = directory(file) if main is None else main
     photo, place = (_below(file, main, tag) for tag in (PHOTO, PLACE))
+    whole = tiff or (is_whole(file, main) and all(
+        is_whole(file, below, main[tag]) for tag, below in ((PHOTO, photo), (PLACE, place))
+        if isinstance(main.get(tag), int)
+    ))  # fmt: skip
     exif = Exif(
         main=_upright(_values(main, KEPT_TAGS if tiff else tuple(main)), turned),
         photo=_upright(_values(photo, tuple(photo)), turned),
@@ -95,7 +99,7 @@ def read_exif(
     )
     exif.packed()  # values that cannot be written again are found here
     some = exif.main or exif.pointers()
-    return exif if some else None, None if tiff else _density(main, turned)
+    return exif if some else None, None if tiff else _density(main, turned), whole
 
 
 def add_directories(path: Path, exif: Exif, big: bool) -> None:

@@ -36,7 +36,7 @@ class Metadata:
     scale: Density | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
-    comment: bytes | None = None
+    comments: tuple[bytes, ...] = ()
     chunks: tuple[tuple[bytes, bytes], ...] = field(default=())
 
     def without(self, format_name: str) -> tuple["Metadata", list[str]]:
@@ -60,9 +60,9 @@ class Metadata:
         if format_name not in ("tiff", "jpeg") and self.iptc:
             lost.append("IPTC")
             kept = replace(kept, iptc=None)
-        if format_name != "jpeg" and self.comment:
+        if format_name != "jpeg" and self.comments:
             lost.append("JPEG comment")
-            kept = replace(kept, comment=None)
+            kept = replace(kept, comments=())
         if format_name not in ("tiff", "png") and self.scale:
             lost.append("pixel scale without unit")
             kept = replace(kept, scale=None)
@@ -76,9 +76,11 @@ def read_metadata(path: Path, header: Header) -> Metadata:
     try:
         if header.directory is not None:
             with path.open("rb") as file:
-                exif, _ = read_exif(file, header.directory, True, turned)
+                exif, _, _ = read_exif(file, header.directory, True, turned)
         elif header.exif:
-            exif, from_exif = read_exif(io.BytesIO(header.exif), None, False, turned)
+            exif, from_exif, whole = read_exif(io.BytesIO(header.exif), None, False, turned)
+            if not whole:
+                header.notes.append("EXIF (some of it, damaged)" if exif else "EXIF (damaged)")
     except DAMAGE:
         header.notes.append("EXIF (damaged)")
     found = header.density
@@ -90,9 +92,9 @@ def read_metadata(path: Path, header: Header) -> Metadata:
     elif from_exif:
         density = _density(*from_exif, False)
     xmp = header.xmp and ORIENTATION_IN_XMP.sub(rb"\g<1>1", header.xmp)
-    iptc = header.iptc or _iptc(header.photoshop or b"")
-    chunks = tuple(header.chunks)
-    return Metadata(header.icc_profile, exif, density, scale, xmp, iptc, header.comment, chunks)
+    iptc = header.iptc or _iptc(header.photoshop or b"", header.notes)
+    comments, chunks = tuple(header.comments), tuple(header.chunks)
+    return Metadata(header.icc_profile, exif, density, scale, xmp, iptc, comments, chunks)
 
 
 def _density(x: float, y: float, turned: bool) -> Density | None:
@@ -102,7 +104,7 @@ def _density(x: float, y: float, turned: bool) -> Density | None:
     return (y, x) if turned else (x, y)
 
 
-def _iptc(resources: bytes) -> bytes | None:
+def _iptc(resources: bytes, notes: list[str]) -> bytes | None:
     """Return the IPTC record among Photoshop's image resources."""
     place = 0
     while resources[place : place + 4] == b"8BIM" and place + 12 <= len(resources):
@@ -110,7 +112,10 @@ def _iptc(resources: bytes) -> bytes | None:
         start = place + 6 + (name + 2) // 2 * 2
         size = int.from_bytes(resources[start : start + 4], "big")
         if kind == IPTC_RESOURCE:
-            return resources[start + 4 : start + 4 + size] or None
+            found = resources[start + 4 : start + 4 + size]
+            if len(found) == size:
+                return found or None
+            notes.append("IPTC (damaged)")
         place = start + 4 + size + size % 2
     return None
 

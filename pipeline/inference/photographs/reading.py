@@ -43,13 +43,16 @@ class Picture:
     upright: Upright
     notes: list[str]
     value_range: tuple[float, float] = (0.0, 1.0)  # of float32: what is black, and white less black
+    pages: int = 1  # of its file
 
     def rows(self, rows: slice) -> Values:
         """Return upright rows, (rows, width, channels); see ``Upright.rows``."""
         return self.upright.rows(rows)
 
 
-def read_picture(path: Path, name: str, largest_pixels: int, lenient: bool = False) -> Picture:
+def read_picture(
+    path: Path, name: str, largest_pixels: int, lenient: bool = False, page: int | None = None
+) -> Picture:
     """Return a photograph of 8 or 16 bits or float32, with or without alpha.
 
     Of a phone's JPEG that holds further pictures the first is meant.
@@ -59,6 +62,7 @@ def read_picture(path: Path, name: str, largest_pixels: int, lenient: bool = Fal
         name: what to call it in errors.
         largest_pixels: what it may have.
         lenient: leave black what cannot be decoded, and note it.
+        page: of a TIFF of several; without one a file of several is refused.
 
     Raises:
         UserError: not an image, damaged, too large, several pages, CMYK or another kind of colour.
@@ -68,14 +72,17 @@ def read_picture(path: Path, name: str, largest_pixels: int, lenient: bool = Fal
     if not stat.S_ISREG(path.stat().st_mode):
         raise UserError(f"{name}: not a regular file; expected an image")
     with path.open("rb") as file:
-        header = read_header(file, name)
+        header = read_header(file, name, page or 0)
+    pages = header.pages
+    if page is not None and header.separate:
+        header.pages = 1
     require_one_picture(header, name, largest_pixels, "; --max-megapixels allows more")
     metadata = read_metadata(path, header)
     upright = open_rows(path, header, name, lenient)
     form = Form(upright.height, upright.width, header.channels, header.bits, metadata)
     if form.bits == 32:
-        return Picture(form, upright, header.notes, _value_range(upright, name))
-    return Picture(form, upright, header.notes)
+        return Picture(form, upright, header.notes, _value_range(upright, name), pages)
+    return Picture(form, upright, header.notes, pages=pages)
 
 
 def _value_range(upright: Upright, name: str) -> tuple[float, float]:

@@ -15,9 +15,9 @@ from pipeline.images.pixels import Image, to_uint8
 from pipeline.images.reading.window import Window
 from pipeline.inference.photographs.colours import SRGB, Colours, colours_of
 from pipeline.inference.photographs.listing import Order, shown
-from pipeline.inference.photographs.reading import Picture, Values, read_picture
+from pipeline.inference.photographs.reading import Form, Picture, Values, read_picture
 from pipeline.inference.photographs.tiff import STRIP_ROWS
-from pipeline.inference.photographs.writing import QUALITY, write_picture
+from pipeline.inference.photographs.writing import QUALITY, write_pages, write_picture
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.streaming import in_background
 
@@ -102,16 +102,17 @@ def restore_photograph(
         OSError: a file cannot be read or written.
     """
     name = shown(order.source)
-    picture = read_picture(order.source, name, handling.largest_pixels, handling.lenient)
-    colours, note = colours_of(picture.form)
-    strips = _restored(picture, restore_rows, handling.strength, colours, report)
-    strips = in_background(strips, WAITING_STRIPS)  # the network works on while strips are packed
-    with contextlib.closing(strips):  # type: ignore[type-var]
+    first = _page(order, handling, 0)
+    lost: list[str] = []
+    pages = _pages(order, first, restore_rows, handling, report, lost)
+    exclusive = not handling.replace
+    with contextlib.closing(pages):  # type: ignore[type-var]
         try:
-            write_picture(
-                order.target, order.kind, picture.form, strips, handling.quality,
-                exclusive=not handling.replace,
-            )  # fmt: skip
+            if first.pages > 1:
+                write_pages(order.target, pages, first.pages, exclusive)
+            else:
+                form, strips = next(pages)
+                write_picture(order.target, order.kind, form, strips, handling.quality, exclusive)
         except UserError as error:
             text = str(error)
             raise UserError(text if text.startswith(name) else f"{name}: {text}") from None
@@ -121,9 +122,43 @@ def restore_photograph(
     with contextlib.suppress(PermissionError):  # a file system without modes
         order.target.chmod(status.st_mode & 0o777)
     os.utime(order.target, ns=(status.st_atime_ns, status.st_mtime_ns))
-    return list(dict.fromkeys(
-        [*picture.notes, *([note] if note else []), *picture.form.metadata.without(order.kind)[1]]
-    ))  # fmt: skip
+    return list(dict.fromkeys(lost))
+
+
+def _page(order: Order, handling: Handling, number: int) -> Picture:
+    page = number if order.kind == "tiff" else None  # no other format holds several
+    name = shown(order.source)
+    return read_picture(order.source, name, handling.largest_pixels, handling.lenient, page)
+
+
+def _pages(
+    order: Order,
+    first: Picture,
+    restore_rows: RowsRestorer,
+    handling: Handling,
+    report: Callable[[float], None],
+    lost: list[str],
+) -> Iterator[tuple[Form, Iterator[Values]]]:
+    """Yield each page and its restored rows; what is not kept of it is added to ``lost``."""
+    for number in range(first.pages):
+        picture = _page(order, handling, number) if number else first
+        colours, note = colours_of(picture.form)
+        metadata = picture.form.metadata
+
+        def report_page(share: float, number: int = number) -> None:
+            report((number + share) / first.pages)
+
+        strips = _restored(picture, restore_rows, handling.strength, colours, report_page)
+        # the network works on while strips are packed
+        strips = in_background(strips, WAITING_STRIPS)
+        with contextlib.closing(strips):  # type: ignore[type-var]
+            try:
+                yield picture.form, strips
+            finally:  # what is damaged is known when it was read
+                lost += [*picture.notes, *([note] if note else [])]
+                lost += metadata.without(order.kind)[1]
+                if number and metadata.exif and metadata.exif.pointers():
+                    lost.append("EXIF data of pages behind the first")
 
 
 def _restored(
@@ -138,7 +173,7 @@ def _restored(
     offset, scale = picture.value_range
 
     def given(rows: slice) -> Image:
-        return _numbers(picture, rows, offset, scale)
+        return numbers(picture, rows, offset, scale)
 
     def read(rows: slice) -> Image:
         return colours.to_srgb(given(rows))
@@ -171,7 +206,7 @@ def _restored(
         report(top / form.height)
 
 
-def _numbers(picture: Picture, rows: slice, offset: float, scale: float) -> Image:
+def numbers(picture: Picture, rows: slice, offset: float, scale: float) -> Image:
     """Return rows as RGB in [0, 1], without alpha; of grey, three equal channels."""
     values = picture.rows(rows)
     if picture.form.has_alpha:

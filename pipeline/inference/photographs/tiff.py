@@ -22,12 +22,17 @@ BYTE, UNDEFINED = 1, 7
 TIFF_NAMES = {PHOTO: "ExifTag", PLACE: "GPSTag"}
 
 
-def write_tiff(path: Path, form: Form, strips: Iterator[Values]) -> None:
-    """Write upright rows, given in strips of STRIP_ROWS rows, the last one shorter."""
-    size = form.height * form.width * form.channels * form.bits // 8
+def write_tiff(
+    path: Path, form: Form, strips: Iterator[Values], page: int = 0, pages: int = 1
+) -> None:
+    """Write upright rows, given in strips of STRIP_ROWS rows, the last one shorter.
+
+    Pages are written in order; those behind the first have no EXIF data of their own.
+    """
+    size = pages * form.height * form.width * form.channels * form.bits // 8
     big = size > TIFF_CLASSIC_BYTES
     metadata = form.metadata
-    with tifffile.TiffWriter(path, byteorder="<", bigtiff=big) as file:
+    with tifffile.TiffWriter(path, byteorder="<", bigtiff=big, append=page > 0) as file:
         file.write(
             (_tiff_strip(strip) for strip in strips),
             shape=(form.height, form.width, form.channels)[: 3 if form.channels > 1 else 2],
@@ -42,17 +47,17 @@ def write_tiff(path: Path, form: Form, strips: Iterator[Values]) -> None:
             resolution=metadata.density or metadata.scale,
             resolutionunit=("INCH" if metadata.density else
                             "NONE" if metadata.scale else None),
-            extratags=_tiff_tags(metadata, big),
+            extratags=_tiff_tags(metadata, big, page),
             metadata=None,
             software=False,
             maxworkers=1,
         )  # fmt: skip
-    if metadata.exif:
+    if metadata.exif and not page:
         add_directories(path, metadata.exif, big)
 
 
 def _tiff_tags(
-    metadata: Metadata, big: bool
+    metadata: Metadata, big: bool, page: int
 ) -> list[tuple[int | str, str | int, int, bytes | int, bool]]:
     """Return the kept tags of the first directory, and pointers to others, set later."""
     exif = metadata.exif
@@ -65,7 +70,7 @@ def _tiff_tags(
         *((tag, kind, len(blob), blob, True) for (tag, kind), blob in blobs.items() if blob),
         # by its number tifffile writes no such tag
         *((TIFF_NAMES[tag], "Q" if big else "I", 1, 0, True)
-          for tag in (exif.pointers() if exif else ())),
+          for tag in (exif.pointers() if exif and not page else ())),
     ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ with tifffile. JPEG and WebP are Pillow's.
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -84,6 +84,15 @@ def write_picture(
         WRITERS[kind](partial, form, strips(rows, STRIP_ROWS), quality)
 
 
+def write_pages(
+    path: Path, pages: Iterable[tuple[Form, Iterator[Values]]], count: int, exclusive: bool
+) -> None:
+    """Write a TIFF of several pages as ``write_picture`` writes one."""
+    with replacing(path, exclusive) as partial:
+        for page, (form, rows) in enumerate(pages):
+            write_tiff(partial, form, strips(rows, STRIP_ROWS), page, count)
+
+
 def _write_png(path: Path, form: Form, rows: Iterator[Values], quality: int) -> None:
     colour = PNG_COLOUR_TYPES[form.channels]
     header = struct.pack(">IIBBBBB", form.width, form.height, form.bits, colour, 0, 0, 0)
@@ -155,7 +164,8 @@ def _whole(form: Form, rows: Iterator[Values]) -> PillowImage.Image:
 def _write_jpeg(path: Path, form: Form, rows: Iterator[Values], quality: int) -> None:
     metadata = form.metadata
     iptc = photoshop_resources(metadata.iptc) if metadata.iptc else b""
-    parts = [(0xE1, JPEG_XMP, metadata.xmp), (0xED, b"Photoshop 3.0\0", iptc)]
+    parts = [(0xE1, JPEG_XMP, metadata.xmp), (0xED, b"Photoshop 3.0\0", iptc),
+             *((0xFE, b"", comment) for comment in metadata.comments)]  # fmt: skip
     image, encoded = _whole(form, rows), io.BytesIO()  # a full disk is reported by its own error
     try:
         image.save(
@@ -166,7 +176,6 @@ def _write_jpeg(path: Path, form: Form, rows: Iterator[Values], quality: int) ->
             icc_profile=metadata.icc_profile,
             exif=b"Exif\0\0" + metadata.exif.packed() if metadata.exif else b"",
             dpi=tuple(map(round, metadata.density or (0, 0))),
-            comment=metadata.comment or b"",
             extra=b"".join(_segment(marker, head + part) for marker, head, part in parts if part),
         )
     except (ValueError, struct.error) as error:  # a part of more than a JPEG can hold
