@@ -201,8 +201,9 @@ def test_the_cache_on_another_disk_and_what_it_keeps(finished: Workspace, tmp_pa
     lost = tmp_path / "large/cache/files/md5/00/00000000000000000000000000000000"
     lost.parent.mkdir(exist_ok=True)
     lost.write_text("of no commit")
-    for kept in ("dvc gc --workspace   ", "dvc gc --workspace --all-commits"):
-        workspace.succeed(*recipe(PAGE, kept, {"dvc gc": "dvc gc --force"}))
+    unasked = {"dvc gc": "dvc gc --force"}
+    workspace.succeed(*recipe(PAGE, "dvc gc --workspace   ", unasked))
+    workspace.succeed(*recipe(PAGE, "dvc gc --workspace --all-commits", unasked))
     assert not lost.exists()
     name = workspace.hashes()[str(MODEL)]
     assert tmp_path / "large/cache/files/md5" / name[:2] / name[2:] in objects

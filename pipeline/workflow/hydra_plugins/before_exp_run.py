@@ -11,6 +11,7 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
+from dvc.config import Config
 from dvc.exceptions import DvcException
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import get_hydra_sweeps
@@ -27,6 +28,9 @@ finally:
 ROOT = Path(__file__).parents[3]
 MOST_COMBINATIONS = 4
 """Of a sweep: looking at a combination takes seconds."""
+
+SITE_CACHE = "DVC_SITE_CACHE_DIR"
+"""DVC's environment variable for it."""
 
 
 def check(words: list[str]) -> None:
@@ -48,6 +52,25 @@ def check(words: list[str]) -> None:
     for overrides in _combinations(given_overrides):
         for line in _changes(overrides):
             print(f"params.yaml, composed anew: {line}", file=sys.stderr)
+    if {"--temp", "--queue"} & set(words):
+        _name_site_cache(for_workers="--queue" in words)
+
+
+def _name_site_cache(for_workers: bool) -> None:
+    """Name ``core.site_cache_dir`` by its full path, where DVC works in copies of the project.
+
+    It makes that folder before it enters a copy, and opens its files afterwards: the relative
+    path of .dvc/config would mean two folders. Workers of a queue are other processes, but DVC
+    hands config.local to their copies.
+    """
+    config = Config.from_cwd()
+    place = config["core"]["site_cache_dir"]
+    if Path(place).is_absolute() or SITE_CACHE in os.environ:
+        return
+    os.environ[SITE_CACHE] = str(ROOT / place)
+    if for_workers:
+        with config.edit("local") as local:
+            local["core"]["site_cache_dir"] = str(ROOT / place)
 
 
 def _combinations(overrides: list[str]) -> list[list[str]]:
