@@ -37,8 +37,9 @@ LIBRARIES = (
     "dvc.stage.run", "dvc.ignore", "dvc.scm", "dvc_data.hashfile.db", "dvc_data.index",
     "dvc.config_schema", "snakemake.cli", "snakemake.workflow", "snakemake_executor_plugin_slurm",
     "networkx", "asyncio", "pygit2", "torch._dynamo", "diffusers.models.unets.unet_2d",
-    "spandrel.architectures.SwinIR",
 )  # fmt: skip
+"""Not spandrel: a training's checkpoint is named by the libraries that are loaded, so one that was
+killed as a process of its own would not be found here."""
 COMMANDS = {"dvc": "dvc.cli", "snakemake": "snakemake.cli"}
 START_S = 300
 MAX_FILES = 64
