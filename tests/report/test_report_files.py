@@ -1,5 +1,6 @@
 """Tables as files, and the before-and-after viewer."""
 
+import base64
 import csv
 import dataclasses
 import io
@@ -29,7 +30,7 @@ from pipeline.report.examples.failures import failures_table
 from pipeline.report.examples.viewer import comparisons, difference
 from pipeline.report.figures.drawing import pixels_to_webp
 from pipeline.report.notes import notes
-from pipeline.report.page import write_report
+from pipeline.report.page import FIGURES, write_report
 from pipeline.report.statistics import mean_and_std
 from pipeline.report.tables.differences import all_tests, difference_table
 from pipeline.report.tables.headline import (
@@ -234,7 +235,24 @@ def test_versions_of_an_image(params: Params) -> None:
     assert shown[0].layers[1].alt == "attic_2, vanilla, PSNR 22.00 dB"
 
 
-def test_pictures_of_the_viewer_lose_nothing(pixels: Callable[..., Pixels]) -> None:
+def test_the_page_is_light_and_the_files_beside_it_are_exact(params: Params) -> None:
+    write_report(params, OUT)
+    page = (OUT / "report.html").read_text()
+    inside = [
+        base64.b64decode(data) for data in re.findall(r"data:image/webp;base64,([^\"]+)", page)
+    ]
+    beside = list((OUT / FIGURES).glob("*.png"))
+    shown = {Image.open(io.BytesIO(data)).size: data for data in inside}
+    for file in beside:
+        with Image.open(file) as exact:
+            light = shown[exact.size]
+            seen = Image.open(io.BytesIO(light)).convert("RGB")
+            apart = np.abs(np.asarray(seen, float) - np.asarray(exact.convert("RGB"), float))
+        assert len(light) < file.stat().st_size and apart.mean() < 3, file.name
+    assert len(beside) >= 2
+
+
+def test_pictures_of_restored_photographs_lose_nothing(pixels: Callable[..., Pixels]) -> None:
     random = pixels(0, 40, 50)
     with Image.open(io.BytesIO(pixels_to_webp(random))) as opened:
         np.testing.assert_array_equal(np.asarray(opened), random)

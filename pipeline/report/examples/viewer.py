@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.config.params import Params
 from pipeline.images.pixels import Pixels
 from pipeline.report.examples.choice import CLEAN, Example, Examples, Panel, compared
-from pipeline.report.figures.drawing import pixels_to_webp
+from pipeline.report.figures.drawing import PAGE_QUALITY, pixels_to_webp
 from pipeline.report.tables.scores import restorer_label
 from pipeline.runtime.paths import DEGRADED
 
@@ -74,4 +74,4 @@ def _comparison(row: Example, labels: list[str]) -> Comparison:
 def _layer(image: str, panel: Panel) -> Layer:
     score = "" if panel.psnr is None else f"{panel.psnr:.2f} dB"
     alt = f"{image}, {panel.title}" + (f", PSNR {score}" if score else "")
-    return Layer(panel.title, score, pixels_to_webp(panel.pixels), alt)
+    return Layer(panel.title, score, pixels_to_webp(panel.pixels, PAGE_QUALITY), alt)
