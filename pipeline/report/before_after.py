@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.images.pixels import Pixels, to_uint8
-from pipeline.inference.photographs.reading import read_picture
+from pipeline.inference.photographs.reading import open_photograph
 from pipeline.report.examples.viewer import Comparison, Layer
 from pipeline.report.figures.drawing import pixels_to_webp
 from pipeline.report.page import templates
@@ -46,7 +46,7 @@ def before_after_page(pairs: list[tuple[Path, Path]], model: str, largest_pixels
 
 def _shown(path: Path, largest_pixels: int) -> tuple[Pixels, int]:
     """Return a photograph in 8-bit RGB, no larger than SIDE, and what it was divided by."""
-    picture = read_picture(path, path.name, largest_pixels, lenient=True, page=0)
+    picture = open_photograph(path, path.name, largest_pixels, lenient=True, page=0)
     form = picture.form
     factor = min(-(-max(form.height, form.width) // SIDE), form.height, form.width)
     height, width = form.height // factor, form.width // factor

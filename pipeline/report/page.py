@@ -19,7 +19,7 @@ from pipeline.report.examples.grids import image_grid
 from pipeline.report.examples.viewer import Comparison, comparisons
 from pipeline.report.figures.conditions import condition_quality
 from pipeline.report.figures.curves import curves
-from pipeline.report.figures.drawing import Picture
+from pipeline.report.figures.drawing import Drawing
 from pipeline.report.figures.progress import progress
 from pipeline.report.figures.scaling import scaling
 from pipeline.report.figures.timings import timing_curves
@@ -75,7 +75,7 @@ class DataSetPart:
     suffix: str
     tables: dict[str, Table]
     notes: list[str]
-    grid: Picture | None
+    grid: Drawing | None
     comparisons: list[Comparison]
     failures: list[Comparison]
     failures_rule: str
@@ -86,7 +86,7 @@ class TaskPart:
     """What is shown of one task; no pictures of training if nothing was trained here."""
 
     name: str
-    training: list[Picture]
+    training: list[Drawing]
     data_sets: list[DataSetPart]
     across: Table | None
     published: Table | None
@@ -211,7 +211,7 @@ def _context(
     }
 
 
-def _write_figures(folder: Path, parts: list[TaskPart], scaling: Picture | None) -> None:
+def _write_figures(folder: Path, parts: list[TaskPart], scaling: Drawing | None) -> None:
     pictures = [scaling] if scaling else []
     pictures += [picture for part in parts for picture in part.training]
     pictures += [part.grid for task in parts for part in task.data_sets if part.grid]

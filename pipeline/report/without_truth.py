@@ -8,7 +8,7 @@ from pipeline.evaluation.niqe import Natural, fit, niqe
 from pipeline.images.pixels import Image
 from pipeline.images.reading.decoding import BAND_ROWS
 from pipeline.images.reading.folders import walk
-from pipeline.inference.photographs.reading import read_picture
+from pipeline.inference.photographs.reading import open_photograph
 from pipeline.inference.photographs.restore import numbers
 from pipeline.runtime.errors import UserError
 
@@ -49,7 +49,7 @@ def niqe_lines(
 
 def middle(path: Path, largest_pixels: int) -> Image:
     """Return the middle of a photograph as RGB in [0, 1], at most LARGEST_SIDE on a side."""
-    picture = read_picture(path, str(path), largest_pixels, lenient=True, page=0)
+    picture = open_photograph(path, str(path), largest_pixels, lenient=True, page=0)
     height, width = (min(side, LARGEST_SIDE) for side in (picture.form.height, picture.form.width))
     top, left = (picture.form.height - height) // 2, (picture.form.width - width) // 2
     for row in range(0, top, BAND_ROWS):  # so that never all of it is held

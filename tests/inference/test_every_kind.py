@@ -24,7 +24,7 @@ from PIL import Image as PillowImage
 
 from pipeline.images.reading.formats import read_header
 from pipeline.inference.photographs.listing import Order
-from pipeline.inference.photographs.reading import read_picture
+from pipeline.inference.photographs.reading import open_photograph
 from pipeline.inference.photographs.restore import Handling, restore_photograph
 from pipeline.runtime.errors import UserError
 from tests.inference.test_restore import UPRIGHT
@@ -408,7 +408,7 @@ def test_500_damaged_files_do_no_harm(tmp_path: Path) -> None:
         path.write_bytes(content)
         begun = time.monotonic()
         try:
-            picture = read_picture(path, "x", 10**6)
+            picture = open_photograph(path, "x", 10**6)
             values = picture.rows(slice(0, picture.form.height))
         except UserError as error:
             assert str(error).startswith("x: ") and "\n" not in str(error)

@@ -20,7 +20,7 @@ from pipeline.config.build import build
 from pipeline.config.restorers import RestorerSettings
 from pipeline.images import files
 from pipeline.inference.photographs.metadata import Metadata
-from pipeline.inference.photographs.reading import Form, read_picture
+from pipeline.inference.photographs.reading import Form, open_photograph
 from pipeline.inference.photographs.writing import write_picture
 from pipeline.models.build import build_restorer
 from pipeline.models.weights import save_tensors
@@ -82,7 +82,7 @@ class Desk:
         return "".join(f"{line}\n" for line in lines if line not in self.notes)
 
     def result(self, name: str) -> Values:
-        picture = read_picture(self.out / name, name, 10**9)
+        picture = open_photograph(self.out / name, name, 10**9)
         return picture.rows(slice(0, picture.form.height))
 
 

@@ -12,7 +12,7 @@ from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
 from pipeline.inference.photographs import tiff
 from pipeline.inference.photographs.exif import INTEROP, PHOTO, PLACE, Exif
-from pipeline.inference.photographs.reading import read_picture
+from pipeline.inference.photographs.reading import open_photograph
 from tests.inference import test_restore
 from tests.inference.test_restore import Desk, smooth
 
@@ -93,7 +93,7 @@ def _write_tiff(path: Path, orientation: int, dpi: Any, compressed: bool) -> Non
 
 
 def found(path: Path) -> Exif:
-    exif = read_picture(path, path.name, 10**9).form.metadata.exif
+    exif = open_photograph(path, path.name, 10**9).form.metadata.exif
     assert exif
     return exif
 
@@ -140,7 +140,7 @@ def test_a_tiffs_directories_are_what_tifffile_reads(
 def test_without_exif_data_none_is_made_up(desk: Desk, kind: str) -> None:
     desk.add(f"x.{kind}", smooth(8, 8))
     desk.run(f"x.{kind}")
-    metadata = read_picture(desk.out / f"x.{kind}", "x", 10**9).form.metadata
+    metadata = open_photograph(desk.out / f"x.{kind}", "x", 10**9).form.metadata
     assert (metadata.exif, metadata.density) == (None, None)
 
 

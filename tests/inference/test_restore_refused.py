@@ -21,7 +21,7 @@ from pipeline.config.build import build
 from pipeline.config.restorers import RestorerSettings
 from pipeline.images.tiles import aligned_tiles
 from pipeline.inference.model import InRange, restore
-from pipeline.inference.photographs.reading import read_picture
+from pipeline.inference.photographs.reading import open_photograph
 from pipeline.models.build import build_restorer
 from pipeline.models.weights import save_tensors
 from pipeline.runtime.errors import UserError
@@ -122,7 +122,7 @@ def test_bytes_changed_at_random_are_told_or_read(kind: str, tmp_path: Path) -> 
             changed[place] = generator.integers(256)
         path.write_bytes(bytes(changed))
         try:
-            picture = read_picture(path, "x", 1_000_000)
+            picture = open_photograph(path, "x", 1_000_000)
             picture.rows(slice(0, picture.form.height))
         except UserError as error:
             assert str(error).startswith("x: ") and "\n" not in str(error)

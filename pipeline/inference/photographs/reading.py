@@ -12,7 +12,7 @@ from pipeline.images.reading.window import Values
 from pipeline.inference.photographs.metadata import Metadata, read_metadata
 from pipeline.runtime.errors import UserError
 
-__all__ = ["Form", "Picture", "Values", "read_picture"]
+__all__ = ["Form", "OpenPhotograph", "Values", "open_photograph"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Picture:
+class OpenPhotograph:
     """A photograph whose rows can be read from the top. ``notes``: what is not kept of it."""
 
     form: Form
@@ -50,9 +50,9 @@ class Picture:
         return self.upright.rows(rows)
 
 
-def read_picture(
+def open_photograph(
     path: Path, name: str, largest_pixels: int, lenient: bool = False, page: int | None = None
-) -> Picture:
+) -> OpenPhotograph:
     """Return a photograph of 8 or 16 bits or float32, with or without alpha.
 
     Of a phone's JPEG that holds further pictures the first is meant.
@@ -81,8 +81,8 @@ def read_picture(
     upright = open_rows(path, header, name, lenient)
     form = Form(upright.height, upright.width, header.channels, header.bits, metadata)
     if form.bits == 32:
-        return Picture(form, upright, header.notes, _value_range(upright, name), pages)
-    return Picture(form, upright, header.notes, pages=pages)
+        return OpenPhotograph(form, upright, header.notes, _value_range(upright, name), pages)
+    return OpenPhotograph(form, upright, header.notes, pages=pages)
 
 
 def _value_range(upright: Upright, name: str) -> tuple[float, float]:

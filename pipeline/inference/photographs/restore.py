@@ -15,7 +15,7 @@ from pipeline.images.pixels import Image, to_uint8
 from pipeline.images.reading.window import Window
 from pipeline.inference.photographs.colours import SRGB, Colours, colours_of
 from pipeline.inference.photographs.listing import Order, shown
-from pipeline.inference.photographs.reading import Form, Picture, Values, read_picture
+from pipeline.inference.photographs.reading import Form, OpenPhotograph, Values, open_photograph
 from pipeline.inference.photographs.tiff import STRIP_ROWS
 from pipeline.inference.photographs.writing import QUALITY, write_pages, write_picture
 from pipeline.runtime.errors import UserError
@@ -125,15 +125,15 @@ def restore_photograph(
     return list(dict.fromkeys(lost))
 
 
-def _page(order: Order, handling: Handling, number: int) -> Picture:
+def _page(order: Order, handling: Handling, number: int) -> OpenPhotograph:
     page = number if order.kind == "tiff" else None  # no other format holds several
     name = shown(order.source)
-    return read_picture(order.source, name, handling.largest_pixels, handling.lenient, page)
+    return open_photograph(order.source, name, handling.largest_pixels, handling.lenient, page)
 
 
 def _pages(
     order: Order,
-    first: Picture,
+    first: OpenPhotograph,
     restore_rows: RowsRestorer,
     handling: Handling,
     report: Callable[[float], None],
@@ -162,7 +162,7 @@ def _pages(
 
 
 def _restored(
-    picture: Picture,
+    picture: OpenPhotograph,
     restore_rows: RowsRestorer,
     strength: float,
     colours: Colours,
@@ -206,7 +206,7 @@ def _restored(
         report(top / form.height)
 
 
-def numbers(picture: Picture, rows: slice, offset: float, scale: float) -> Image:
+def numbers(picture: OpenPhotograph, rows: slice, offset: float, scale: float) -> Image:
     """Return rows as RGB in [0, 1], without alpha; of grey, three equal channels."""
     values = picture.rows(rows)
     if picture.form.has_alpha:

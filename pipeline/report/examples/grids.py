@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from pipeline.report.examples.choice import CROP_PIXELS, Example, Examples
-from pipeline.report.figures.drawing import GRID_DPI, Picture, plain_style, to_png
+from pipeline.report.figures.drawing import GRID_DPI, Drawing, plain_style, to_png
 
 GAP_PIXELS = 8
 LINE_PIXELS = 22
@@ -11,7 +11,7 @@ HEADER_PIXELS = 32
 POINTS_PER_INCH = 72
 
 
-def image_grid(task: str, data_set: str, examples: Examples, name: str) -> Picture:
+def image_grid(task: str, data_set: str, examples: Examples, name: str) -> Drawing:
     """Return the example images, one row an image, one column a restorer."""
     columns = max(len(row.panels) for row in examples.rows)
     row_pixels = CROP_PIXELS + 2 * LINE_PIXELS + GAP_PIXELS
@@ -24,7 +24,7 @@ def image_grid(task: str, data_set: str, examples: Examples, name: str) -> Pictu
         for place, row in enumerate(examples.rows):
             _draw_row(figure, row, HEADER_PIXELS + place * row_pixels)
         png, _, _ = to_png(figure, GRID_DPI)
-    return Picture(
+    return Drawing(
         name=name,
         png=png,
         width=width,

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from pipeline.config.params import Params
 from pipeline.report.collect import TaskResults, Values
 from pipeline.report.figures.drawing import (
-    Picture,
+    Drawing,
     colours_of,
     draw_frame,
     legend_key,
@@ -46,7 +46,7 @@ class Quality:
         return int(np.count_nonzero((np.diff(self.errors, axis=1) > 0).all(axis=1)))
 
 
-def condition_quality(params: Params, task: TaskResults) -> Picture | None:
+def condition_quality(params: Params, task: TaskResults) -> Drawing | None:
     """Return the denoisers' errors against the noise in their conditions (paper, Figure 1a).
 
     Measured at the end of the training, see ``measure`` in pipeline/methods/noise_space.py.

@@ -10,7 +10,7 @@ from pipeline.config.params import Params
 from pipeline.report.collect import Log, TaskResults
 from pipeline.report.figures.drawing import (
     GREY,
-    Picture,
+    Drawing,
     Style,
     colours_of,
     draw_frame,
@@ -73,7 +73,7 @@ FEW_METHODS = 4
 """Lines of more methods are thinner."""
 
 
-def curves(params: Params, task: TaskResults) -> Picture | None:
+def curves(params: Params, task: TaskResults) -> Drawing | None:
     """Return what every method logged by step; None if none was trained here.
 
     Panels: PSNR of the validation crops, restoration loss and whole loss, and of adapting methods

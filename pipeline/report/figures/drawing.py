@@ -38,7 +38,7 @@ PAGE_QUALITY = 75
 
 
 @dataclass(frozen=True)
-class Picture:
+class Drawing:
     """A PNG file with what is said of it; width and height in CSS pixels."""
 
     name: str
@@ -128,14 +128,14 @@ def plain_style() -> Iterator[None]:
 
 def picture_of_panels(
     name: str, count: int, draw: Callable[[list[Axes]], list[Line2D]], alt: str, caption: str
-) -> Picture:
+) -> Drawing:
     """Return a picture of ``count`` panels, which ``draw`` fills; it returns the legend's keys."""
     with plain_style():
         figure, (*places, beside) = panels(count)
         draw_legend(beside, draw(places))
         png, width, height = to_png(figure, CURVES_DPI)
     width, height = (side * GRID_DPI // CURVES_DPI for side in (width, height))
-    return Picture(name, png, width, height, alt, caption)
+    return Drawing(name, png, width, height, alt, caption)
 
 
 def to_png(figure: Figure, dpi: int) -> tuple[bytes, int, int]:

@@ -7,7 +7,7 @@ from pipeline.config.params import Params
 from pipeline.images.pixels import Pixels
 from pipeline.images.store import ImageStore
 from pipeline.report.collect import TaskResults
-from pipeline.report.figures.drawing import GRID_DPI, Picture, plain_style, to_png
+from pipeline.report.figures.drawing import GRID_DPI, Drawing, plain_style, to_png
 from pipeline.report.tables.scores import baseline, compared_methods
 from pipeline.runtime.paths import SNAPSHOTS_FILE, Run, task_images
 
@@ -15,7 +15,7 @@ DOMAIN = "real"
 INCHES = 1.7
 
 
-def progress(params: Params, task: TaskResults) -> Picture | None:
+def progress(params: Params, task: TaskResults) -> Drawing | None:
     """Return crops of one real test image, restored by baseline and main method as they train.
 
     None without a main method, or where no test image has a clean version.
@@ -38,7 +38,7 @@ def progress(params: Params, task: TaskResults) -> Picture | None:
     ]  # fmt: skip
     png, width, height = _draw(rows)
     steps = ", ".join(f"{step:,}" for step in next(iter(shown.values())))
-    return Picture(
+    return Drawing(
         f"progress_{task.name}.png", png, width, height,
         alt=f"A crop of {store.ids[index]} restored at updates {steps} of {' and '.join(shown)}.",
         caption="One real test image, restored by the averaged weights as the training goes."

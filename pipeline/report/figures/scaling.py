@@ -11,7 +11,7 @@ from pipeline.config.params import Params
 from pipeline.report.collect import DataSet, Model, TaskResults
 from pipeline.report.figures.drawing import (
     GREY,
-    Picture,
+    Drawing,
     colours_of,
     draw_frame,
     legend_key,
@@ -22,7 +22,7 @@ from pipeline.report.tables.scores import restorer_label
 from pipeline.runtime.paths import DEGRADED
 
 
-def scaling(params: Params, results: list[TaskResults]) -> Picture | None:
+def scaling(params: Params, results: list[TaskResults]) -> Drawing | None:
     """Return every method's PSNR against the restorer's multiplications.
 
     One panel for each data set of tasks that have the same images and different restorers; None

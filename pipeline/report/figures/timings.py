@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 from pipeline.config.params import Params
 from pipeline.report.collect import Log, read_log, released
 from pipeline.report.figures.drawing import (
-    Picture,
+    Drawing,
     colours_of,
     draw_frame,
     legend_key,
@@ -20,7 +20,7 @@ STEP_S, WAITING = "seconds_per_step", "waiting_share"
 """Columns of a training's timings."""
 
 
-def timing_curves(params: Params, task: str) -> Picture | None:
+def timing_curves(params: Params, task: str) -> Drawing | None:
     """Return how the time of a step went, for every method and seed that has a record here.
 
     None if no training of the task has one. It differs from run to run, as the record does.
