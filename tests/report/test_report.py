@@ -446,49 +446,6 @@ def test_runs_that_params_do_not_name_are_not_read(params: Params) -> None:
     assert files(Path("after")) == files(Path("before"))
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        Run(TASK, DEGRADED).evaluation / "per_image.csv",
-        Run(TASK, "vanilla", 0).evaluation / "per_image.csv",
-        Run(TASK, "noise_space", 0).evaluation / "restored.h5",
-        Run(TASK, "vanilla", 0).training / "log.csv",
-        Run(TASK, "vanilla", 0).training / "model.safetensors",
-        task_images(TASK) / "test.h5",
-    ],
-    ids=str,
-)
-def test_a_missing_input_is_named(params: Params, path: Path) -> None:
-    path.unlink()
-    with pytest.raises(UserError, match=rf"{re.escape(str(path))}.*dvc repro"):
-        write_report(params, OUT)
-
-
-def test_a_damaged_model_is_named(params: Params) -> None:
-    (Run(TASK, "vanilla", 0).training / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"vanilla-0/model\.safetensors: damaged"):
-        collect(params)
-
-
-@pytest.mark.parametrize(("name", "value"), [("steps", 5), ("method", "other"), ("seed", 3)])
-def test_a_model_of_other_settings_is_refused(params: Params, name: str, value: Any) -> None:
-    write_model(params, Run(TASK, "vanilla", 0), **{name: value})
-    with pytest.raises(UserError, match=f"trained with {name} = {value!r}.*dvc repro"):
-        collect(params)
-
-
-def test_protocols_are_never_mixed(params: Params) -> None:
-    write_scores(Run(TASK, "noise_space", 0), ADAPTED_PSNR, protocol="rgb")
-    with pytest.raises(UserError, match="protocols rgb and sidd, which cannot be compared"):
-        collect(params)
-
-
-def test_scores_of_other_images_are_refused(params: Params) -> None:
-    write_scores(Run(TASK, "vanilla", 0), VANILLA_PSNR, images=("x", *IMAGES[1:]))
-    with pytest.raises(UserError, match="lists other images"):
-        collect(params)
-
-
 class Page(HTMLParser):
     """Elements of a page; fails on one that is not closed."""
 
