@@ -16,6 +16,8 @@ from pipeline.runtime.files import replacing
 
 LISTS = ("sources", "tasks", "methods")
 """Groups of which several choices are made at once."""
+ABSENT = "nothing"
+"""What is printed of a setting that a file does not have."""
 
 
 def compose(overrides: list[str], output: Path = PARAMS_FILE) -> None:
@@ -71,7 +73,7 @@ def _preset(path: Path, pattern: str) -> str | None:
 def changes(before: Path, after: Path) -> list[str]:
     """Return a line for each setting that two files have differently; none without the first.
 
-    A section that only one of them has is one line: its settings are no edits of anybody.
+    A section that only one of them has is one line.
     """
     from omegaconf import OmegaConf
 
@@ -84,15 +86,15 @@ def changes(before: Path, after: Path) -> list[str]:
 def _changes(old: Any, new: Any, key: str) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys((*old, *new)):
-            yield from _changes(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+            yield from _changes(old.get(name, ABSENT), new.get(name, ABSENT), f"{key}.{name}")
     elif old != new:
-        yield f"{key}: {_short(old)} -> {_short(new)}"
+        yield f"{key[1:]}: {_short(old)} -> {_short(new)}"
 
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return f"a section of {len(flat(value))} settings"
-    return "nothing" if value is None else str(value)
+    return str(value)
 
 
 def flat(settings: Any, key: str = "") -> dict[str, Any]:

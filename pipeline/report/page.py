@@ -189,7 +189,7 @@ def _context(
         f"{task.name}: {data_set.name}"
         for task in results
         for data_set in task.data_sets
-        if data_set.simulated
+        if data_set.simulated and data_set.domain == "real"
     ]
     return {
         "paper": PAPER,

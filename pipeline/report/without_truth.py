@@ -9,7 +9,7 @@ from pipeline.images.pixels import Image
 from pipeline.images.reading.decoding import BAND_ROWS
 from pipeline.images.reading.folders import walk
 from pipeline.inference.photographs.reading import open_photograph
-from pipeline.inference.photographs.restore import numbers
+from pipeline.inference.photographs.restore import rgb_of
 from pipeline.runtime.errors import UserError
 
 LARGEST_SIDE = 1920
@@ -55,5 +55,5 @@ def middle(path: Path, largest_pixels: int) -> Image:
     for row in range(0, top, BAND_ROWS):  # so that never all of it is held
         picture.rows(slice(row, min(row + BAND_ROWS, top)))
         picture.upright.forget(row)
-    rows = numbers(picture, slice(top, top + height), *picture.value_range)
+    rows = rgb_of(picture, slice(top, top + height), *picture.value_range)
     return rows[:, left : left + width]

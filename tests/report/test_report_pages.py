@@ -23,7 +23,7 @@ from pipeline.report.figures.curves import curves
 from pipeline.report.page import write_report
 from pipeline.report.tables.writing import escape_markdown
 from pipeline.runtime.files import write_text
-from pipeline.runtime.paths import Run, task_images
+from pipeline.runtime.paths import SIMULATED, Run, task_images
 from tests.report import test_report
 from tests.report.test_report import (
     DATA_SET,
@@ -196,6 +196,9 @@ def test_simulated_data_is_called_so(params: Params) -> None:
     for run in runs(params):
         write_scores(run, DEGRADED_PSNR, data_set="polyu")
     assert "simulated" not in markdown(params).lower()
+    for run in runs(params):
+        write_scores(run, DEGRADED_PSNR, data_set=f"polyu, {SIMULATED}", domain="synthetic")
+    assert "Simulated real data." not in markdown(params), "synthetic images are not called real"
 
 
 def test_curves_tell_how_often_swapping_was_noticed(params: Params) -> None:

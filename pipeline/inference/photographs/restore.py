@@ -173,7 +173,7 @@ def _restored(
     offset, scale = picture.value_range
 
     def given(rows: slice) -> Image:
-        return numbers(picture, rows, offset, scale)
+        return rgb_of(picture, rows, offset, scale)
 
     def read(rows: slice) -> Image:
         return colours.to_srgb(given(rows))
@@ -206,7 +206,7 @@ def _restored(
         report(top / form.height)
 
 
-def numbers(picture: OpenPhotograph, rows: slice, offset: float, scale: float) -> Image:
+def rgb_of(picture: OpenPhotograph, rows: slice, offset: float, scale: float) -> Image:
     """Return rows as RGB in [0, 1], without alpha; of grey, three equal channels."""
     values = picture.rows(rows)
     if picture.form.has_alpha:

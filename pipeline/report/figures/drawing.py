@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import matplotlib
@@ -48,9 +49,9 @@ class Drawing:
     alt: str
     caption: str
 
-    @property
+    @cached_property
     def webp(self) -> bytes:
-        """The picture as it stands inside the page."""
+        """The picture as it stands inside the pages."""
         with Image.open(io.BytesIO(self.png)) as opened:
             return pixels_to_webp(np.asarray(opened.convert("RGB")), PAGE_QUALITY)
 

@@ -64,7 +64,7 @@ def _name_site_cache(for_workers: bool) -> None:
     hands config.local to their copies.
     """
     config = Config.from_cwd()
-    place = config["core"]["site_cache_dir"]
+    place = config["core"].get("site_cache_dir", "/")  # "/": DVC's own place, which is absolute
     if Path(place).is_absolute() or SITE_CACHE in os.environ:
         return
     os.environ[SITE_CACHE] = str(ROOT / place)
