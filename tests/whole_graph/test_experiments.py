@@ -77,7 +77,11 @@ def test_a_killed_copy_goes_on_from_the_checkpoints_outside_of_it(workspace: Wor
 @pytest.mark.slow
 def test_a_queue_runs_two_at_once(workspace: Workspace) -> None:
     queue = recipe(PAGE, "dvc exp run --queue")
+    former = workspace.folder.parent / "before it was moved" / ".cache/dvc"
+    workspace.succeed("dvc", "config", "--local", "core.site_cache_dir", str(former))
     workspace.succeed(*queue[:-1], f"{queue[-1]} -S resources.gpu=1")
+    named = workspace.succeed("dvc", "config", "core.site_cache_dir").strip()
+    assert named == str(workspace.folder / ".cache/dvc")
     kept = f"PIPELINE_CHECKPOINTS={workspace.folder / '.checkpoints'}"
     gpus = "CUDA_VISIBLE_DEVICES=5,7"  # there are none, but they can be divided
     start = recipe(PAGE, "dvc queue start")

@@ -29,8 +29,10 @@ ROOT = Path(__file__).parents[3]
 MOST_COMBINATIONS = 4
 """Of a sweep: looking at a combination takes seconds."""
 
-SITE_CACHE = "DVC_SITE_CACHE_DIR"
-"""DVC's environment variable for it."""
+SITE_CACHE = ".cache/dvc"
+"""As .dvc/config says it."""
+SITE_CACHE_VARIABLE = "DVC_SITE_CACHE_DIR"
+"""DVC's own, which wins over its configuration."""
 
 
 def check(words: list[str]) -> None:
@@ -52,25 +54,24 @@ def check(words: list[str]) -> None:
     for overrides in _combinations(given_overrides):
         for line in _changes(overrides):
             print(f"params.yaml, composed anew: {line}", file=sys.stderr)
-    if {"--temp", "--queue"} & set(words):
-        _name_site_cache(for_workers="--queue" in words)
+    _name_site_cache(for_workers="--queue" in words)
 
 
 def _name_site_cache(for_workers: bool) -> None:
-    """Name ``core.site_cache_dir`` by its full path, where DVC works in copies of the project.
+    """Name ``core.site_cache_dir`` by its full path, as DVC may work in copies of the project.
 
     It makes that folder before it enters a copy, and opens its files afterwards: the relative
     path of .dvc/config would mean two folders. Workers of a queue are other processes, but DVC
-    hands config.local to their copies.
+    hands config.local to their copies. A project that was moved has its former path there.
     """
     config = Config.from_cwd()
-    place = config["core"].get("site_cache_dir", "/")  # "/": DVC's own place, which is absolute
-    if Path(place).is_absolute() or SITE_CACHE in os.environ:
+    place = config["core"].get("site_cache_dir", "")
+    if not place.endswith(SITE_CACHE) or SITE_CACHE_VARIABLE in os.environ:  # somebody's own
         return
-    os.environ[SITE_CACHE] = str(ROOT / place)
-    if for_workers:
+    os.environ[SITE_CACHE_VARIABLE] = here = str(ROOT / SITE_CACHE)
+    if place not in (SITE_CACHE, here) or (for_workers and place != here):
         with config.edit("local") as local:
-            local["core"]["site_cache_dir"] = str(ROOT / place)
+            local["core"]["site_cache_dir"] = here
 
 
 def _combinations(overrides: list[str]) -> list[list[str]]:
