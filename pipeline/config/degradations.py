@@ -30,11 +30,17 @@ class RainStreaks:
 
 @dataclass(frozen=True)
 class LinearMotionBlur:
-    """Uniform motion along a straight line, on the gamma-coded values."""
+    """Uniform motion along a straight line, out of focus, with white noise: on coded values."""
 
     kind: Literal["linear_motion_blur"]
     length_pixels: Annotated[Interval, Setting(low=1, high=200, unit="pixels")]
     angle_degrees: Annotated[Interval, Setting(low=-180, high=180, unit="degrees")]
+    defocus_pixels: Annotated[
+        Interval, Setting(low=0, high=50, unit="radius of the circle of confusion, pixels")
+    ]
+    noise_sigma_255: Annotated[
+        Interval, Setting(low=0, high=255, unit="standard deviation on a scale of 255")
+    ]
 
 
 @dataclass(frozen=True)
@@ -72,18 +78,21 @@ class LayeredRain:
 
 @dataclass(frozen=True)
 class CameraShake:
-    """A curved camera path during exposure: linear light, clipped highlights, sensor noise."""
+    """A curved camera path, out of focus: linear light, clipped highlights, noise of ``Camera``."""
 
     kind: Literal["camera_shake"]
     extent_pixels: Annotated[Interval, Setting(low=1, high=200, unit="pixels")]
+    defocus_pixels: Annotated[
+        Interval, Setting(low=0, high=50, unit="radius of the circle of confusion, pixels")
+    ]
     exposure_gain: Annotated[
         Interval, Setting(low=0.1, high=10, unit="linear light before clipping")
     ]
-    shot_noise: Annotated[
-        Interval, Setting(low=0, high=1, unit="variance per unit of linear signal")
-    ]
-    read_noise: Annotated[
-        Interval, Setting(low=0, high=1, unit="standard deviation in linear signal")
+    iso_gain: Annotated[Interval, Setting(low=1, high=1000, unit="times the lowest ISO")]
+    shot_noise: Annotated[float, Setting(low=0, high=1, unit="variance per unit of linear signal")]
+    read_noise: Annotated[float, Setting(low=0, high=1, unit="standard deviation in linear signal")]
+    correlation_pixels: Annotated[
+        Interval, Setting(low=0, high=10, unit="sigma of the noise's smoothing, pixels")
     ]
     jpeg_quality: Annotated[Interval, Setting(low=1, high=100, unit="of libjpeg")]
 

@@ -1,14 +1,20 @@
-"""Motion blur: a straight line on coded values, a curved camera path in linear light."""
+"""Blur: a straight motion on coded values, a curved camera path in linear light; out of focus."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal, spatial
 
 from pipeline.config.degradations import CameraShake, LinearMotionBlur
-from pipeline.degradations.camera import jpeg, linear_to_srgb, srgb_to_linear
-from pipeline.degradations.noise import shot_and_read_noise
+from pipeline.degradations.camera import (
+    demosaicked_noise,
+    draw_gain,
+    jpeg,
+    linear_to_srgb,
+    srgb_to_linear,
+)
 
 SAMPLES_PER_PIXEL = 8  # of a path's length; enough that its kernel shows no beads
+DISC_SAMPLES_PER_PIXEL = 9  # of a side; odd, so that one lies in the middle of the smallest disc
 SHAKE_SAMPLES = 1024  # positions during one exposure
 SHAKE_SMOOTHNESS = 0.2  # sigma that smooths the velocity, as a share of the exposure
 
@@ -21,14 +27,18 @@ HIGHLIGHT_PEAK = 2.0
 def linear_motion_blur(
     image: NDArray[np.float32], settings: LinearMotionBlur, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return the image averaged along a straight line.
+    """Return the image averaged along a straight line and over a disc, with white noise.
 
-    y = k * x, k uniform on a line of length_pixels, anti-aliased, sum 1; borders are reflected
+    y = clip(k * d * x + sigma n),  n ~ N(0, 1) for every value
+
+    with k uniform on a line of length_pixels, d on a disc of radius defocus_pixels, both
+    anti-aliased and of sum 1; borders are reflected.
 
     Args:
         image: (height, width, 3), gamma-coded, in [0, 1]; so is the result.
-        settings: intervals of length and of angle (from the horizontal, counter-clockwise).
-        generator: gives the length, then the angle.
+        settings: intervals of length, angle (from the horizontal, counter-clockwise), radius and
+            sigma.
+        generator: gives the settings in the order of their fields, then the noise.
 
     Source: the usual uniform-motion model; averaging of coded frames as in the ``blur`` images
     of GoPro, Nah et al., "Deep multi-scale convolutional neural network for dynamic scene
@@ -36,41 +46,46 @@ def linear_motion_blur(
     """
     length_pixels = generator.uniform(*settings.length_pixels)
     angle_degrees = generator.uniform(*settings.angle_degrees)
-    kernel = motion_kernel(straight_path(length_pixels, angle_degrees))
-    blurred: NDArray[np.float32] = np.clip(convolve(image, kernel), 0, 1)
-    return blurred
+    defocus_pixels = generator.uniform(*settings.defocus_pixels)
+    sigma_255 = generator.uniform(*settings.noise_sigma_255)
+    motion = motion_kernel(straight_path(length_pixels, angle_degrees))
+    blurred = convolve(image, out_of_focus(motion, defocus_pixels))
+    noise = generator.standard_normal(image.shape, dtype=np.float32)
+    return np.clip(blurred + np.float32(sigma_255 / 255) * noise, 0, 1)
 
 
 def camera_shake(
     image: NDArray[np.float32], settings: CameraShake, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return the image as a shaking hand-held camera would take it.
+    """Return the image as a shaking hand-held camera, out of focus, would take it.
 
-    y = jpeg(linear_to_srgb(clip(noise(k * (exposure_gain expand_highlights(x))))))
+    y = jpeg(linear_to_srgb(clip(noise(k * d * (exposure_gain expand_highlights(x))))))
 
-    with x the linear light. The sensor clips after the blur, not before: a lamp brighter than
-    white stays a white track with hard edges. It clips after the noise, too: where it is full,
-    there is none. Noise is drawn for each colour on its own, without a mosaic, as a detail
-    beside the blur.
+    with x the linear light, k the path's kernel and d a disc of radius defocus_pixels. The sensor
+    clips after the blur, not before: a lamp brighter than white stays a white track with hard
+    edges. It clips after the noise, too: where it is full, there is none. The noise is that of
+    ``camera``.
 
     Args:
         image: (height, width, 3), sRGB, in [0, 1]; so is the result.
-        settings: intervals of the path's extent, exposure, noise and JPEG quality.
+        settings: intervals of the path's extent, defocus, exposure, noise and JPEG quality.
         generator: gives the settings in the order of their fields, then the path, then the noise.
 
     Source: steps and their order, Rim et al., "Realistic blur synthesis for learning image
     deblurring", ECCV 2022; random path, see ``shake_path``.
     """
     extent_pixels = generator.uniform(*settings.extent_pixels)
+    defocus_pixels = generator.uniform(*settings.defocus_pixels)
     exposure_gain = np.float32(generator.uniform(*settings.exposure_gain))
-    shot_noise = generator.uniform(*settings.shot_noise)
-    read_noise = generator.uniform(*settings.read_noise)
+    iso_gain = draw_gain(settings.iso_gain, generator)
+    correlation_pixels = generator.uniform(*settings.correlation_pixels)
     quality = round(generator.uniform(*settings.jpeg_quality))
 
-    kernel = motion_kernel(shake_path(extent_pixels, generator))
-    radiance = exposure_gain * expand_highlights(srgb_to_linear(image))
-    exposed = shot_and_read_noise(convolve(radiance, kernel), shot_noise, read_noise, generator)
-    return jpeg(linear_to_srgb(np.clip(exposed, 0, 1)), quality)
+    kernel = out_of_focus(motion_kernel(shake_path(extent_pixels, generator)), defocus_pixels)
+    radiance = convolve(exposure_gain * expand_highlights(srgb_to_linear(image)), kernel)
+    shot_noise, read_noise = iso_gain * settings.shot_noise, iso_gain * settings.read_noise
+    noise = demosaicked_noise(radiance, shot_noise, read_noise, correlation_pixels, generator)
+    return jpeg(linear_to_srgb(np.clip(radiance + noise, 0, 1)), quality)
 
 
 def expand_highlights(linear: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -139,6 +154,23 @@ def motion_kernel(path: NDArray[np.float64]) -> NDArray[np.float32]:
     np.add.at(kernel, (y + 1, x), y_part * (1 - x_part))
     np.add.at(kernel, (y + 1, x + 1), y_part * x_part)
     return (kernel[:-1, :-1] / len(path)).astype(np.float32)
+
+
+def out_of_focus(kernel: NDArray[np.float32], radius_pixels: float) -> NDArray[np.float32]:
+    """Return a blur kernel convolved with that of a lens out of focus: a uniform disc.
+
+    The disc is the circle of confusion of geometric optics. Its pixels on the rim weigh by the
+    share of them that it covers. A radius of 0 returns the kernel as it is.
+    """
+    if radius_pixels == 0:
+        return kernel
+    side, samples = 2 * int(np.ceil(radius_pixels + 0.5)) + 1, DISC_SAMPLES_PER_PIXEL
+    offsets = (np.arange(side * samples) + 0.5) / samples - side / 2
+    inside = np.hypot(offsets[:, None], offsets) <= radius_pixels
+    parts = inside.reshape(side, samples, side, samples)
+    disc = (parts.sum(axis=(1, 3)) / inside.sum()).astype(np.float32)
+    blurred: NDArray[np.float32] = signal.convolve(kernel, disc, method="direct")
+    return blurred
 
 
 def convolve(image: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArray[np.float32]:

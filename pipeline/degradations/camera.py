@@ -48,19 +48,43 @@ def camera(
     together, Brooks et al., "Unprocessing images for learned raw denoising", CVPR 2019 (without
     its white balance, colour matrix and tone curve).
     """
-    iso_gain = 2 ** generator.uniform(*np.log2(settings.iso_gain))
+    iso_gain = draw_gain(settings.iso_gain, generator)
     correlation_pixels = generator.uniform(*settings.correlation_pixels)
     quality = round(generator.uniform(*settings.jpeg_quality))
 
     linear = srgb_to_linear(image)
+    shot_noise, read_noise = iso_gain * settings.shot_noise, iso_gain * settings.read_noise
+    noise = demosaicked_noise(linear, shot_noise, read_noise, correlation_pixels, generator)
+    return jpeg(linear_to_srgb(linear + noise), quality)
+
+
+def draw_gain(interval: tuple[float, float], generator: np.random.Generator) -> float:
+    """Return a gain that is uniform in stops (powers of two)."""
+    return float(2 ** generator.uniform(*np.log2(interval)))
+
+
+def demosaicked_noise(
+    linear: NDArray[np.float32],
+    shot_noise: float,
+    read_noise: float,
+    correlation_pixels: float,
+    generator: np.random.Generator,
+) -> NDArray[np.float32]:
+    """Return G D n, what a sensor's noise becomes in the image, see ``camera``.
+
+    Args:
+        linear: (height, width, 3), linear light; so is the result.
+        shot_noise: variance per unit of light.
+        read_noise: standard deviation without light.
+        correlation_pixels: sigma of the smoothing G.
+        generator: gives the noise.
+    """
     mosaic = bayer_mosaic(linear)
-    mosaic_noise = shot_and_read_noise(
-        mosaic, iso_gain * settings.shot_noise, iso_gain * settings.read_noise, generator
-    )
+    mosaic_noise = shot_and_read_noise(mosaic, shot_noise, read_noise, generator)
     mosaic_noise -= mosaic
     sigma = (correlation_pixels, correlation_pixels, 0)
-    noise = ndimage.gaussian_filter(demosaic(mosaic_noise), sigma)
-    return jpeg(linear_to_srgb(linear + noise), quality)
+    noise: NDArray[np.float32] = ndimage.gaussian_filter(demosaic(mosaic_noise), sigma)
+    return noise
 
 
 def srgb_to_linear(coded: NDArray[np.float32]) -> NDArray[np.float32]:

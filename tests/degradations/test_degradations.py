@@ -31,19 +31,21 @@ SETTINGS: dict[str, Degradation] = {
     for settings in (
         GaussianNoise("gaussian_noise", (5, 75)),
         RainStreaks("rain_streaks", (2000, 3000), (5, 20), (1, 3), (-30, 30), (0.3, 0.6)),
-        LinearMotionBlur("linear_motion_blur", (5, 20), (-180, 180)),
+        LinearMotionBlur("linear_motion_blur", (5, 20), (-180, 180), (0, 2), (0, 0)),
         Camera("camera", (2, 6), 0.01, 0.01, (0.5, 0.9), (75, 95)),
         LayeredRain(
             "layered_rain", (3, 5), (2000, 3000), (10, 40), (2, 4), (-25, 25), (0.4, 0.9),
             (0.5, 1.5), (0.05, 0.15), (80, 95),
         ),
         CameraShake(
-            "camera_shake", (6, 24), (0.9, 1.1), (0.0005, 0.003), (0.002, 0.006), (80, 95)
+            "camera_shake", (6, 24), (0, 2), (0.9, 1.1), (2, 6), 0.01, 0.01, (0, 0.5), (80, 95)
         ),
     )
 }  # fmt: skip
 STILL_CAMERA = Camera("camera", (1, 1), 0, 0, (0, 0), (100, 100))
-STILL_SHAKE = CameraShake("camera_shake", (12, 12), (1, 1), (0, 0), (0, 0), (100, 100))
+STILL_SHAKE = CameraShake(
+    "camera_shake", (12, 12), (0, 0), (1, 1), (1, 1), 0, 0, (0, 0), (100, 100)
+)
 CLEAR_RAIN = LayeredRain(
     "layered_rain", (3, 3), (0, 0), (30, 30), (3, 3), (0, 0), (0.5, 0.5), (1, 1), (0, 0), (95, 95)
 )

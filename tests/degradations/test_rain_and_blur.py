@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -16,8 +16,8 @@ from pipeline.config.degradations import (
 from pipeline.degradations import blur, camera, degrade, rain
 from tests.degradations.test_degradations import (
     CLEAR_RAIN,
-    SETTINGS,
     STEP,
+    STILL_CAMERA,
     STILL_SHAKE,
     angle_from_vertical,
     coded,
@@ -25,6 +25,8 @@ from tests.degradations.test_degradations import (
     kernel_moments,
     texture,
 )
+
+STILL_LINE = LinearMotionBlur("linear_motion_blur", (5, 20), (0, 0), (0, 0), (0, 0))
 
 # Rain
 
@@ -182,13 +184,35 @@ def test_convolution_is_the_sum_of_shifts_with_mirrored_borders() -> None:
 
 @pytest.mark.parametrize("model", ["linear_motion_blur", "camera_shake"])
 def test_constant_image_stays_constant_under_blur(model: str) -> None:
-    settings = STILL_SHAKE if model == "camera_shake" else SETTINGS[model]
+    quiet = {"camera_shake": STILL_SHAKE, "linear_motion_blur": STILL_LINE}
+    settings = dataclasses.replace(quiet[model], defocus_pixels=(1, 3))
     degraded = degrade(flat(0.4, 40), settings, np.random.default_rng(0))
     assert_allclose(degraded, 0.4, atol=1e-5 if model == "linear_motion_blur" else STEP)
 
 
+def test_out_of_focus_is_the_mean_over_a_disc() -> None:
+    point = np.ones((1, 1), np.float32)
+    generator = np.random.default_rng(0)
+    for radius in (0.01, 0.3, 1, 1.7, 2.5, 6):
+        kernel = blur.out_of_focus(point, radius)
+        # light that falls anywhere on the disc, counted by pixel
+        places = generator.uniform(-radius, radius, (400_000, 2))
+        places = places[np.hypot(*places.T) <= radius]
+        reach = len(kernel) // 2
+        edges = np.arange(-reach, reach + 2) - 0.5
+        counted, _, _ = np.histogram2d(*places.T, bins=[edges, edges])
+        assert_allclose(kernel, counted / len(places), atol=0.005)
+    assert_array_equal(blur.out_of_focus(point, 0), point)
+
+
+def test_white_noise_of_a_line_has_its_sigma() -> None:
+    settings = dataclasses.replace(STILL_LINE, noise_sigma_255=(10, 10))
+    degraded = degrade(flat(0.5, 128), settings, np.random.default_rng(0))
+    assert degraded.std() == pytest.approx(10 / 255, rel=0.02)
+
+
 def test_linear_blur_of_a_point_is_the_kernel() -> None:
-    settings = LinearMotionBlur("linear_motion_blur", (9, 9), (0, 0))
+    settings = dataclasses.replace(STILL_LINE, length_pixels=(9, 9))
     image = np.zeros((33, 33, 3), np.float32)
     image[16, 16] = 1
     degraded = degrade(image, settings, np.random.default_rng(0))
@@ -238,17 +262,18 @@ def test_shaken_highlights_clip_after_the_blur() -> None:
 
 
 def _path_of(settings: CameraShake, seed: int) -> NDArray[np.float64]:
-    """Return the path that ``camera_shake`` draws after its five settings."""
+    """Return the path that ``camera_shake`` draws after its six settings."""
     generator = np.random.default_rng(seed)
-    generator.uniform(size=5)
+    generator.uniform(size=6)
     return blur.shake_path(settings.extent_pixels[0], generator)
 
 
-def test_shake_noise_spares_saturated_light() -> None:
-    settings = dataclasses.replace(STILL_SHAKE, shot_noise=(0.001, 0.001))
+def test_shake_noise_spares_saturated_light_and_is_that_of_the_camera() -> None:
+    settings = dataclasses.replace(STILL_SHAKE, shot_noise=0.001, iso_gain=(2, 2))
     assert_allclose(degrade(flat(1.0), settings, np.random.default_rng(0)), 1)
-    grey = camera.srgb_to_linear(degrade(flat(coded(0.3)), settings, np.random.default_rng(0)))
-    # Luma of three independent channels survives JPEG's halved chroma: measure it
-    luma = grey @ np.array([0.299, 0.587, 0.114], np.float32)
-    share = np.sqrt(0.299**2 + 0.587**2 + 0.114**2)
-    assert luma.std() == pytest.approx(share * np.sqrt(0.001 * 0.3), rel=0.1)
+    same = dataclasses.replace(STILL_CAMERA, shot_noise=0.001, iso_gain=(2, 2))
+    shaken, still = (
+        camera.srgb_to_linear(degrade(flat(coded(0.3), 128), model, np.random.default_rng(0)))
+        for model in (settings, same)
+    )
+    assert shaken.std() == pytest.approx(still.std(), rel=0.05)
