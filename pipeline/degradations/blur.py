@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, signal, spatial
+from scipy import ndimage, spatial
 
 from pipeline.config.degradations import CameraShake, LinearMotionBlur
 from pipeline.degradations.camera import (
@@ -162,6 +162,8 @@ def out_of_focus(kernel: NDArray[np.float32], radius_pixels: float) -> NDArray[n
     The disc is the circle of confusion of geometric optics. Its pixels on the rim weigh by the
     share of them that it covers. A radius of 0 returns the kernel as it is.
     """
+    from scipy import signal  # half a second, and each training imports this file
+
     if radius_pixels == 0:
         return kernel
     side, samples = 2 * int(np.ceil(radius_pixels + 0.5)) + 1, DISC_SAMPLES_PER_PIXEL
@@ -180,6 +182,8 @@ def convolve(image: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArray
         image: (height, width, 3).
         kernel: (side, side), side odd, sum 1; may be larger than the image.
     """
+    from scipy import signal
+
     radius = kernel.shape[0] // 2
     padded = np.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="symmetric")
     blurred: NDArray[np.float32] = signal.fftconvolve(
