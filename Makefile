@@ -52,7 +52,7 @@ else
 endif
 announce = @echo "$(1): $$($(1)/bin/python --version), $(if $(UV),uv,pip) installs $(2): minutes, and $(if $(UV_BUILD),2,6) GB"
 
-.PHONY: help setup whole doctor reproduce test test-fast test-all test-slurm test-browser test-lowest lint clean
+.PHONY: help setup setup-tests whole doctor reproduce test test-fast test-all test-slurm test-browser test-lowest lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -76,9 +76,13 @@ $(VENV)/bin/python $(LOWEST)/bin/python:
 			"install one (Debian: python3-venv) or say PYTHON=/path/to/it" >&2; exit 2;; esac
 	$(call environment,$(@:/bin/python=))
 
-# not at the same time: the first may remove what the second looks at
+# not at the same time: the first may remove what the second looks at. An environment that is a
+# link is somebody else's: it is used as it is
 setup: whole
 	@test -L $(VENV) || $(MAKE) --silent --no-print-directory $(VENV)/.ready
+
+setup-tests: setup
+	@test -L $(VENV) || $(MAKE) --silent --no-print-directory $(VENV)/.ready-for-tests
 
 $(VENV)/.ready: requirements.lock | $(VENV)/bin/python
 	$(call announce,$(VENV),$<)
@@ -101,7 +105,7 @@ reproduce: setup
 	$(RUN) dvc repro
 	@echo "Report: reports/report.html (tables: reports/report.md, rows: reports/summary.json)"
 
-lint: setup $(VENV)/.ready-for-tests
+lint: setup-tests
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
@@ -112,16 +116,16 @@ test: lint
 test-fast: lint
 	$(RUN) pytest $(SIDE_BY_SIDE) -m "not slow and not graph"
 
-test-all: $(VENV)/.ready-for-tests
+test-all: setup-tests
 	tests/helpers/chromium.sh || true  # why not is told; then its tests skip
 	tests/slurm/cluster.sh install || true  # likewise
 	$(RUN) pytest $(SIDE_BY_SIDE) -m slow
 
-test-slurm: $(VENV)/.ready-for-tests
+test-slurm: setup-tests
 	tests/slurm/cluster.sh install || true  # why not is told; then the tests skip
 	$(RUN) pytest -m slow tests/slurm
 
-test-browser: $(VENV)/.ready-for-tests
+test-browser: setup-tests
 	tests/helpers/chromium.sh || true  # why not is told; then the tests skip
 	$(RUN) pytest -m slow tests/report/test_report_browser.py
 

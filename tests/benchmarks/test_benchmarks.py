@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    demo_step,
     evaluation,
     folder_source,
     forces,
@@ -19,6 +20,7 @@ from benchmarks import (
     packing,
     restorers,
     scheduling,
+    startup,
 )
 from benchmarks.crop_reading import measure
 from benchmarks.steps import SIZES, USUAL_VARIANTS, build_step
@@ -27,7 +29,7 @@ from pipeline.config.read import read_params
 from pipeline.images.store import ImageStore, Record, write_store
 from pipeline.models.restorers.unet import UNet
 from pipeline.models.weights import save_tensors
-from pipeline.runtime.paths import STATE_FILE, pretrained, task_images
+from pipeline.runtime.paths import COSTS, STATE_FILE, pretrained, task_images
 from pipeline.training.loop import train
 from tests.helpers.training_job import VANILLA, job, write_images
 
@@ -156,6 +158,57 @@ def test_forces_are_those_of_the_gradients(tmp_path: Path, monkeypatch: pytest.M
     methods = {name: replace(params.methods[name], weight=0.5) for name in ("dann",)}
     again = forces.measure(replace(params, methods=methods), "denoise", 0, state / STATE_FILE)
     assert again["dann"] == found["dann"], "told at weight 1, whatever the weight"
+
+
+def test_parts_of_an_update_of_the_demo_sum_to_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    compose(
+        ["preset=tiny", "tasks=[denoise]", "train.patch=16", "train.steps=20"], Path("params.yaml")
+    )
+    images, state = task_images("denoise"), pretrained("denoise", 0)
+    write_images(images)
+    last = read_params().train.pretrain_steps
+    start = job(
+        images, state, VANILLA, restorer=read_params().restorer, last_step=last, keeps="state"
+    )
+    train(start)
+    found = {(m, 1): demo_step.measure("denoise", m, 1, updates=2) for m in demo_step.METHODS}
+    for parts in found.values():
+        whole, floor = parts.pop("whole"), parts.pop("floor")
+        assert sum(parts.values()) == pytest.approx(whole) and floor > 0
+        assert min(parts["data"], parts["restorer forward"], parts["restorer backward"]) > 0
+        parts |= {"whole": whole}
+    demo_step.show(found)
+    assert "noise_space / vanilla, 1 thread(s)" in capsys.readouterr().out
+
+
+def test_startup_times_commands_that_have_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[str] = []
+
+    def copy_tracked(overrides: list[str], folder: Path) -> None:
+        assert overrides == ["preset=tiny"]
+        costs = folder / "reports" / "costs"
+        costs.mkdir(parents=True)
+
+    def run(command: list[str], folder: Path, expected: tuple[int, ...]) -> str:
+        if not ran:
+            assert not (folder / "reports").exists(), "nothing that was there counts"
+            for number in range(2):
+                path = folder / COSTS / f"{number}.json"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text('{"wall_s": 1.5}')
+        ran.append(command[0])
+        return ""
+
+    monkeypatch.setattr(startup, "copy_tracked", copy_tracked)
+    monkeypatch.setattr(startup, "run", run)
+    found = startup.measure(["preset=tiny"], 2, tmp_path / "copy")
+    assert found["its stages, as they say"] == 3.0
+    assert set(startup.COMMANDS) < set(found) and len(ran) == 1 + 2 * len(startup.COMMANDS)
 
 
 def test_scheduling_runs_both_in_turn_in_fresh_copies(

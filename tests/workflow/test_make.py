@@ -28,6 +28,7 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder.mkdir()
     shutil.copy(ROOT / "Makefile", folder)
     (folder / "requirements.lock").touch()
+    (folder / "requirements-test.lock").touch()
     write_python(tmp_path, "3.11")
     return folder
 
@@ -37,12 +38,12 @@ def write_python(place: Path, version: str) -> None:
     (place / "python").chmod(0o755)
 
 
-def make(project: Path) -> tuple[int, str, list[str]]:
+def make(project: Path, target: str = "setup") -> tuple[int, str, list[str]]:
     """Return status, what was printed, and what Python was asked for."""
     log = project.parent / "log"
     log.write_text("")
     done = subprocess.run(
-        ["make", "setup", f"PYTHON={project.parent / 'python'}", "UV="],
+        ["make", target, f"PYTHON={project.parent / 'python'}", "UV="],
         cwd=project, capture_output=True, text=True,
     )  # fmt: skip
     asked = [line for line in log.read_text().splitlines() if line.startswith("-m venv")]
@@ -86,6 +87,7 @@ def test_those_of_others_are_never_touched(project: Path) -> None:
     assert make(project) == (0, "", []), "a link to one that works is used"
     os.utime(project / "requirements.lock", (2**31, 2**31))
     assert make(project) == (0, "", []), "and not brought up to date"
+    assert make(project, "setup-tests") == (0, "", []), "nor given what tests need"
     (project.parent / "theirs" / "bin" / "distro").unlink()
     status, told, asked = make(project)
     assert status == 2 and not asked
