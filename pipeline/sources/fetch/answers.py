@@ -1,11 +1,10 @@
 """What every way of fetching says of a server's answer: refused, or to be tried again."""
 
-import contextlib
-import email.utils
-import time
 from collections.abc import Callable
 
 import requests
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
 
 Report = Callable[[int, int | None], None]
 """Takes the bytes that are here and, if known, all bytes."""
@@ -33,13 +32,12 @@ def require_not_busy(answer: requests.Response) -> None:
     """Raise Interrupted, with the wait that is asked for, if a later answer may be the file."""
     if answer.status_code < 500 and answer.status_code not in _BUSY:
         return
-    asked = answer.headers.get("Retry-After", "").strip()
-    seconds = float(asked) if asked.isdigit() else 0.0
-    with contextlib.suppress(ValueError):  # neither a number nor a date
-        if asked and not asked.isdigit():
-            seconds = email.utils.parsedate_to_datetime(asked).timestamp() - time.time()
+    try:
+        seconds = Retry().parse_retry_after(answer.headers.get("Retry-After", "0"))
+    except InvalidHeader:  # neither a number nor a date
+        seconds = 0.0
     reason = f"HTTP {answer.status_code} {answer.reason}"
-    raise Interrupted(reason, min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S))
+    raise Interrupted(reason, min(seconds, LONGEST_RETRY_AFTER_S))
 
 
 def plain(error: Exception) -> str:
