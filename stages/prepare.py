@@ -2,13 +2,15 @@
 
 from pipeline.config.params import Params
 from pipeline.datasets.prepare import prepare
+from pipeline.runtime.messages import library_messages_hidden
 from pipeline.runtime.paths import prepared, raw
 from pipeline.workflow.stage import run
 
 
 def main(params: Params, source: str) -> None:
     """Prepare one source."""
-    prepare(params.sources[source], raw(source), prepared(source))
+    with library_messages_hidden():  # such as libpng's, of a photograph that an error names
+        prepare(params.sources[source], raw(source), prepared(source))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import tifffile
 from numpy.testing import assert_array_equal
 from PIL import Image
 
+from pipeline.config.compose import compose
 from pipeline.config.sources import (
     FolderSource,
     PairFolders,
@@ -22,6 +25,8 @@ from pipeline.runtime.errors import UserError
 from pipeline.sources import folder
 from pipeline.sources.photographs import ARCHIVE, decode
 from tests.sources.test_sources import ORIENTATION, WHOLE, Pixels, encoded
+
+ROOT = Path(__file__).parents[2]
 
 # Photographs of one's own
 
@@ -214,6 +219,26 @@ def test_an_unreadable_image_is_named_before_anything_is_kept(own: Own) -> None:
         assert told.startswith(f"{path}: ")
         assert told.endswith("; sources.raw.skip_unreadable=true leaves it out of training")
         assert not own.raw.exists()
+
+
+def test_the_stage_prints_nothing_but_its_own_line(own: Own, tmp_path: Path) -> None:
+    """libpng writes of a damaged file by itself, past Python."""
+    path = own.add("real/flipped.png", height=60, width=80)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    compose(
+        ["preset=tiny", "sources=[folder]", "tasks=[own_denoise]",
+         f"sources.folder.location={own.location}"],
+        tmp_path / "params.yaml",
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.download", "--source", "folder"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {path}: damaged image")
 
 
 def test_unreadable_training_images_can_be_left_out(
