@@ -118,7 +118,7 @@ def _floor(training: Training, batch: Batch) -> float:
     with FlopCounterMode(display=False) as counter:
         training.module(batch, draws, progress)["total"].backward()
     rate = own_rate(training.fabric.device, training.precision, large=False)
-    return 1000 * counter.get_total_flops() / rate
+    return float(1000 * counter.get_total_flops() / rate)
 
 
 def show(found: dict[tuple[str, int], Parts]) -> None:
