@@ -12,8 +12,6 @@ from pipeline.models.checkpointing import checkpoint_gradients
 from pipeline.models.denoiser.network import Denoiser
 from tests.helpers.small_restorers import SMALL
 
-IN_PIECES = {"nafnet"}
-"""Spandrel's layer normalization has a backward pass of its own that dynamo does not read."""
 CHECKPOINTED = [False, pytest.param(True, marks=pytest.mark.slow)]
 
 
@@ -44,7 +42,7 @@ def test_a_restorer_is_one_graph(name: str, checkpointed: bool) -> None:
     if checkpointed:
         checkpoint_gradients(nn.ModuleList([restorer]), compiled=True)
     given = torch.rand(1, 3, 2 * settings.factor, 2 * settings.factor)
-    assert is_one_graph(restorer, given) == (name not in IN_PIECES)
+    assert is_one_graph(restorer, given)
 
 
 @pytest.mark.slow
