@@ -3,7 +3,7 @@
 # make reproduce      set up, then rebuild every result of the demo
 # make doctor         set up, then say what is wrong with this machine or clone
 # make test           set up with what tests need, then run all that must pass: minutes
-# make test-fast      of these, what runs no whole graph: what each change must pass at once
+# make test-fast      of these, what runs no whole graph: a quick look
 # make test-all       what 'make test' leaves out for its length (tests/README.md)
 # make test-slurm     of these, the graph on a real Slurm on this machine: Debian, as root; else it skips
 # make test-browser   of these, the report in a real browser: Debian's Chromium, installed as root; else it skips
