@@ -4,7 +4,7 @@ Usage: python -m benchmarks.demo_step [--task denoise] [--updates 40]  (after dv
 
 Trains the methods vanilla and noise_space as the demo does, and prints milliseconds of an update by
 part: data, the passes of restorer and denoiser, update of the weights, and the rest. ``floor`` is
-the update's multiplications at the rate of a large convolution or product in the same process. The
+the update's multiplications at the rate of a small convolution or product in the same process. The
 restorer's passes are measured alone, on the images that the method gives it; the denoiser's are
 what they leave of the method's. The last line is noise_space divided by vanilla.
 """
