@@ -28,7 +28,7 @@ from pipeline.config.read import read_params
 from pipeline.datasets.batches import Batch, batches
 from pipeline.device import autocast
 from pipeline.training.job import Job
-from pipeline.training.loop import _draws, _progress, _update
+from pipeline.training.loop import draws_at, progress_at, update_networks
 from pipeline.training.processes import mean_terms
 from pipeline.training.setup import Training, set_up
 
@@ -77,7 +77,7 @@ def parts_of(training: Training, updates: int) -> Parts:
                 batch = next(incoming)
             for optimizer in training.optimizers.values():
                 optimizer.zero_grad(set_to_none=True)
-            draws, progress = _draws(training, step), _progress(training, step, False)
+            draws, progress = draws_at(training, step), progress_at(training, step, False)
             with autocast(training.fabric.device, training.precision):
                 moved = batch.to(training.fabric.device, job.image_range)
                 with clock.measuring("forward"):
@@ -86,7 +86,7 @@ def parts_of(training: Training, updates: int) -> Parts:
                 training.fabric.backward(terms["total"])
             mean_terms(training.fabric, [terms])
             with clock.measuring("update of weights"):
-                _update(training, 1.0)
+                update_networks(training, 1.0)
         _restorer_alone(training, moved, clock)
     incoming.close()
 
@@ -114,7 +114,7 @@ def _restorer_alone(training: Training, batch: Batch, clock: Clock) -> None:
 def _floor(training: Training, batch: Batch) -> float:
     """Return milliseconds of an update's multiplications at the machine's own rate."""
     step = training.state.step + 1
-    draws, progress = _draws(training, step), _progress(training, step, False)
+    draws, progress = draws_at(training, step), progress_at(training, step, False)
     with FlopCounterMode(display=False) as counter:
         training.module(batch, draws, progress)["total"].backward()
     rate = own_rate(training.fabric.device, training.precision, large=False)

@@ -3,8 +3,8 @@
 Usage: python -m benchmarks.startup [--repeats 3] [override ...]      (default: preset=tiny)
 
 Reproduces the graph once in a copy of what git tracks, then prints the median seconds of each
-command there. ``restore --help`` must not import PyTorch. The first line is the clock of that
-``dvc repro`` against the sum of its stages, as they measured themselves.
+command there. The first two lines are the clock of that ``dvc repro`` and the sum of its stages, as
+they measured themselves.
 """
 
 import argparse

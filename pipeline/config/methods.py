@@ -95,8 +95,8 @@ class NoiseSpaceSettings(TrainedMethod):
     denoiser: DenoiserSettings
     tuned_on: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("demo", "tiny"),
-        "weight and ramp of this preset were chosen on the truth of real training scenes, not on"
-        " test images",
+        "weight and ramp of this preset were chosen on the truth of real training scenes, with"
+        " scores of test images in sight",
     )
 
     def check(self, key: str, patch: int) -> None:

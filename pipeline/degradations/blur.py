@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, spatial
 
-from pipeline.config.degradations import CameraShake, LinearMotionBlur
+from pipeline.config.degradations import CameraShake, GaussianNoise, LinearMotionBlur
 from pipeline.degradations.camera import (
     demosaicked_noise,
     draw_gain,
@@ -12,6 +12,7 @@ from pipeline.degradations.camera import (
     linear_to_srgb,
     srgb_to_linear,
 )
+from pipeline.degradations.noise import gaussian_noise
 
 SAMPLES_PER_PIXEL = 8  # of a path's length; enough that its kernel shows no beads
 DISC_SAMPLES_PER_PIXEL = 9  # of a side; odd, so that one lies in the middle of the smallest disc
@@ -47,11 +48,10 @@ def linear_motion_blur(
     length_pixels = generator.uniform(*settings.length_pixels)
     angle_degrees = generator.uniform(*settings.angle_degrees)
     defocus_pixels = generator.uniform(*settings.defocus_pixels)
-    sigma_255 = generator.uniform(*settings.noise_sigma_255)
     motion = motion_kernel(straight_path(length_pixels, angle_degrees))
     blurred = convolve(image, out_of_focus(motion, defocus_pixels))
-    noise = generator.standard_normal(image.shape, dtype=np.float32)
-    return np.clip(blurred + np.float32(sigma_255 / 255) * noise, 0, 1)
+    white = GaussianNoise("gaussian_noise", settings.noise_sigma_255)
+    return np.clip(gaussian_noise(blurred, white, generator), 0, 1)
 
 
 def camera_shake(
@@ -83,8 +83,7 @@ def camera_shake(
 
     kernel = out_of_focus(motion_kernel(shake_path(extent_pixels, generator)), defocus_pixels)
     radiance = convolve(exposure_gain * expand_highlights(srgb_to_linear(image)), kernel)
-    shot_noise, read_noise = iso_gain * settings.shot_noise, iso_gain * settings.read_noise
-    noise = demosaicked_noise(radiance, shot_noise, read_noise, correlation_pixels, generator)
+    noise = demosaicked_noise(radiance, settings, iso_gain, correlation_pixels, generator)
     return jpeg(linear_to_srgb(np.clip(radiance + noise, 0, 1)), quality)
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from pipeline.config.degradations import Camera
+from pipeline.config.degradations import Camera, CameraShake
 from pipeline.degradations.noise import shot_and_read_noise
 from pipeline.images.pixels import as_float, to_uint8
 
@@ -53,8 +53,7 @@ def camera(
     quality = round(generator.uniform(*settings.jpeg_quality))
 
     linear = srgb_to_linear(image)
-    shot_noise, read_noise = iso_gain * settings.shot_noise, iso_gain * settings.read_noise
-    noise = demosaicked_noise(linear, shot_noise, read_noise, correlation_pixels, generator)
+    noise = demosaicked_noise(linear, settings, iso_gain, correlation_pixels, generator)
     return jpeg(linear_to_srgb(linear + noise), quality)
 
 
@@ -65,8 +64,8 @@ def draw_gain(interval: tuple[float, float], generator: np.random.Generator) -> 
 
 def demosaicked_noise(
     linear: NDArray[np.float32],
-    shot_noise: float,
-    read_noise: float,
+    sensor: Camera | CameraShake,
+    iso_gain: float,
     correlation_pixels: float,
     generator: np.random.Generator,
 ) -> NDArray[np.float32]:
@@ -74,13 +73,15 @@ def demosaicked_noise(
 
     Args:
         linear: (height, width, 3), linear light; so is the result.
-        shot_noise: variance per unit of light.
-        read_noise: standard deviation without light.
+        sensor: its shot and read noise at gain 1.
+        iso_gain: multiplies both.
         correlation_pixels: sigma of the smoothing G.
         generator: gives the noise.
     """
     mosaic = bayer_mosaic(linear)
-    mosaic_noise = shot_and_read_noise(mosaic, shot_noise, read_noise, generator)
+    mosaic_noise = shot_and_read_noise(
+        mosaic, iso_gain * sensor.shot_noise, iso_gain * sensor.read_noise, generator
+    )
     mosaic_noise -= mosaic
     sigma = (correlation_pixels, correlation_pixels, 0)
     noise: NDArray[np.float32] = ndimage.gaussian_filter(demosaic(mosaic_noise), sigma)

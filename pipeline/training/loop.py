@@ -73,7 +73,7 @@ def train(job: Job) -> None:
 
             terms = _loss_and_gradients(training, step, incoming, display.stopwatch, row_ends)
             require_finite(terms, step, checkpoint.path)
-            _update(training, factor)
+            update_networks(training, factor)
             state.step = step
 
             # Bookkeeping: a log row at each interval, a checkpoint now and then or when told to.
@@ -111,8 +111,8 @@ def _loss_and_gradients(
     settings, fabric, method = training.job.train, training.fabric, training.method
     for optimizer in training.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
-    progress = _progress(training, step, row_ends)
-    draws = _draws(training, step)
+    progress = progress_at(training, step, row_ends)
+    draws = draws_at(training, step)
     shares: list[dict[str, Tensor]] = []
     for number in range(settings.accumulate):
         with stopwatch.waiting():
@@ -131,7 +131,7 @@ def _loss_and_gradients(
     return mean_terms(fabric, shares, norms=method.gradient_norms)
 
 
-def _draws(training: Training, step: int) -> Draws | None:
+def draws_at(training: Training, step: int) -> Draws | None:
     """Return the random numbers of a step, made where ``train.draws_on`` says."""
     settings = training.job.train
     there = str(training.fabric.device) if settings.draws_on == "device" else "cpu"
@@ -140,7 +140,7 @@ def _draws(training: Training, step: int) -> Draws | None:
         return training.method.draw(generator, (settings.batch, 3, settings.patch, settings.patch))
 
 
-def _update(training: Training, factor: float) -> None:
+def update_networks(training: Training, factor: float) -> None:
     """Update all networks at once, then the moving average of the restorer."""
     for name, optimizer in training.optimizers.items():
         optimizer.param_groups[0]["lr"] = training.rates[name] * factor
@@ -164,7 +164,8 @@ def _close_row(training: Training, step: int, factor: float) -> None:
     state.log.close_interval(step, step * job.train.batch, rate, scores)
 
 
-def _progress(training: Training, step: int, logged: bool) -> Progress:
+def progress_at(training: Training, step: int, logged: bool) -> Progress:
+    """Return how far the method is at a step; shared pretraining does not count."""
     done = step - training.first_step
     return Progress(
         step=done,

@@ -350,7 +350,7 @@ def test_what_is_not_alike_is_said_below_the_scores(params: Params) -> None:
     (tuned,) = said(params)
     assert tuned == (
         "noise_space: weight and ramp of this preset were chosen on the truth of real training"
-        " scenes, not on test images, so a gain there is that of a tuned method."
+        " scenes, with scores of test images in sight, so a gain there is that of a tuned method."
     )
     afresh = Neighbor2NeighborSettings("neighbor2neighbor", "scratch", weight=2.0)
     wider = dataclasses.replace(params, methods={**params.methods, "ne2ne": afresh})

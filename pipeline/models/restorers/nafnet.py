@@ -16,7 +16,8 @@ EPSILON = 1e-6
 class ChannelNorm(nn.LayerNorm):
     """A pixel's norm over its channels, with weights of the same names as the library's.
 
-    The library writes it as nine operations, which took a quarter of an update of the demo.
+    The library writes it as nine operations with a backward pass of their own: it is slower, and
+    torch.compile cannot look into it.
     """
 
     def forward(self, input: Tensor) -> Tensor:
