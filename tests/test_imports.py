@@ -1,6 +1,7 @@
-"""Imports between the folders go one way, and no folder of the library knows a command."""
+"""Imports between the folders go one way; no folder knows a command; a name is one class."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +58,13 @@ def test_imports_only_go_to_earlier_steps(folder: str) -> None:
         if other in LEVEL and other != folder and LEVEL[other] >= LEVEL[folder]
     ]
     assert not against, "\n".join(against)
+
+
+def test_no_two_classes_have_one_name() -> None:
+    names = Counter(
+        node.name
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []

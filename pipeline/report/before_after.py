@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.images.pixels import Pixels, to_uint8
 from pipeline.inference.photographs.reading import open_photograph
-from pipeline.report.examples.viewer import Comparison, Layer
+from pipeline.report.examples.viewer import Comparison, ViewerLayer
 from pipeline.report.figures.drawing import pixels_to_webp
 from pipeline.report.page import templates
 
@@ -31,7 +31,7 @@ def before_after_page(pairs: list[tuple[Path, Path]], model: str, largest_pixels
         restored, _ = _shown(after, largest_pixels)
         reduced |= factor > 1
         layers = tuple(
-            Layer(label, "", pixels_to_webp(pixels), f"{after.name}, {label}")
+            ViewerLayer(label, "", pixels_to_webp(pixels), f"{after.name}, {label}")
             for label, pixels in (("before", given), ("after", restored))
         )
         height, width, _ = given.shape

@@ -36,7 +36,7 @@ Log = dict[str, Values]
 
 
 @dataclass(frozen=True)
-class Model:
+class TrainedModel:
     """What is known of one trained restorer besides its weights.
 
     ``facts`` are those in its file, of the training; ``evaluation`` those of the evaluation, such
@@ -99,7 +99,7 @@ class TaskResults:
 
     name: str
     data_sets: tuple[DataSet, ...]
-    models: dict[str, tuple[Model, ...]]
+    models: dict[str, tuple[TrainedModel, ...]]
 
 
 def trained_methods(params: Params) -> dict[str, TrainedMethod]:
@@ -187,7 +187,7 @@ def _task(params: Params, task: str) -> TaskResults:
     return TaskResults(task, _data_sets(task, by_restorer, reason), models)
 
 
-def _model(params: Params, run: Run) -> Model:
+def _model(params: Params, run: Run) -> TrainedModel:
     path = run.training / MODEL_FILE
     facts = read_facts(path)
     # a released model has no such fact: how long it was trained is not known
@@ -200,7 +200,7 @@ def _model(params: Params, run: Run) -> Model:
                 " run 'dvc repro'"
             )
     log = read_log(run.training / LOG_FILE)
-    return Model(run, facts, log, _facts(run))
+    return TrainedModel(run, facts, log, _facts(run))
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -20,7 +20,7 @@ GPU_MEMORY = "GPU memory (MiB)"
 
 
 @dataclass(frozen=True)
-class Cost:
+class StageCost:
     """Wall-clock seconds and peak memory of one stage; None where no record was found.
 
     ``peak_gpu_memory_mib`` is what tensors held on one GPU at most, None where none was used.
@@ -73,7 +73,7 @@ def stage_names() -> list[str]:
     return [name for name in names if name != "report"]
 
 
-def read_costs() -> list[Cost]:
+def read_costs() -> list[StageCost]:
     """Return the records of all stages before the report."""
     return [_read(stage) for stage in stage_names()]
 
@@ -117,7 +117,7 @@ def method_costs(params: Params) -> list[MethodCost]:
     return found
 
 
-def cost_record(costs: list[Cost], methods: list[MethodCost]) -> dict[str, Any]:
+def cost_record(costs: list[StageCost], methods: list[MethodCost]) -> dict[str, Any]:
     """Return everything as plain values; totals are of the stages that have a record."""
     known = [cost for cost in costs if cost.wall_s is not None]
     on_gpu = [c.peak_gpu_memory_mib for c in known if c.peak_gpu_memory_mib is not None]
@@ -130,7 +130,7 @@ def cost_record(costs: list[Cost], methods: list[MethodCost]) -> dict[str, Any]:
     }
 
 
-def cost_tables(params: Params, costs: list[Cost], methods: list[MethodCost]) -> list[Table]:
+def cost_tables(params: Params, costs: list[StageCost], methods: list[MethodCost]) -> list[Table]:
     """Return the table of methods and the table of stages; of GPUs only where one was used."""
     base = baseline(params)
     record = cost_record(costs, methods)
@@ -190,13 +190,13 @@ def _table(caption: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...
     return Table(caption, columns, tuple(tuple(Cell(text) for text in row) for row in rows))
 
 
-def _read(stage: str) -> Cost:
+def _read(stage: str) -> StageCost:
     path = COSTS / f"{stage}.json"
     if not path.is_file():
-        return Cost(stage, None, None, None)
+        return StageCost(stage, None, None, None)
     record = json.loads(path.read_text(encoding="utf-8"))
     on_gpu = record.get("peak_gpu_memory_mib")  # older records have none
-    return Cost(stage, record["wall_s"], record["peak_memory_mib"], on_gpu)
+    return StageCost(stage, record["wall_s"], record["peak_memory_mib"], on_gpu)
 
 
 def _extra_parameters(run: Run) -> int | None:
@@ -213,7 +213,7 @@ def _timing(runs: list[Run]) -> Timing:
     return Timing(round(float(np.median(steps)), 4), round(float(waiting.mean()), 4))
 
 
-def _wall_s(costs: list[Cost]) -> float | None:
+def _wall_s(costs: list[StageCost]) -> float | None:
     known = [cost.wall_s for cost in costs if cost.wall_s is not None]
     return round(sum(known) / len(known), 1) if len(known) == len(costs) else None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from pipeline.config.params import PARAMS_FILE, Params
-from pipeline.report.collect import Model, TaskResults, released
+from pipeline.report.collect import TaskResults, TrainedModel, released
 from pipeline.runtime.git import git, no_clone
 from pipeline.runtime.paths import REPORTS, TABLES
 
@@ -121,16 +121,16 @@ def _why_unknown() -> str:
     return no_clone() or "nothing is committed yet"
 
 
-def _released_file(model: Model) -> str:
+def _released_file(model: TrainedModel) -> str:
     digest = model.facts["method_settings"]["sha256"]
     return f"{model.run.method}, {model.run.task}: sha256 {digest}"
 
 
-def _known(models: Iterable[Model], fact: str) -> str:
+def _known(models: Iterable[TrainedModel], fact: str) -> str:
     return _listed(model.facts[fact] for model in models if fact in model.facts)
 
 
-def _of_evaluations(models: Iterable[Model], fact: str) -> str:
+def _of_evaluations(models: Iterable[TrainedModel], fact: str) -> str:
     return _listed(model.evaluation[fact] for model in models if fact in model.evaluation)
 
 

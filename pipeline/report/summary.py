@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.config.params import Params
 from pipeline.randomness import numpy_generator
-from pipeline.report.collect import DataSet, Model, TaskResults, Values, released
+from pipeline.report.collect import DataSet, TaskResults, TrainedModel, Values, released
 from pipeline.report.provenance import Code
 from pipeline.report.statistics import Interval, bootstrap_interval, mean_and_std
 from pipeline.runtime.paths import DEGRADED
@@ -54,7 +54,12 @@ def over_seeds(params: Params, restorer: str, values: Values) -> tuple[float, fl
 
 
 def _row(
-    params: Params, data_set: DataSet, model: Model | None, restorer: str, index: int, code: Code
+    params: Params,
+    data_set: DataSet,
+    model: TrainedModel | None,
+    restorer: str,
+    index: int,
+    code: Code,
 ) -> Row:
     facts, evaluation = (model.facts, model.evaluation) if model else ({}, {})
     return {

@@ -18,7 +18,7 @@ from pipeline.config.compose import compose
 from pipeline.config.params import Params
 from pipeline.config.read import check, read_params
 from pipeline.config.restorers import UNetSettings
-from pipeline.report.collect import DataSet, Model, TaskResults
+from pipeline.report.collect import DataSet, TaskResults, TrainedModel
 from pipeline.report.figures import drawing, scaling
 from pipeline.runtime.paths import DEGRADED, Run
 from tests.helpers import preloaded
@@ -112,7 +112,7 @@ def results(name: str, giga_macs: float | None, **psnr: list[list[float]]) -> Ta
         name, "own", "sidd", names, names, "real", False, True, 0, values, values, {}, ""
     )
     models = {
-        method: (Model(Run(name, method, 0), {}, {}, {"giga_macs_128": giga_macs}),)
+        method: (TrainedModel(Run(name, method, 0), {}, {}, {"giga_macs_128": giga_macs}),)
         for method in values
         if method != DEGRADED
     }

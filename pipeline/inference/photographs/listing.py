@@ -24,7 +24,7 @@ ENDING_OF: dict[Format, str] = {"png": ".png", "tiff": ".tif", "jpeg": ".jpg", "
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPhotograph:
     """A photograph, and its path below the folder that the user named."""
 
     path: Path
@@ -44,7 +44,7 @@ class Order:
 class Listing:
     """What was found: photographs, what was refused and why, files that are no images."""
 
-    found: list[Found] = field(default_factory=list)
+    found: list[FoundPhotograph] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     others: set[Path] = field(default_factory=set)
     left_out: set[Path] = field(default_factory=set)  # folders of the system, not entered
@@ -154,10 +154,12 @@ def _add(path: Path, below: Path, out: Path, listing: Listing) -> None:
         if path.suffix.lower() in listing.unread:
             listing.refused.append(_unread(path))
         else:
-            listing.found.append(Found(path, below))
+            listing.found.append(FoundPhotograph(path, below))
         return
     inside = walk(path, follow=True, readable=listing.readable, skip=out)
-    listing.found += [Found(file, below / file.relative_to(path)) for file in inside.images]
+    listing.found += [
+        FoundPhotograph(file, below / file.relative_to(path)) for file in inside.images
+    ]
     listing.refused += [_unread(file) for file in inside.unread]
     listing.refused += [f"{shown(file)}: {shown(why)}" for file, why in inside.refused.items()]
     listing.others.update(inside.others)
@@ -185,7 +187,7 @@ def _fixed_part(pattern: str) -> Path:
     return Path(*parts)
 
 
-def _order(found: Found, naming: Naming) -> Order:
+def _order(found: FoundPhotograph, naming: Naming) -> Order:
     ending = found.below.suffix
     of_ending = FORMATS.get(ending.lower())
     kind = naming.kind or of_ending or "png"

@@ -17,7 +17,7 @@ GREY_LEVEL = 128
 
 
 @dataclass(frozen=True)
-class Layer:
+class ViewerLayer:
     """One version of an image; ``score`` is what is said beside its name."""
 
     label: str
@@ -31,7 +31,7 @@ class Comparison:
     """Versions of one image, of which ``left`` and ``right`` are shown at first."""
 
     title: str
-    layers: tuple[Layer, ...]
+    layers: tuple[ViewerLayer, ...]
     left: int
     right: int
     width: int
@@ -71,7 +71,7 @@ def _comparison(row: Example, labels: list[str]) -> Comparison:
     return Comparison(row.title, tuple(layers), 0, len(labels) - 1, width, height)
 
 
-def _layer(image: str, panel: Panel) -> Layer:
+def _layer(image: str, panel: Panel) -> ViewerLayer:
     score = "" if panel.psnr is None else f"{panel.psnr:.2f} dB"
     alt = f"{image}, {panel.title}" + (f", PSNR {score}" if score else "")
-    return Layer(panel.title, score, pixels_to_webp(panel.pixels, PAGE_QUALITY), alt)
+    return ViewerLayer(panel.title, score, pixels_to_webp(panel.pixels, PAGE_QUALITY), alt)

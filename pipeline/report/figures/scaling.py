@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from pipeline.config.params import Params
-from pipeline.report.collect import DataSet, Model, TaskResults
+from pipeline.report.collect import DataSet, TaskResults, TrainedModel
 from pipeline.report.figures.drawing import (
     GREY,
     Drawing,
@@ -67,7 +67,7 @@ def _groups(params: Params, results: list[TaskResults]) -> list[list[TaskResults
     return [sorted(group, key=_giga_macs) for group in groups.values()]
 
 
-def _models(task: TaskResults) -> list[Model]:
+def _models(task: TaskResults) -> list[TrainedModel]:
     return [model for models in task.models.values() for model in models]
 
 
