@@ -9,6 +9,7 @@ otherwise. Colours of a wide or linear profile are brought to sRGB for the netwo
 Memory beside the network's own for a tile: 40 x width x tile bytes for two rows of tiles, for each
 model. PNG and TIFF pass through by the row; JPEG, WebP and BMP take 4 bytes a pixel, and so do JPEG
 and WebP that are written; what is turned, planar or float32 is held whole as it is in the file.
+Camera raw takes 16 bytes a pixel while it is developed.
 
 Exit status: 0 all restored, 1 some failed (each is named), 2 wrong usage.
 """

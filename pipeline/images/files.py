@@ -6,8 +6,8 @@ from typing import Literal
 
 from pipeline.runtime.errors import UserError
 
-Kind = Literal["png", "jpeg", "tiff", "webp", "bmp", "heif"]
-"""What is read; HEIF (a phone's HEIC) with the optional packages of ``[photos]``."""
+Kind = Literal["png", "jpeg", "tiff", "webp", "bmp", "heif", "raw"]
+"""What is read; HEIF (a phone's HEIC) and raw with the optional packages of ``[photos]``."""
 
 ENDINGS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib"),
@@ -16,8 +16,8 @@ ENDINGS = (
 RAW_ENDINGS = (
     *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf"),
     *(".rw2", ".rwl", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".kdc", ".dcr", ".mrw", ".erf"),
+    *(".mef", ".mos", ".fff"),
 )
-"""Raw files of cameras, known by their ending alone: many are TIFFs of their own thumbnail."""
 HEIF_ENDINGS = (".heic", ".heif", ".hif")
 UNREAD_ENDINGS = (*HEIF_ENDINGS, ".avif", ".jxl", ".jp2", *RAW_ENDINGS)
 """Photographs that are not read without further packages."""
@@ -26,6 +26,7 @@ EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
 
+CAMERA_RAW = "camera raw"
 BEGINNINGS: dict[bytes, str] = {
     b"\x89PNG\r\n\x1a\n": "png", b"\x89PNG": "PNG that was copied as text",
     b"\xff\xd8\xff": "jpeg",
@@ -38,8 +39,9 @@ BEGINNINGS: dict[bytes, str] = {
     b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL",
     b"8BPS": "Photoshop file",
     b"\x76\x2f\x31\x01": "OpenEXR",
-    b"FUJIFILMCCD-RAW": "camera raw", b"FOVb": "camera raw", b"IIU\0": "camera raw",
-    b"IIRO": "camera raw", b"IIRS": "camera raw", b"MMOR": "camera raw",
+    b"FUJIFILMCCD-RAW": CAMERA_RAW, b"FOVb": CAMERA_RAW, b"IIU\0": CAMERA_RAW,
+    b"IIRO": CAMERA_RAW, b"IIRS": CAMERA_RAW, b"MMOR": CAMERA_RAW,
+    b"II\x1a\0\0\0HEAPCCDR": CAMERA_RAW, b"\0MRM": CAMERA_RAW,
     b"gimp xcf": "GIMP file",
     b"SIMPLE  =": "FITS",
     b"DDS ": "DDS",
@@ -60,21 +62,22 @@ ADVICE = {
 """What to do about what cannot be saved as an image."""
 BRANDS = {
     b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"hevc": "HEIC",
-    b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF", b"crx ": "camera raw",
+    b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF", b"crx ": CAMERA_RAW,
 }  # fmt: skip
 """Brands of files that begin with an ISO box 'ftyp' (ISO 14496-12); all others are videos."""
 FIRST_BYTES = 512
 
 
 @cache
-def heif_is_read() -> bool:
-    """Whether the optional package for HEIF is installed."""
-    return importlib.util.find_spec("pillow_heif") is not None
+def is_installed(package: str) -> bool:
+    """Whether an optional package is there: ``pillow_heif`` for HEIF, ``rawpy`` for raw."""
+    return importlib.util.find_spec(package) is not None
 
 
-def readable_endings() -> tuple[str, ...]:
-    """Return the endings of what is read here, in lower case."""
-    return (*ENDINGS, *HEIF_ENDINGS) if heif_is_read() else ENDINGS
+def readable_endings(raw: bool = False) -> tuple[str, ...]:
+    """Return the endings of what is read here, in lower case; of raw files if they may be."""
+    heif = HEIF_ENDINGS if is_installed("pillow_heif") else ()
+    return (*ENDINGS, *heif, *(RAW_ENDINGS if raw and is_installed("rawpy") else ()))
 
 
 def unread(kind: str) -> str:
@@ -82,7 +85,9 @@ def unread(kind: str) -> str:
     if kind in ADVICE:
         return ADVICE[kind]
     ways = "save it as TIFF, PNG or JPEG"
-    if kind in ("HEIC", "HEIF", "HIF") and not heif_is_read():
+    heif = kind in ("HEIC", "HEIF", "HIF") and not is_installed("pillow_heif")
+    raw = kind == CAMERA_RAW or f".{kind.lower()}" in RAW_ENDINGS
+    if heif or (raw and not is_installed("rawpy")):
         ways = f"pip install '.[photos]' reads it, or {ways}"
     return ways
 
@@ -97,11 +102,21 @@ def kind_of(first: bytes, name: str) -> Kind:
     Raises:
         UserError: something that is not read; says what it is.
     """
-    found = _found(first)
+    return readable(_found(first), name)
+
+
+def readable(found: str | None, name: str) -> Kind:
+    """Return the kind of what was found in a file.
+
+    Raises:
+        UserError: it is not read; says what it is.
+    """
     if found in ("png", "jpeg", "tiff", "webp", "bmp"):
         return found  # type: ignore[return-value]
-    if found in ("HEIC", "HEIF") and heif_is_read():
+    if found in ("HEIC", "HEIF") and is_installed("pillow_heif"):
         return "heif"
+    if found == CAMERA_RAW and is_installed("rawpy"):
+        return "raw"
     if found in (None, "text"):
         what = "not an image but text" if found else "not an image"
         raise UserError(f"{name}: {what}; expected PNG, JPEG, TIFF, BMP or WebP")
@@ -126,7 +141,7 @@ def _found(first: bytes) -> str | None:
     if first[:4] == b"RIFF" and first[8:12] == b"WEBP":
         return "webp"
     if first[:4] == b"II*\0" and first[8:10] == b"CR":
-        return "camera raw"
+        return CAMERA_RAW
     for beginning, found in BEGINNINGS.items():
         if first.startswith(beginning):
             return found

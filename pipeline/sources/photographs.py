@@ -134,11 +134,13 @@ def decode(encoded: bytes, name: str) -> NDArray[np.uint8]:
     Grey and palette images become RGB; an opaque alpha channel is dropped.
 
     Raises:
-        UserError: not an image, truncated, more than 8 bits a channel, CMYK, several pictures,
+        UserError: not an image, truncated, raw, more than 8 bits a channel, CMYK, several pictures,
             too large, or transparent.
     """
     header = read_header(io.BytesIO(encoded), name)
     require_one_picture(header, name, LARGEST_PIXELS)
+    if header.kind == "raw":
+        raise UserError(f"{name}: a raw file of a camera; develop it into a PNG or TIFF of 8 bits")
     if header.bits > 8:
         kind = "16-bit" if header.bits == 16 else "float32"
         raise UserError(f"{name}: more than 8 bits a channel ({kind}); save it with 8 bits")

@@ -94,13 +94,13 @@ def desk(
     return Desk(tmp_path, capsys)
 
 
-HEIC_ADVICE = "pip install '.[photos]' reads it, or save it as TIFF, PNG or JPEG"
+PHOTOS_ADVICE = "pip install '.[photos]' reads it, or save it as TIFF, PNG or JPEG"
 
 
 @pytest.fixture
-def no_heif(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_optional_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the optional packages not installed."""
-    monkeypatch.setattr(files, "heif_is_read", lambda: False)
+    monkeypatch.setattr(files, "is_installed", lambda package: False)
 
 
 def random_values(height: int, width: int, channels: int, bits: int) -> Values:
@@ -301,20 +301,20 @@ def test_folders_names_and_other_files(desk: Desk) -> None:
     assert "2 other files left alone (.png, .txt)" in desk.summary
 
 
-@pytest.mark.usefixtures("no_heif")
+@pytest.mark.usefixtures("no_optional_packages")
 def test_photographs_that_cannot_be_read_are_told_in_a_folder(desk: Desk) -> None:
     desk.add("in/x.png", smooth(8, 8))
     for name in ("IMG_1.HEIC", "deep/raw.dng", "notes.txt", "._IMG_1.HEIC"):
         (desk.folder / "in" / name).parent.mkdir(exist_ok=True)
         (desk.folder / "in" / name).write_bytes(b"x")
     assert desk.run("in", status=1).splitlines() == [
-        f"error: in/IMG_1.HEIC: HEIC is not read; {HEIC_ADVICE}",
-        "error: in/deep/raw.dng: DNG is not read; save it as TIFF, PNG or JPEG",
+        f"error: in/IMG_1.HEIC: HEIC is not read; {PHOTOS_ADVICE}",
+        f"error: in/deep/raw.dng: DNG is not read; {PHOTOS_ADVICE}",
     ]
     assert desk.summary.startswith("1 restored") and "2 other files left alone" in desk.summary
 
 
-@pytest.mark.usefixtures("no_heif")
+@pytest.mark.usefixtures("no_optional_packages")
 @pytest.mark.parametrize(
     "words", [["in/IMG_1.heic", "in/RAW.DNG", "in/x.png"], ["in/*"], ["in/*.heic", "in/[RIx]*"]]
 )
@@ -324,8 +324,8 @@ def test_they_are_told_by_name_and_by_pattern(desk: Desk, words: list[str]) -> N
     desk.add("in/RAW.DNG", smooth(12, 16), format="TIFF")
     (desk.folder / "in" / "IMG_1.heic").write_bytes(b"x")
     assert sorted(desk.run(*words, status=1).splitlines()) == [
-        f"error: in/IMG_1.heic: HEIC is not read; {HEIC_ADVICE}",
-        "error: in/RAW.DNG: DNG is not read; save it as TIFF, PNG or JPEG",
+        f"error: in/IMG_1.heic: HEIC is not read; {PHOTOS_ADVICE}",
+        f"error: in/RAW.DNG: DNG is not read; {PHOTOS_ADVICE}",
     ]
     assert [path.name for path in desk.out.iterdir()] == ["x.png"]
 

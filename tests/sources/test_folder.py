@@ -130,7 +130,7 @@ def test_other_files_are_left_out(own: Own) -> None:
 def test_photographs_and_folders_that_are_not_read_are_told(
     own: Own, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "heif_is_read", lambda: False)
+    monkeypatch.setattr(files, "is_installed", lambda package: False)
     for name in ("IMG_1.HEIC", "IMG_2.heic", "IMG_3.dng", "notes.txt", "._IMG_1.HEIC"):
         (own.location / "real" / name).write_bytes(b"x")
     own.add("elsewhere/z.png")

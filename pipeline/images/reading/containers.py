@@ -16,11 +16,15 @@ from pipeline.images.files import Kind
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")  # of tags, which are checked here
 
+EXIF = b"Exif\0\0"
+"""What EXIF data begin with in a JPEG."""
 PIXELS = (b"IDAT", b"fdAT")
 """Chunks of a PNG whose content is not read here."""
 LARGEST_CHUNK = 2**26
 """Bytes of any other chunk; a colour profile has at most some megabytes."""
 MOST_DIRECTORIES = 10_000
+VERSIONS_OF_RAW = (b"RO", b"RS", b"U\0")
+"""In the place of a TIFF's version, by Olympus and Panasonic."""
 NO_LENGTH = (0x01, *range(0xD0, 0xD9))
 """Markers of a JPEG that stand alone (ITU-T T.81, table B.1)."""
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
@@ -114,6 +118,7 @@ def directory(
     head = file.read(16)
     # of a big-endian BigTIFF Pillow takes the wrong byte for the version
     version = head[2:4] if head[:2] == b"II" else head[3:1:-1]
+    version = b"*\0" if version in VERSIONS_OF_RAW else version
     head = head[: 16 if version == b"+\0" else 8]
     found = ImageFileDirectory_v2(b"II" + version + head[4:], prefix=head[:2], group=group)
     file.seek(found.next if place is None else place)

@@ -18,6 +18,7 @@ from PIL import ImageFile
 from pipeline.images.files import SIDEWAYS, damaged
 from pipeline.images.reading.containers import DAMAGE, jpeg_without_metadata, pillow_format
 from pipeline.images.reading.header import Header
+from pipeline.images.reading.raw import develop
 from pipeline.images.reading.tiff import COLOUR_MAP
 from pipeline.images.reading.window import Values, Window
 from pipeline.runtime.errors import UserError
@@ -95,17 +96,22 @@ class Upright:
 def open_rows(path: Path, header: Header, name: str, lenient: bool = False) -> Upright:
     """Return a reader of a file's rows.
 
-    A PNG or TIFF whose rows are in order is read as they are asked for; any other is decoded now.
+    A PNG or TIFF whose rows are in order is read as they are asked for; any other is decoded now,
+    and a raw file is developed.
 
     Args:
         path: of the file.
         header: what ``read_header`` found in it.
         name: what to call it in errors.
-        lenient: what cannot be decoded is left black and noted in ``header.notes``.
+        lenient: what cannot be decoded is left black and noted in ``header.notes``; but not of a
+            raw file.
 
     Raises:
         UserError: damaged, now or when its rows are read.
     """
+    if header.kind == "raw":
+        stored = _Array(develop(path, header, name))
+        return Upright(header, stored)
     if _by_pillow(header):
         return Upright(header, _PillowImage(path.read_bytes(), header, name, lenient))
     rows = _Scanlines(path, header, name, lenient)
@@ -137,7 +143,7 @@ def decode_all(content: bytes, header: Header, name: str) -> Values:
 
 
 def _by_pillow(header: Header) -> bool:
-    return header.kind not in ("png", "tiff") or (header.palette and header.kind == "tiff")
+    return header.kind not in ("png", "tiff", "raw") or (header.palette and header.kind == "tiff")
 
 
 class _Array:

@@ -13,13 +13,16 @@ from typing import IO, Any
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.images.files import (
+    CAMERA_RAW,
     EXIF_ORIENTATION,
     FIRST_BYTES,
     damaged,
     kind_of,
+    readable,
 )
 from pipeline.images.reading.containers import (
     DAMAGE,
+    EXIF,
     directories,
     directory,
     inflated,
@@ -28,10 +31,11 @@ from pipeline.images.reading.containers import (
     png_chunks,
 )
 from pipeline.images.reading.header import Header
+from pipeline.images.reading.raw import is_raw, read_raw
 from pipeline.images.reading.tiff import tiff_layout
 from pipeline.runtime.errors import UserError
 
-EXIF, XMP, MORE_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/ext"
+XMP, MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/ext"
 ICC, PHOTOSHOP, MPF = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"MPF\0"
 PNG_XMP = b"XML:com.adobe.xmp\0"
 KEPT_CHUNKS = (
@@ -60,8 +64,11 @@ def read_header(file: IO[bytes], name: str, page: int = 0) -> Header:
     file.seek(0)
     header = Header(kind_of(file.read(FIRST_BYTES), name))
     try:
+        found = directories(file) if header.kind == "tiff" else []
+        if found and is_raw(file, found, name):
+            header.kind = readable(CAMERA_RAW, name)
         if header.kind == "tiff":
-            tiff_layout(directories(file), header, name, page)
+            tiff_layout(found, header, name, page)
         else:
             READERS[header.kind](file, header, name)
     except DAMAGE as error:
@@ -73,7 +80,8 @@ def read_header(file: IO[bytes], name: str, page: int = 0) -> Header:
                                 or int.from_bytes(profile[:4], "big") > len(profile)):  # fmt: skip
         header.icc_profile = None
         header.notes.append("ICC profile (damaged)")
-    header.orientation = _orientation(header)
+    if header.kind != "raw":
+        header.orientation = _orientation(header)
     return header
 
 
@@ -246,4 +254,5 @@ READERS = {
     "webp": _read_with_pillow,
     "bmp": _read_with_pillow,
     "heif": _read_with_pillow,
+    "raw": read_raw,
 }

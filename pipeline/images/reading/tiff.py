@@ -30,8 +30,7 @@ COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, YCBCR: 3}
 """Samples of a pixel without extra ones."""
 OTHER_COLOURS = {
     4: "a transparency mask", 5: "CMYK colours", 8: "CIELAB colours", 9: "ICCLAB colours",
-    10: "ITULAB colours", 32803: "the values of a sensor", 32844: "LogL values",
-    32845: "LogLuv values", 34892: "the linear values of a raw file",
+    10: "ITULAB colours", 32844: "LogL values", 32845: "LogLuv values",
 }  # fmt: skip
 FORMATS = {1: "integer", 2: "signed integer", 3: "float", 4: "untyped", 5: "complex integer",
            6: "complex float"}  # fmt: skip
@@ -50,8 +49,6 @@ def tiff_layout(
     """
     pictures = [at for at, tags in enumerate(directories)
                 if not _number(tags, SUBFILE, 0) & REDUCED]  # fmt: skip
-    if not pictures or DNG_VERSION in directories[0]:
-        raise UserError(f"{name}: a raw file of a camera; develop it into a 16-bit TIFF")
     header.subimage = pictures[page]
     header.directory = tags = directories[header.subimage]
     header.pages = max(_number(tags, DEPTH, 1), _imagej_images(tags))
@@ -61,8 +58,8 @@ def tiff_layout(
     colours = _colours(tags, name)
     _bits(tags, header, colours, name)
     _extra_samples(tags, header, colours, _samples(tags), name)
-    header.xmp, header.iptc = _bytes(tags.get(XMP)), _bytes(tags.get(IPTC))
-    header.photoshop, header.icc_profile = _bytes(tags.get(PHOTOSHOP)), _bytes(tags.get(ICC))
+    header.xmp, header.iptc = as_bytes(tags.get(XMP)), as_bytes(tags.get(IPTC))
+    header.photoshop, header.icc_profile = as_bytes(tags.get(PHOTOSHOP)), as_bytes(tags.get(ICC))
     if len(directories) > len(pictures):
         header.notes.append("smaller versions of the picture")
     if SUB_DIRECTORIES in tags:
@@ -102,7 +99,7 @@ def _colours(tags: ImageFileDirectory_v2, name: str) -> int:
 
 def _bits(tags: ImageFileDirectory_v2, header: Header, colours: int, name: str) -> None:
     samples = _samples(tags)
-    all_bits, all_formats = set(_numbers(tags, BITS, 1)), set(_numbers(tags, SAMPLE_FORMAT, 1))
+    all_bits, all_formats = set(numbers(tags, BITS, 1)), set(numbers(tags, SAMPLE_FORMAT, 1))
     if len(all_bits) > 1 or len(all_formats) > 1:
         raise UserError(f"{name}: TIFF whose channels differ in kind; save it with 8 or 16 bits")
     (bits,), (kind,) = all_bits, all_formats
@@ -116,7 +113,7 @@ def _bits(tags: ImageFileDirectory_v2, header: Header, colours: int, name: str) 
     header.bits = bits if bits > 8 else 8
     header.palette = photometric == PALETTE
     # its colours have 16 bits, but old programs wrote 8
-    header.narrow_palette = header.palette and max(_numbers(tags, COLOUR_MAP, 0)) < 256
+    header.narrow_palette = header.palette and max(numbers(tags, COLOUR_MAP, 0)) < 256
     header.inverted = photometric == WHITE_IS_ZERO and bits == 16
 
 
@@ -125,7 +122,7 @@ def _extra_samples(
 ) -> None:
     if samples < colours:
         raise UserError(f"{name}: TIFF of {samples} channels where its colours need {colours}")
-    extra = _numbers(tags, EXTRA_SAMPLES, UNSPECIFIED) + [UNSPECIFIED] * samples
+    extra = numbers(tags, EXTRA_SAMPLES, UNSPECIFIED) + [UNSPECIFIED] * samples
     kinds = extra[: samples - colours]
     if header.palette and kinds:
         raise UserError(f"{name}: TIFF of a palette with extra channels; save it as RGB")
@@ -155,7 +152,12 @@ def _number(tags: ImageFileDirectory_v2, tag: int, default: Any) -> Any:
     return value
 
 
-def _numbers(tags: ImageFileDirectory_v2, tag: int, default: int) -> list[int]:
+def numbers(tags: ImageFileDirectory_v2, tag: int, default: int) -> list[int]:
+    """Return all values of a tag.
+
+    Raises:
+        ValueError: one is no integer.
+    """
     value = tags.get(tag, (default,))
     values = list(value) if isinstance(value, tuple) else [value]
     if not all(isinstance(number, int) for number in values):
@@ -163,7 +165,8 @@ def _numbers(tags: ImageFileDirectory_v2, tag: int, default: int) -> list[int]:
     return values
 
 
-def _bytes(value: Any) -> bytes | None:
+def as_bytes(value: Any) -> bytes | None:
+    """Return the value of a tag of bytes, whichever way it is read; None if it is another."""
     if isinstance(value, tuple) and all(isinstance(n, int) and 0 <= n < 256 for n in value):
         return bytes(value)
     return value if isinstance(value, bytes) and value else None

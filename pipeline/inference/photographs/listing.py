@@ -63,7 +63,7 @@ def list_photographs(inputs: list[str], out: Path, readable: tuple[str, ...] = E
     the files whose ending is an image's, at any depth. Links are followed, but no folder is entered
     twice. Nothing in ``out`` is taken, unless it is what the user names.
     """
-    listing = Listing(readable=readable_endings())
+    listing = Listing(readable=readable_endings(raw=True))
     for text in inputs:
         before = len(listing.found), len(listing.refused)
         if os.path.lexists(text):
