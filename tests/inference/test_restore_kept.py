@@ -114,7 +114,7 @@ def test_xmp_is_kept_upright(desk: Desk, wanted: str) -> None:
     assert (found.encode() if isinstance(found, str) else found) == expected
 
 
-@pytest.mark.parametrize("wanted", ["jpeg", "tiff"])
+@pytest.mark.parametrize("wanted", ["jpeg", "tiff", "png"])
 def test_iptc_is_kept(desk: Desk, wanted: str) -> None:
     (desk.folder / "x.jpg").write_bytes(jpeg((0xED, PHOTOSHOP), (0xFE, b"a comment")))
     desk.run("x.jpg", "--format", wanted)
@@ -124,8 +124,56 @@ def test_iptc_is_kept(desk: Desk, wanted: str) -> None:
             assert image.info["photoshop"][0x0404] == IPTC
             assert image.info["comment"] == b"a comment" and not desk.notes
         else:
-            assert image.tag_v2[33723] == IPTC  # type: ignore[attr-defined]
+            if wanted == "png":
+                assert IPTC.hex() in image.info["Raw profile type iptc"]
+            else:
+                assert image.tag_v2[33723] == IPTC  # type: ignore[attr-defined]
             assert desk.notes == ["note: x.jpg: not kept: JPEG comment"]
+
+
+def text_of_iptc(held: bytes, name: str = "iptc") -> bytes:
+    """Return the text as ImageMagick writes it: name, number of bytes, 36 bytes a line."""
+    lines = "".join(held[at : at + 36].hex() + "\n" for at in range(0, len(held), 36))
+    return f"\n{name}\n{len(held):8d}\n{lines}".encode()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text_of_iptc(PHOTOSHOP[14:]))),
+        chunk(b"tEXt", b"Raw profile type 8bim\0" + text_of_iptc(PHOTOSHOP[14:], "8bim")),
+        chunk(b"zTXt", b"Raw profile type iptc\0\0"
+              + zlib.compress(text_of_iptc(IPTC, "IPTC profile"))),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("wanted", ["png", "tiff", "jpeg", "webp"])
+def test_iptc_of_a_png_is_kept(desk: Desk, part: bytes, wanted: str) -> None:
+    (desk.folder / "x.png").write_bytes(png(random_values(9, 11, 3, 8), part))
+    desk.run("x.png", "--format", wanted)
+    (path,) = desk.out.iterdir()
+    with PillowImage.open(path) as image:
+        if wanted == "png":
+            # Pillow inflates the text; the record is the only one of Photoshop's resources
+            text = image.info["Raw profile type iptc"]
+            name, size, *lines = text.strip("\n").split("\n")
+            held = bytes.fromhex("".join(lines))
+            assert name == "iptc" and int(size) == len(held)
+            head = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC))
+            assert held == head + IPTC + bytes(len(IPTC) % 2)
+            assert path.read_bytes().count(b"Raw profile type") == 1
+        elif wanted == "tiff":
+            assert image.tag_v2[33723] == IPTC  # type: ignore[attr-defined]
+        elif wanted == "jpeg":
+            assert image.info["photoshop"][0x0404] == IPTC
+    assert desk.notes == (["note: x.png: not kept: IPTC"] if wanted == "webp" else [])
+
+
+@pytest.mark.parametrize("text", [b"", b"\niptc\n  3\n1c02", b"\niptc\n 1\nxx", b"iptc 2 1c02"])
+def test_a_text_that_only_claims_to_be_iptc_stays_a_text(desk: Desk, text: bytes) -> None:
+    part = chunk(b"tEXt", b"Raw profile type iptc\0" + text)
+    (desk.folder / "x.png").write_bytes(png(random_values(9, 11, 3, 8), part))
+    desk.run("x.png")
+    assert (desk.out / "x.png").read_bytes().count(part) == 1 and not desk.notes
 
 
 KEPT = {

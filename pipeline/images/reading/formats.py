@@ -38,6 +38,9 @@ from pipeline.runtime.errors import UserError
 XMP, MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/ext"
 ICC, PHOTOSHOP, MPF = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"MPF\0"
 PNG_XMP = b"XML:com.adobe.xmp\0"
+PNG_IPTC = b"Raw profile type iptc\0", b"Raw profile type 8bim\0"
+"""Keywords of a text that is IPTC, or Photoshop's resources with IPTC among them."""
+RAW_PROFILE = re.compile(rb"\n[^\n]*\n *(\d{1,9}) *\n([0-9a-fA-F\s]*)")
 KEPT_CHUNKS = (
     *(b"cICP", b"mDCV", b"cLLI", b"gAMA", b"cHRM", b"sRGB", b"sBIT"),
     *(b"tEXt", b"zTXt", b"iTXt", b"tIME", b"sPLT", b"iCCN"),
@@ -108,6 +111,10 @@ def _read_png(file: IO[bytes], header: Header, name: str) -> None:
         elif chunk == b"pHYs" and len(content) == 9:
             x, y, unit = struct.unpack(">IIB", content)
             header.density = (x, y, "metre" if unit else "none")
+        elif content.startswith(PNG_IPTC) and (found := _png_iptc(chunk, content)):
+            header.iptc, header.photoshop = (
+                (header.iptc, found) if found.startswith(b"8BIM") else (found, header.photoshop)
+            )
         elif chunk in KEPT_CHUNKS:
             if len(content) == CHUNK_BYTES.get(chunk, len(content)):
                 header.chunks.append((chunk, content))
@@ -131,6 +138,19 @@ def _png_xmp(content: bytes, header: Header) -> bytes | None:
     if not found:
         header.notes.append("XMP (damaged)")
     return found
+
+
+def _png_iptc(chunk: bytes, content: bytes) -> bytes | None:
+    """Return what a text holds as a name, a number of bytes and as many hexadecimal numbers.
+
+    So ImageMagick, ExifTool and exiv2 write it; None if it is not so.
+    """
+    text = content[len(PNG_IPTC[0]) :]
+    found = RAW_PROFILE.fullmatch((inflated(text[1:]) or b"") if chunk == b"zTXt" else text)
+    digits = b"".join(found[2].split()) if found else b""
+    if not found or len(digits) != 2 * int(found[1]):
+        return None
+    return bytes.fromhex(digits.decode())
 
 
 def _png_profile(content: bytes) -> bytes:

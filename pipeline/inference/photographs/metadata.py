@@ -57,7 +57,7 @@ class Metadata:
         if format_name == "webp" and self.density:
             lost.append("pixel density")
             kept = replace(kept, density=None)
-        if format_name not in ("tiff", "jpeg") and self.iptc:
+        if format_name == "webp" and self.iptc:
             lost.append("IPTC")
             kept = replace(kept, iptc=None)
         if format_name != "jpeg" and self.comments:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image as PillowImage
 
-from pipeline.images.reading.formats import PNG_XMP
+from pipeline.images.reading.formats import PNG_IPTC, PNG_XMP
 from pipeline.inference.photographs.metadata import Metadata, photoshop_resources
 from pipeline.inference.photographs.reading import Form, Values
 from pipeline.inference.photographs.tiff import STRIP_ROWS, write_tiff
@@ -130,6 +130,14 @@ def _png_metadata(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
         yield b"eXIf", metadata.exif.packed()
     if metadata.xmp:
         yield b"iTXt", PNG_XMP + bytes(4) + metadata.xmp
+    if metadata.iptc:
+        # among Photoshop's resources, as ExifTool and exiv2 look for it
+        digits = (held := photoshop_resources(metadata.iptc)).hex()
+        lines = "".join(f"{digits[at : at + 72]}\n" for at in range(0, len(digits), 72))
+        yield (
+            b"zTXt",
+            PNG_IPTC[0] + b"\0" + zlib.compress(f"\niptc\n{len(held):8}\n{lines}".encode()),
+        )
     yield from (chunk for chunk in metadata.chunks if chunk[0] in (b"tEXt", b"zTXt", b"iTXt"))
 
 
