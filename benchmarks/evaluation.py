@@ -115,7 +115,7 @@ def _ours(model: Path, test: Path, settings: Evaluate) -> list[ImageScore]:
 
     run = Run("benchmark", "model", 0)
     loaded = load_model(model, settings)
-    evaluate(loaded.restore_equal, test, PROTOCOL, settings, run, {})
+    evaluate(loaded.restore_equal, test, test, PROTOCOL, settings, run, {})
     return read_table(run.evaluation / TABLE_FILE)
 
 

@@ -13,8 +13,9 @@ def main(params: Params, task: str, method: str, seed: int) -> None:
 
     which = Run(task, method, seed)
     model = load_model(which.training / MODEL_FILE, params.evaluate)
-    test, protocol = task_images(task) / "test.h5", params.tasks[task].protocol
-    evaluate(model.restore_equal, test, protocol, params.evaluate, which, model.facts())
+    images, protocol = task_images(task), params.tasks[task].protocol
+    test, clean = images / "test.h5", images / "synthetic.h5"
+    evaluate(model.restore_equal, test, clean, protocol, params.evaluate, which, model.facts())
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from pipeline.workflow.stage import run
 
 def main(params: Params, task: str) -> None:
     """Evaluate the degraded input of one task."""
-    test, protocol = task_images(task) / "test.h5", params.tasks[task].protocol
-    evaluate(lambda images: images, test, protocol, params.evaluate, Run(task, DEGRADED), {})
+    images, protocol = task_images(task), params.tasks[task].protocol
+    test, clean, which = images / "test.h5", images / "synthetic.h5", Run(task, DEGRADED)
+    evaluate(lambda given: given, test, clean, protocol, params.evaluate, which, {})
 
 
 if __name__ == "__main__":

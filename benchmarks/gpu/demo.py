@@ -95,7 +95,7 @@ def _evaluate(params: Any, method: str) -> dict[str, float]:
     run = Run(TASK, method, SEED)
     model = load_model(run.training / MODEL_FILE, params.evaluate)
     protocol = params.tasks[TASK].protocol
-    images = task_images(TASK) / "test.h5"
-    evaluate(model.restore_equal, images, protocol, params.evaluate, run, model.facts())
+    test, clean = (task_images(TASK) / name for name in ("test.h5", "synthetic.h5"))
+    evaluate(model.restore_equal, test, clean, protocol, params.evaluate, run, model.facts())
     rows = json.loads(run.metrics.read_text())
     return {name: row["psnr"] for name, row in rows.items()}

@@ -5,7 +5,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from pipeline.config.running import Evaluate
 from pipeline.evaluation.kept_images import FAILURES, KeptImages
 from pipeline.evaluation.lpips import SMALLEST_SIDE, Distances, load_lpips
 from pipeline.evaluation.metrics import PERFECT_PSNR, Score
-from pipeline.evaluation.workers import Submit, scoring
+from pipeline.evaluation.niqe import Natural, fit_store, middle, niqe
+from pipeline.evaluation.workers import Submit, score_of, scoring
 from pipeline.images.pixels import Image, Pixels, as_float, to_uint8
 from pipeline.images.store import ImageStore, write_store
 from pipeline.runtime.csv_files import csv_text, read_csv
@@ -25,8 +26,7 @@ from pipeline.runtime.paths import DEGRADED, FACTS_FILE, IMAGES_FILE, TABLE_FILE
 
 SCORES = ("psnr", "ssim", "lpips")
 MEASURED = "measured"
-"""Stands in FACTS_FILE where LPIPS was measured; else the reason why not."""
-
+"""Stands in FACTS_FILE where LPIPS or NIQE was measured; else the reason why not."""
 
 ABOUT = ("data_set", "scene", "id", "domain", "degraded_by", "seen")
 """What a row of the table takes over from the store."""
@@ -42,7 +42,8 @@ class ImageScore:
     """One row of the per-image table; scores are None where not measured.
 
     ``domain``, ``degraded_by`` and ``seen`` are those of the store's ``Record``. psnr and ssim are
-    None where there is no clean image, lpips also where there are no weights.
+    None where there is no clean image, lpips also where there are no weights. niqe is measured
+    where no image of the data set has a clean one; None also where the image is too small for it.
     """
 
     data_set: str
@@ -55,26 +56,29 @@ class ImageScore:
     psnr: float | None
     ssim: float | None
     lpips: float | None = None
+    niqe: float | None = None
 
 
 @dataclass(frozen=True)
 class Restored:
-    """One restored image and the promise of its score, None where there is no clean image."""
+    """One restored image and the promises of its scores, None where they are not measured."""
 
     index: int
     pixels: Pixels
     score: "Future[Score] | None"
     lpips: float | None
+    niqe: "Future[float | None] | None"
 
     @property
     def known(self) -> bool:
-        """Whether its score need not be waited for."""
-        return self.score is None or self.score.done()
+        """Whether its scores need not be waited for."""
+        return all(promise is None or promise.done() for promise in (self.score, self.niqe))
 
 
 def evaluate(
     restore: Restore,
     test: Path,
+    clean: Path,
     protocol: str,
     settings: Evaluate,
     run: Run,
@@ -88,6 +92,7 @@ def evaluate(
     Args:
         restore: the model, or the identity for the degraded input.
         test: store of the test images.
+        clean: store of clean photographs, which NIQE is fitted on where a data set has no truth.
         protocol: name of the protocol, see ``pipeline/evaluation/metrics.py``.
         settings: ``settings.kept_images`` restored images of each data set are stored, and the
             failures, see ``pipeline/evaluation/kept_images.py``.
@@ -104,6 +109,9 @@ def evaluate(
     failures = FAILURES if settings.kept_images and run.method != DEGRADED else 0
     kept = KeptImages(store, settings.kept_images, protocol, failures)
     lpips = load_lpips(settings.lpips_weights)
+    blind = _without_truth(store)
+    natural = fit_store(ImageStore(clean)) if blind else None
+    naturals = dict.fromkeys(blind, natural) if isinstance(natural, Natural) else {}
     rows: dict[int, ImageScore] = {}
     waiting: deque[Restored] = deque()
 
@@ -115,17 +123,25 @@ def evaluate(
         for batch in batches(store, settings.batch):
             images = restore([as_float(store.image("degraded", index)) for index in batch])
             _require_finite(store, batch, images, run)
-            waiting += _submit(store, batch, images, protocol, submit, lpips)
+            waiting += _submit(store, batch, images, protocol, submit, lpips, naturals)
             while waiting and (waiting[0].known or len(waiting) > WAITING * settings.batch):
                 finish(waiting.popleft())
         while waiting:
             finish(waiting.popleft())
     listed = [rows[index] for index in range(len(store))]
     facts = {**facts, "lpips": lpips if isinstance(lpips, str) else MEASURED}
+    if blind:
+        facts["niqe"] = natural if isinstance(natural, str) else MEASURED
     write_store(run.evaluation / IMAGES_FILE, kept.in_order())
     write_text(run.evaluation / TABLE_FILE, _table(listed))
     write_text(run.evaluation / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
     write_text(run.metrics, json.dumps(_means(listed), indent=2) + "\n")
+
+
+def _without_truth(store: ImageStore) -> set[str]:
+    """Return the data sets of which no image has a clean one."""
+    scored = (store.data_sets[place] for place in range(len(store)) if store.has("clean", place))
+    return set(store.data_sets).difference(scored)
 
 
 def batches(store: ImageStore, size: int) -> list[list[int]]:
@@ -156,7 +172,7 @@ def read_table(path: Path) -> list[ImageScore]:
             degraded_by=row["degraded_by"],
             seen=row["seen"] == str(True),
             protocol=row["protocol"],
-            **{name: float(row[name]) if row.get(name) else None for name in SCORES},
+            **{name: float(row[name]) if row.get(name) else None for name in (*SCORES, "niqe")},
         )
         for row in read_csv(path)
     ]
@@ -178,11 +194,18 @@ def _submit(
     protocol: str,
     submit: Submit,
     lpips: Distances | str,
+    naturals: dict[str, Natural],
 ) -> list[Restored]:
-    """Return the batch with promises of its scores; LPIPS is measured at once."""
+    """Return the batch with promises of its scores; LPIPS is measured at once.
+
+    ``naturals``: the model of clean photographs for each data set whose NIQE is measured.
+    """
     clean = {index: store.image("clean", index) for index in batch if store.has("clean", index)}
-    scores = {index: submit(image, clean[index], protocol)
+    scores = {index: submit(score_of, image, clean[index], protocol)
               for index, image in zip(batch, images, strict=True) if index in clean}  # fmt: skip
+    blind = {index: submit(niqe, middle(image), natural)
+             for index, image in zip(batch, images, strict=True)
+             if (natural := naturals.get(store.data_sets[index]))}  # fmt: skip
     distances: dict[int, float] = {}
     large_enough = min(images[0].shape[:2]) >= SMALLEST_SIDE
     if clean and large_enough and not isinstance(lpips, str):
@@ -190,7 +213,7 @@ def _submit(
         found = lpips(restored, [as_float(image) for image in clean.values()])
         distances = dict(zip(clean, found, strict=True))
     return [
-        Restored(index, to_uint8(image), scores.get(index), distances.get(index))
+        Restored(index, to_uint8(image), scores.get(index), distances.get(index), blind.get(index))
         for index, image in zip(batch, images, strict=True)
     ]
 
@@ -211,11 +234,16 @@ def _row(store: ImageStore, done: Restored, protocol: str) -> ImageScore:
         psnr=psnr,
         ssim=ssim,
         lpips=done.lpips,
+        niqe=done.niqe.result() if done.niqe else None,
     )
 
 
 def _table(rows: list[ImageScore]) -> str:
-    return csv_text(list(ImageScore.__dataclass_fields__), map(astuple, rows))
+    """Return the table; without a column of NIQE where it was measured of no image."""
+    columns = list(ImageScore.__dataclass_fields__)
+    if all(row.niqe is None for row in rows):
+        columns.remove("niqe")
+    return csv_text(columns, (tuple(asdict(row)[name] for name in columns) for row in rows))
 
 
 def _means(rows: list[ImageScore]) -> dict[str, dict[str, float | int | str]]:

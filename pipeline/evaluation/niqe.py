@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from scipy.special import gamma
 
-from pipeline.images.pixels import Image
+from pipeline.images.pixels import Image, as_float
+from pipeline.images.store import ImageStore
 from pipeline.runtime.errors import UserError
 
 Values = NDArray[np.float64]
@@ -37,6 +38,10 @@ _GAUSSIAN = np.exp(-(np.arange(-3, 4) ** 2) / (2 * (7 / 6) ** 2))
 _GAUSSIAN /= _GAUSSIAN.sum()
 _HALF = np.array([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
 """MATLAB's bicubic kernel stretched to twice its width (imresize with antialiasing)."""
+LARGEST_SIDE = 1920
+"""Pixels of the middle of a photograph that are looked at: 20 x 20 patches."""
+FITTED_IMAGES, FITTED_SIDE = 125, 960
+"""At most so many of a store are fitted on, as many as by the authors, and so much of each."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,24 @@ def fit(images: Iterable[Image]) -> Natural:
             f" at least {FEWEST_PATCHES}; give more or larger ones"
         )
     return Natural(kept.mean(axis=0), np.cov(kept, rowvar=False))
+
+
+def fit_store(store: ImageStore) -> Natural | str:
+    """Return the model of a store's clean images, evenly chosen, or in words why there is none."""
+    clean = [index for index in range(len(store)) if store.has("clean", index)]
+    count = min(FITTED_IMAGES, len(clean))
+    chosen = np.linspace(0, len(clean) - 1, count, dtype=int)
+    try:
+        return fit(middle(as_float(store.image("clean", clean[place])), FITTED_SIDE)
+                   for place in chosen)  # fmt: skip
+    except UserError as error:
+        return str(error).removeprefix("NIQE: ")
+
+
+def middle(image: Image, side: int = LARGEST_SIDE) -> Image:
+    """Return the middle of an image (height, width, 3), at most ``side`` pixels high and wide."""
+    top, left = (max(0, size - side) // 2 for size in image.shape[:2])
+    return image[top : top + side, left : left + side]
 
 
 def niqe(image: Image, natural: Natural) -> float | None:

@@ -70,7 +70,8 @@ class DataSet:
     others. ``domain`` is real or synthetic. ``simulated``: degraded by this pipeline, not by a
     camera. ``seen``: images of its camera or degradation are trained on. ``psnr`` (dB), ``ssim``
     and ``lpips`` map a restorer, DEGRADED among them, to (seeds, images). ``lpips`` is empty where
-    it was not measured; ``no_lpips`` then says why.
+    it was not measured; ``no_lpips`` then says why. ``niqe`` is of images that are not scored, if
+    none of the data set is and all restorers have it; else it is empty, and ``no_niqe`` says why.
     """
 
     task: str
@@ -86,6 +87,8 @@ class DataSet:
     ssim: dict[str, Values]
     lpips: dict[str, Values]
     no_lpips: str
+    niqe: dict[str, Values]
+    no_niqe: str
 
     @property
     def of_real_domain(self) -> bool:
@@ -182,9 +185,15 @@ def _task(params: Params, task: str) -> TaskResults:
     tables = {path: read_table(path) for chosen in paths.values() for path in chosen}
     _require_same_images(tables)
     by_restorer = {name: [tables[path] for path in chosen] for name, chosen in paths.items()}
-    reasons = [_facts(run).get("lpips", "older evaluation") for one in runs.values() for run in one]
-    reason = next((reason for reason in reasons if reason != MEASURED), SMALL)
-    return TaskResults(task, _data_sets(task, by_restorer, reason), models)
+    evaluated = [run for one in runs.values() for run in one]
+    missing = {name: _why_missing(evaluated, name) for name in ("lpips", "niqe")}
+    return TaskResults(task, _data_sets(task, by_restorer, missing), models)
+
+
+def _why_missing(runs: list[Run], score: str) -> str:
+    """Return why a score is missing, if it is, where all else could be scored."""
+    reasons = (_facts(run).get(score, "older evaluation") for run in runs)
+    return next((reason for reason in reasons if reason != MEASURED), SMALL)
 
 
 def _model(params: Params, run: Run) -> TrainedModel:
@@ -225,15 +234,15 @@ def _identity(row: ImageScore) -> tuple[str, str, str, bool]:
 
 
 def _data_sets(
-    task: str, tables: dict[str, list[list[ImageScore]]], no_lpips: str
+    task: str, tables: dict[str, list[list[ImageScore]]], missing: dict[str, str]
 ) -> tuple[DataSet, ...]:
     rows = [row for chosen in tables.values() for table in chosen for row in table]
     names = _distinct(row.data_set for row in rows)
-    return tuple(_data_set(task, name, tables, no_lpips) for name in names)
+    return tuple(_data_set(task, name, tables, missing) for name in names)
 
 
 def _data_set(
-    task: str, name: str, tables: dict[str, list[list[ImageScore]]], no_lpips: str
+    task: str, name: str, tables: dict[str, list[list[ImageScore]]], missing: dict[str, str]
 ) -> DataSet:
     chosen = {
         restorer: [[row for row in table if row.data_set == name] for table in seeds]
@@ -245,6 +254,7 @@ def _data_set(
     scored = [row for row in images if row.psnr is not None]
     lpips = {restorer: _matrix(seeds, "lpips") for restorer, seeds in chosen.items()}
     measured = not any(np.isnan(values).any() for values in lpips.values())
+    niqe = {} if scored else _niqe(chosen)
     return DataSet(
         task=task,
         name=name,
@@ -258,7 +268,19 @@ def _data_set(
         psnr={restorer: _matrix(seeds, "psnr") for restorer, seeds in chosen.items()},
         ssim={restorer: _matrix(seeds, "ssim") for restorer, seeds in chosen.items()},
         lpips=lpips if measured else {},
-        no_lpips="" if measured else no_lpips,
+        no_lpips="" if measured else missing["lpips"],
+        niqe=niqe,
+        no_niqe="" if scored or niqe else missing["niqe"],
+    )
+
+
+def _niqe(chosen: dict[str, list[list[ImageScore]]]) -> dict[str, Values]:
+    """Return NIQE of each restorer, of the images that all have it of; empty if there is none."""
+    found = {restorer: np.array([[row.niqe for row in table] for table in seeds], np.float64)
+             for restorer, seeds in chosen.items()}  # fmt: skip
+    everywhere = ~np.isnan(np.concatenate(list(found.values()))).any(axis=0)
+    return (
+        {name: values[:, everywhere] for name, values in found.items()} if everywhere.any() else {}
     )
 
 

@@ -52,6 +52,7 @@ from pipeline.report.tables.restorers import commands_table, restorer_table
 from pipeline.report.tables.scores import (
     Table,
     baseline,
+    niqe_table,
     score_table,
     text_table,
 )
@@ -66,7 +67,7 @@ WITH_COST = "report_with_cost"
 
 @dataclass(frozen=True)
 class DataSetPart:
-    """What is shown of one data set; without clean images there is no table.
+    """What is shown of one data set; without clean images there is at most a table of NIQE.
 
     ``tables`` maps a name, which a file may bear, to a table: scores, differences and so on.
     """
@@ -138,7 +139,7 @@ def _task_part(params: Params, task: TaskResults, family: Family) -> TaskPart:
         parts.append(_data_set_part(params, data_set, family, suffix))
     training = [curves(params, task), progress(params, task), condition_quality(params, task)]
     pictures = [picture for picture in training if picture]
-    scored = any(part.tables for part in parts)
+    scored = any(part.data_set.ids for part in parts)
     published = published_table(task.name) if scored else None
     return TaskPart(task.name, pictures, parts, data_sets_table(params, task), published)
 
@@ -155,12 +156,13 @@ def _data_set_part(params: Params, data_set: DataSet, family: Family, suffix: st
         "harm": harm_table(params, data_set),
         "failures": failures_table(params, data_set),
     } if scored else {}  # fmt: skip
+    blind = {"niqe": niqe_table(params, data_set)} if data_set.niqe else {}
     failed = failure_examples(params, data_set)
     grid_name = f"images_{data_set.task}{suffix}.png"
     return DataSetPart(
         data_set=data_set,
         suffix=suffix,
-        tables={name: table for name, table in made.items() if table},
+        tables={name: table for name, table in (made | blind).items() if table},
         notes=notes(params, data_set) if scored else [],
         grid=image_grid(data_set.task, data_set.name, chosen, grid_name) if chosen.rows else None,
         comparisons=comparisons(params, chosen),

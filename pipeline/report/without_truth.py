@@ -4,16 +4,13 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.evaluation.niqe import Natural, fit, niqe
+from pipeline.evaluation.niqe import LARGEST_SIDE, Natural, fit, niqe
 from pipeline.images.pixels import Image
 from pipeline.images.reading.decoding import BAND_ROWS
 from pipeline.images.reading.folders import walk
 from pipeline.inference.photographs.reading import open_photograph
 from pipeline.inference.photographs.restore import rgb_of
 from pipeline.runtime.errors import UserError
-
-LARGEST_SIDE = 1920
-"""Pixels of the middle of a photograph that are looked at: 20 x 20 patches."""
 
 
 def fit_below(folder: Path, largest_pixels: int) -> Natural:

@@ -11,10 +11,13 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
+from skimage import data
 
 from pipeline.config.running import Evaluate
 from pipeline.evaluation.evaluate import (
+    FACTS_FILE,
     IMAGES_FILE,
+    MEASURED,
     PERFECT_PSNR,
     TABLE_FILE,
     ImageScore,
@@ -22,12 +25,14 @@ from pipeline.evaluation.evaluate import (
     evaluate,
     read_table,
 )
+from pipeline.evaluation.niqe import fit, niqe
 from pipeline.images.store import ImageStore
 from pipeline.inference.model import load_model
 from pipeline.models.restorers.unet import UNet
 from pipeline.models.weights import save_tensors
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.paths import DEGRADED, Run
+from tests.evaluation.test_niqe import crops
 
 Pixels = NDArray[np.uint8]
 RUN = Run("denoise", DEGRADED)
@@ -53,14 +58,15 @@ def settings(kept: int, **changes: Any) -> Evaluate:
 
 
 def score_all(
-    restore: Callable[[Any], Any], path: Path, protocol: str, kept: int, run: Run, **changes: Any
-) -> None:
+    restore: Callable[[Any], Any], path: Path, protocol: str, kept: int, run: Run,
+    clean: Path | None = None, **changes: Any,
+) -> None:  # fmt: skip
     """Evaluate a function of one image."""
 
     def many(images: Any) -> Any:
         return [restore(image) for image in images]
 
-    evaluate(many, path, protocol, settings(kept, **changes), run, FACTS)
+    evaluate(many, path, clean or path, protocol, settings(kept, **changes), run, FACTS)
 
 
 def psnr(difference: float) -> float:
@@ -259,6 +265,51 @@ def test_images_without_truth_are_restored_but_not_scored(
     assert json.loads(RUN.metrics.read_text()) == {}
 
 
+@pytest.mark.parametrize("processes", [0, 1])
+def test_where_there_is_no_truth_niqe_is_measured(
+    tmp_path: Path, pack: Callable[..., Path], processes: int
+) -> None:
+    """Fitted on the clean photographs that are given, of every image that is large enough."""
+    photographs = list(crops())
+    images = ({"id": str(n), "clean": image} for n, image in enumerate(photographs))
+    clean = pack(tmp_path / "clean.h5", *images)
+    truth = photographs[0]
+    noise = np.random.default_rng(0).normal(0, 20, truth.shape)
+    noisy = np.clip(np.rint(truth + noise), 0, 255).astype(np.uint8)
+    test = pack(
+        tmp_path / "test.h5",
+        {"id": "a", "data_set": "own", "degraded": noisy},
+        {"id": "b", "data_set": "own", "degraded": noisy[:90]},
+        {"id": "c", "data_set": "pairs", "degraded": noisy[:12], "clean": truth[:12]},
+        {"id": "d", "data_set": "pairs", "degraded": noisy},
+    )
+    score_all(same, test, "rgb", 0, RUN, clean, processes=processes)
+    measured, *others = read_table(RUN.evaluation / TABLE_FILE)
+    expected = niqe(noisy / np.float32(255), fit(one / np.float32(255) for one in photographs))
+    assert measured.niqe == expected and expected is not None and expected > 8
+    assert [row.niqe for row in others] == [None] * 3
+    assert json.loads((RUN.evaluation / FACTS_FILE).read_text())["niqe"] == MEASURED
+    assert list(json.loads(RUN.metrics.read_text())) == ["pairs"]
+
+
+def test_too_few_clean_photographs_for_niqe_are_told(
+    tmp_path: Path, pack: Callable[..., Path], test_images: Path
+) -> None:
+    test = pack(tmp_path / "test.h5", {"id": "a", "degraded": data.astronaut()})
+    score_all(same, test, "rgb", 0, RUN, test_images)
+    assert "niqe" not in (RUN.evaluation / TABLE_FILE).read_text()
+    assert json.loads((RUN.evaluation / FACTS_FILE).read_text())["niqe"] == (
+        "0 sharp patches of 96 pixels in the clean photographs, expected at least 72; give more"
+        " or larger ones"
+    )
+
+
+def test_where_there_is_truth_it_is_not_looked_at(tmp_path: Path, test_images: Path) -> None:
+    score_all(same, test_images, "rgb", 0, RUN, tmp_path / "none.h5")
+    assert "niqe" not in (RUN.evaluation / TABLE_FILE).read_text()
+    assert "niqe" not in (RUN.evaluation / FACTS_FILE).read_text()
+
+
 @pytest.mark.parametrize("protocol", ["sidd", "y", "rgb"])
 def test_a_perfect_image_has_a_finite_score(
     tmp_path: Path, pack: Callable[..., Path], pixels: Callable[..., Pixels], protocol: str
@@ -362,7 +413,7 @@ def test_batches_of_a_network_differ_by_rounding_alone(mixed: Path) -> None:
     scores = {}
     for batch in (1, 3):
         restore = load_model(Path("model"), settings(0)).restore_equal
-        evaluate(restore, mixed, "sidd", settings(0, batch=batch), RUN, FACTS)
+        evaluate(restore, mixed, mixed, "sidd", settings(0, batch=batch), RUN, FACTS)
         rows = read_table(RUN.evaluation / TABLE_FILE)
         scores[batch] = np.array([(row.psnr, row.ssim) for row in rows], np.float64)
     assert np.abs(scores[3] - scores[1]).max() <= 1e-6

@@ -110,7 +110,7 @@ def test_the_column_is_filled_where_it_can_be(
     )
     run = Run("denoise", DEGRADED)
     settings = Evaluate("fp32", 1, 2, 0, str(weights), 512, 64, 0)
-    evaluate(lambda batch: batch, path, "sidd", settings, run, {})
+    evaluate(lambda batch: batch, path, path, "sidd", settings, run, {})
     large, small, unpaired = read_table(run.evaluation / TABLE_FILE)
     assert large.lpips is not None and large.lpips > 0
     assert (small.lpips, unpaired.lpips) == (None, None) and small.psnr is not None

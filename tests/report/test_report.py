@@ -181,8 +181,9 @@ def write_scores(
     table.parent.mkdir(parents=True, exist_ok=True)
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(field.name for field in dataclasses.fields(ImageScore))
-        writer.writerows(dataclasses.astuple(row) for row in rows)
+        # the last column, of NIQE, is written only where it was measured
+        writer.writerow([field.name for field in dataclasses.fields(ImageScore)][:-1])
+        writer.writerows(dataclasses.astuple(row)[:-1] for row in rows)
 
 
 def write_images(clean: bool, data_set: str = DATA_SET) -> None:

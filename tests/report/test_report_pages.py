@@ -138,6 +138,33 @@ def test_a_data_set_without_truth_is_shown_unscored(params: Params) -> None:
     assert "in the order of the test set" in text
     assert (OUT / "figures" / "images_denoise.png").is_file()
     assert "images_denoise.png" in text
+    assert "NIQE was not measured: older evaluation.\n" in text
+    assert not list((OUT / "tables").glob("niqe*"))
+
+
+def test_without_truth_niqe_stands_in_the_report(params: Params) -> None:
+    write_images(clean=False)
+    for run, rise in zip(runs(params), (3.0, 0.0, 1.5), strict=True):
+        write_scores(run, (None,) * 4)
+        path = run.evaluation / "per_image.csv"
+        # of the last image one restorer has none
+        last = "" if rise else "9.0"
+        values = [5 + rise, 6 + rise, 7 + rise, last]
+        head, *lines = path.read_text().splitlines()
+        lines = [f"{line},{value}" for line, value in zip(lines, values, strict=True)]
+        write_text(path, "\n".join([f"{head},niqe", *lines]) + "\n")
+    assert summary(params) == []
+    for name in ("report.md", "report.html"):
+        text = (OUT / name).read_text()
+        assert "It knows no truth: texture that a network made up scores as well" in text
+        assert "not measured" not in text
+    table = (OUT / "tables" / "niqe_denoise.md").read_text().splitlines()
+    assert "3 images without truth, NIQE" in table[0]
+    assert table[-3:] == [
+        "| degraded input | 9.00 |",
+        "| vanilla | 6.00 |",
+        "| noise_space | 7.50 |",
+    ]
 
 
 def test_each_data_set_has_its_own_tables(params: Params) -> None:

@@ -109,7 +109,7 @@ def results(name: str, giga_macs: float | None, **psnr: list[list[float]]) -> Ta
     images = next(iter(values.values())).shape[1]
     names = tuple(f"{number}" for number in range(images))
     data_set = DataSet(
-        name, "own", "sidd", names, names, "real", False, True, 0, values, values, {}, ""
+        name, "own", "sidd", names, names, "real", False, True, 0, values, values, {}, "", {}, ""
     )
     models = {
         method: (TrainedModel(Run(name, method, 0), {}, {}, {"giga_macs_128": giga_macs}),)

@@ -134,6 +134,23 @@ def score_table(params: Params, data_set: DataSet) -> Table:
     )
 
 
+def niqe_table(params: Params, data_set: DataSet) -> Table:
+    """Return NIQE of the degraded input and every method; none is marked, as it knows no truth."""
+    spread = f", {MEAN_AND_STD} over {len(params.seeds)} seeds" if len(params.seeds) > 1 else ""
+    images = count_text(data_set.niqe[DEGRADED].shape[1], "image")
+    return Table(
+        caption=f"{data_set.name}: {images} without truth, NIQE",
+        columns=("Restorer", f"NIQE, lower is more like clean photographs{spread}"),
+        rows=tuple(
+            (
+                Cell(method_label(params, name, data_set)),
+                spread_cell(*over_seeds(params, name, data_set.niqe[name]), PSNR_DECIMALS),
+            )
+            for name in (DEGRADED, *params.methods)
+        ),
+    )
+
+
 def score_cells(
     params: Params, data_set: DataSet, restorers: list[str]
 ) -> dict[str, dict[str, tuple[Cell, Cell]]]:
