@@ -18,6 +18,7 @@ from benchmarks import (
     forces,
     joint_step,
     packing,
+    restore_large,
     restorers,
     scheduling,
     startup,
@@ -61,6 +62,20 @@ def test_joint_step_measures_every_variant(
     joint_step.show(result)
     shown = capsys.readouterr().out
     assert all(variant in shown for variant in USUAL_VARIANTS)
+
+
+def test_restore_large_measures_every_kind_beside_a_plain_loop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    kinds = ["jpeg", "png16"]
+    restore_large.main(["--megapixels", "0.1", "--kinds", *kinds, "--threads", "1",
+                        "--json", str(tmp_path / "rows.json")])  # fmt: skip
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    expected = [(kind, 1, way) for kind in kinds for way in ("restore", "loop")]
+    assert [(row["kind"], row["threads"], row["way"]) for row in rows] == expected
+    assert all(row["seconds"] > 0 and row["peak_mib"] > 10 for row in rows)
+    assert capsys.readouterr().out.count("png16") == 2
 
 
 def test_variants_make_the_same_step() -> None:

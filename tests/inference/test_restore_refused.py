@@ -1,6 +1,5 @@
 """What restore refuses: damaged and hostile files, wrong models and usage; tiles."""
 
-import argparse
 import io
 import os
 import pickle
@@ -370,11 +369,11 @@ def test_the_seam_figure(desk: Desk) -> None:
 
 def test_memory_does_not_hold_the_whole_as_numbers(tmp_path: Path) -> None:
     """16 megapixels: 64 MB decoded; one float32 copy would be 192 MB more."""
-    model = save_model(tmp_path / "model")
-    arguments = argparse.Namespace(
-        bits=8, format="png", model=model, tile=256, overlap=32, threads=1
+    model = str(save_model(tmp_path / "model"))
+    small, large = (
+        restore_large.measure(size, "png", 1, network=model, tile=256, overlap=32)
+        for size in (1, 16)
     )
-    small, large = (restore_large.measure(size, arguments) for size in (1, 16))
     grown = (large["peak_mib"] - small["peak_mib"]) * 2**20
     assert grown < 4 * 16e6 + 30 * 4899 * 256
     assert grown < 16e6 * 12
@@ -382,9 +381,8 @@ def test_memory_does_not_hold_the_whole_as_numbers(tmp_path: Path) -> None:
 
 def test_a_16_bit_png_passes_through_in_bounded_memory() -> None:
     """24 megapixels: 144 MB as numbers, of which no more than 64 MiB are ever held."""
-    arguments = argparse.Namespace(
-        bits=16, format="png", model=None, tile=256, overlap=32, threads=1
+    small, large = (
+        restore_large.measure(size, "png16", 1, "nothing", tile=256, overlap=32) for size in (1, 24)
     )
-    small, large = (restore_large.measure(size, arguments, "nothing") for size in (1, 24))
     wider = 40 * 6000 * 256 / 2**20  # two rows of tiles
     assert large["peak_mib"] - small["peak_mib"] < 64 + wider
