@@ -74,7 +74,7 @@ def main(words: list[str]) -> int:
                     arguments.skip_existing)  # fmt: skip
     handling = Handling(
         round(arguments.max_megapixels * 1e6), arguments.strength, arguments.quality,
-        arguments.lenient, arguments.overwrite,
+        arguments.lenient, arguments.overwrite, arguments.skip_existing,
     )  # fmt: skip
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with library_messages_hidden():
@@ -85,17 +85,18 @@ def main(words: list[str]) -> int:
         restore_rows = load_rows_restorer(models, settings)
         say_niqe = _niqe(arguments.niqe, handling) if arguments.niqe else None
         begun = time.monotonic()
-        done = restore_all(planned.accepted, restore_rows, handling)
+        done, meanwhile = restore_all(planned.accepted, restore_rows, handling)
         if arguments.compare:
             _write_comparison(arguments, done, handling)
         if say_niqe:
             say_niqe(done)
-    failed = len(planned.accepted) - len(done)
+    failed = len(planned.accepted) - len(done) - meanwhile
+    skipped = planned.skipped + meanwhile
     summary = (
         f"{len(done)} restored into {shown(arguments.out)} in {time.monotonic() - begun:.1f} s"
     )
     summary += f", {failed + len(refused)} failed" if failed or refused else ""
-    summary += f", {planned.skipped} were there already" if planned.skipped else ""
+    summary += f", {skipped} were there already" if skipped else ""
     print(summary + _left_alone(listing))
     return FAILED_STATUS if failed or refused else 0
 

@@ -1,6 +1,8 @@
 """Names of image files, what a file is by its first bytes, and how a damaged one is reported."""
 
+import codecs
 import importlib.util
+import re
 from functools import cache
 from typing import Literal
 
@@ -32,7 +34,9 @@ BEGINNINGS: dict[bytes, str] = {
     b"\xff\xd8\xff": "jpeg",
     b"BM": "bmp",
     b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff",
-    b"GIF8": "GIF", b"\0\0\1\0": "icon", b"#?RADIANCE": "Radiance HDR", b"qoif": "QOI",
+    b"GIF8": "GIF", b"\0\0\1\0": "icon", b"#?R": "Radiance HDR", b"qoif": "QOI",
+    b"FLIF": "FLIF", b"farbfeld": "farbfeld", b"AT&TFORM": "DjVu", b"BPG\xfb": "BPG",
+    b"II\xbc": "JPEG XR", b"\x8aMNG": "MNG", b"\x8bJNG": "JNG",
     b"P1": "PBM", b"P2": "PGM", b"P3": "PPM", b"P4": "PBM", b"P5": "PGM", b"P6": "PPM",
     b"P7": "PAM", b"PF": "PFM", b"Pf": "PFM",
     b"\0\0\0\x0cjP  ": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000",
@@ -48,16 +52,19 @@ BEGINNINGS: dict[bytes, str] = {
     b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript",
     b"%PDF": "PDF",
     b"PK\x03\x04": "zip archive", b"\x1f\x8b": "gzip archive", b"Rar!": "RAR archive",
+    b"BZh": "bzip2 archive", b"\xfd7zXZ": "xz archive", b"\x28\xb5\x2f\xfd": "Zstandard archive",
+    b"\0\5\x16\7": "AppleDouble file", b"ID3": "sound", b"OggS": "sound", b"fLaC": "sound",
     b"7z\xbc\xaf": "7-Zip archive", b"\x1aE\xdf\xa3": "video", b"\x7fELF": "program",
     b"\x93NUMPY": "NumPy array", b"\x89HDF": "HDF5 file",
-    b"version https://git-lfs": "Git LFS pointer",
+    b"version https://git-lfs": "Git LFS pointer", b"/annex/objects/": "git-annex pointer",
 }  # fmt: skip
 """First bytes of a file, and what they say."""
 ADVICE = {
     "Git LFS pointer": "its content was not fetched: git lfs pull",
-    **dict.fromkeys(("nothing but zeros", "web page", "PNG that was copied as text"),
+    "git-annex pointer": "its content was not fetched: git annex get",
+    **dict.fromkeys(("nothing but zeros", "web page", "XML", "PNG that was copied as text"),
                     "fetch or copy it anew"),
-    **dict.fromkeys(("video", "program"), "remove it"),
+    **dict.fromkeys(("video", "sound", "program", "AppleDouble file"), "remove it"),
 }  # fmt: skip
 """What to do about what cannot be saved as an image."""
 BRANDS = {
@@ -65,6 +72,9 @@ BRANDS = {
     b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF", b"crx ": CAMERA_RAW,
 }  # fmt: skip
 """Brands of files that begin with an ISO box 'ftyp' (ISO 14496-12); all others are videos."""
+QUICKTIME = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+"""First atoms of QuickTime files older than 'ftyp'."""
+WEB_PAGE = re.compile(rb"(<!--.*?-->\s*)*<(!doctype html|html|head|body)", re.DOTALL)
 FIRST_BYTES = 512
 
 
@@ -84,6 +94,8 @@ def unread(kind: str) -> str:
     """Return what is said of a kind that is not read."""
     if kind in ADVICE:
         return ADVICE[kind]
+    if kind.endswith("archive"):
+        return "unpack it"
     ways = "save it as TIFF, PNG or JPEG"
     heif = kind in ("HEIC", "HEIF", "HIF") and not is_installed("pillow_heif")
     raw = kind == CAMERA_RAW or f".{kind.lower()}" in RAW_ENDINGS
@@ -138,19 +150,33 @@ def _found(first: bytes) -> str | None:
         return "AVIF" if b"avif" in others and brand == b"mif1" else BRANDS.get(brand, "video")
     if first[128:132] == b"DICM":
         return "DICOM"
+    if first[4:8] in QUICKTIME or (first[:4] == b"RIFF" and first[8:12] == b"AVI "):
+        return "video"
     if first[:4] == b"RIFF" and first[8:12] == b"WEBP":
         return "webp"
+    if first[257:262] == b"ustar":
+        return "tar archive"
     if first[:4] == b"II*\0" and first[8:10] == b"CR":
         return CAMERA_RAW
     for beginning, found in BEGINNINGS.items():
         if first.startswith(beginning):
             return found
     text = first.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html")):
+    if WEB_PAGE.match(text):
         return "web page"
     if text.startswith((b"<svg", b"<?xml")):
-        return "SVG"
-    return "text" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in text) else None
+        return "SVG" if b"<svg" in text else "XML"
+    return "text" if _is_text(first) else None
+
+
+def _is_text(first: bytes) -> bool:
+    """Whether bytes are UTF-8, or UTF-16 with its mark, of what can be printed; cut anywhere."""
+    marked = first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    try:
+        text = codecs.getincrementaldecoder("utf-16" if marked else "utf-8")().decode(first)
+    except UnicodeError:
+        return False
+    return all(letter.isprintable() or letter in "\t\r\n\ufeff" for letter in text)
 
 
 def damaged(name: str, reason: object) -> str:

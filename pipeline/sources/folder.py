@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.config.sources import FolderSource
 from pipeline.images.files import readable_endings
-from pipeline.images.reading.folders import left_out, walk
+from pipeline.images.reading.folders import is_unicode, left_out, walk
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import require_space
 from pipeline.runtime.progress import ProgressBars
@@ -96,6 +96,8 @@ def _folders(settings: FolderSource) -> dict[str, str]:
     given = {"clean": settings.clean, "degraded": settings.degraded, "real": settings.real}
     folders = {name: folder for name, folder in given.items() if folder is not None}
     for name, pair in settings.test.items():
+        if PurePosixPath(name).name != name:
+            raise UserError(f"sources: found the test set {name!r}, expected a name without '/'")
         folders |= {f"test/{name}/degraded": pair.degraded, f"test/{name}/clean": pair.clean}
     return folders
 
@@ -128,13 +130,18 @@ def _images(folder: Path, name: str, progress: ProgressBars) -> dict[str, Path]:
             unnamed += 1
             continue
         key = (path.relative_to(folder).parent / stem).as_posix()
-        if not _is_unicode(key):
+        if not is_unicode(key):
             raise UserError(f"{str(path)!r}: the file name is not UTF-8; rename the file")
         if key in found:
             raise UserError(f"{path}: same name as {found[key].name}; keep one of the two")
         found[key] = path
-    if unnamed:
+    if unnamed and found:
         progress.say(f"{folder}: left out {unnamed} images whose names are not as {name!r} says")
+    if not found and unnamed:
+        raise UserError(
+            f"{folder}: no image is named as {name!r} says; found {below.images[0].name}. {{}}"
+            " stands for what both images of a pair share, without the ending"
+        )
     if not found:
         raise UserError(
             f"{folder}: no image found; expected files ending in {', '.join(readable_endings())}"
@@ -145,8 +152,8 @@ def _images(folder: Path, name: str, progress: ProgressBars) -> dict[str, Path]:
 def _within(name: str, stem: str) -> str | None:
     """Return what stands for {} in a name, None if the name is another."""
     before, braces, after = name.partition("{}")
-    if not braces:
-        raise UserError(f"sources: found the name {name!r}, expected one with {{}} in it")
+    if not braces or "{}" in after:
+        raise UserError(f"sources: found the name {name!r}, expected one with {{}} in it once")
     middle = stem.removeprefix(before).removesuffix(after)
     return middle if middle and stem == f"{before}{middle}{after}" else None
 
@@ -211,6 +218,17 @@ def _require_unseen(files: dict[str, Path], hashes: dict[str, str], progress: Pr
             f"{len(seen)} test images are training images as well ({_some(seen)}); what is tested"
             " must not be seen in training: remove them from one of the two"
         )
+    for test in dict.fromkeys(name.split("/")[1] for name in files if name.startswith("test/")):
+        pixels = [
+            {name.rpartition(".")[0].split("/", 3)[3]: hashes[name]
+             for name in files if name.startswith(f"test/{test}/{role}/")}
+            for role in ("degraded", "clean")
+        ]  # fmt: skip
+        if pixels[0] == pixels[1]:
+            raise UserError(
+                f"test set {test!r}: its degraded images are its clean ones, pixel by pixel; name"
+                " the folder of the degraded ones"
+            )
     if twice:
         progress.say(f"{twice} clean images are copies of others and count twice in training")
 
@@ -219,11 +237,6 @@ def _some(names: list[str]) -> str:
     """Return the first names, and how many more there are."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
-
-
-def _is_unicode(name: str) -> bool:
-    # undecodable bytes of a file name become lone surrogates, which no archive can hold
-    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _archived(archive: Path) -> dict[str, dict[str, ImageFile]]:

@@ -291,6 +291,42 @@ def test_float_values_beyond_0_and_1_keep_their_range(tmp_path: Path) -> None:
         restored(tiff(tmp_path / "x.tif", values), "png", ".png")
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_white_may_be_zero_beside_alpha(bits: int, byteorder: Any, tmp_path: Path) -> None:
+    """Alpha is opaque at its highest all the same (TIFF 6.0, section 18)."""
+    values, top = values_of(bits, 2), 2**bits - 1
+    path = tiff(tmp_path / "x.tif", values, photometric="miniswhite", byteorder=byteorder)
+    target, _ = restored(path, "tiff", ".tif")
+    expected = np.stack([top - values[..., 0], values[..., 1]], axis=2)
+    assert_array_equal(tifffile.imread(target), expected)
+    values[..., 0] = values[..., 0] // 2
+    values[..., 1] = top
+    path = tiff(path, values, photometric="miniswhite", extrasamples=["assocalpha"])
+    target, _ = restored(path, "tiff", ".tif")
+    assert_array_equal(tifffile.imread(target)[..., 0], top - values[..., 0])
+
+
+def test_a_mask_is_no_page_and_a_chain_may_lead_back(tmp_path: Path) -> None:
+    values, path = values_of(8, 3), tmp_path / "x.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(values, photometric="rgb", metadata=None)
+        file.write(values[..., 0], photometric="minisblack", subfiletype=1, metadata=None)
+    kind, mask = (struct.pack("<HHII", 254, 4, 1, bit) for bit in (1, 4))
+    assert path.read_bytes().count(kind) == 1
+    path.write_bytes(path.read_bytes().replace(kind, mask))
+    target, notes = restored(path, "tiff", ".tif")
+    assert_array_equal(tifffile.imread(target), values)
+    assert notes == ["transparency mask"]
+    content = tiff(path, values).read_bytes()
+    (first,) = struct.unpack("<I", content[4:8])
+    (count,) = struct.unpack("<H", content[first : first + 2])
+    end = first + 2 + 12 * count
+    path.write_bytes(content[:end] + content[4:8] + content[end + 4 :])
+    target, _ = restored(path, "tiff", ".tif")
+    assert_array_equal(tifffile.imread(target), values)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -85,6 +85,9 @@ def test_odd_exif_data_is_dropped_with_a_line(desk: Desk, exif: bytes, note: str
         (chunk(b"iCCP", b"x\0\0" + zlib.compress(SRGB[:-9])), "ICC profile (damaged)"),
         (chunk(b"cICP", b"\1"), "cICP (damaged)"),
         (chunk(b"caBX", b"jumb"), "content credentials (C2PA)"),
+        (chunk(b"bKGD", bytes(6)), "bKGD"),
+        (chunk(b"prVt", b"of one program"), "prVt"),
+        (chunk(b"pHYs", b"\0"), "pHYs"),
         (chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(100_000_000))), "ICC profile (damaged)"),
     ],
 )
@@ -181,6 +184,8 @@ KEPT = {
     b"mDCV": bytes(range(24)),
     b"cLLI": bytes(range(8)),
     b"gAMA": struct.pack(">I", 45_455),
+    b"sCAL": b"\x010.001\x000.002",
+    b"oFFs": bytes(9),
     b"tEXt": b"Copyright\0me",
     b"zTXt": b"parameters\0\0" + zlib.compress(b"steps: 20"),
     b"iTXt": "Title\0\0\0de\0Titel\0Grüße".encode(),
@@ -196,7 +201,9 @@ def test_chunks_of_a_png_are_kept_byte_by_byte(desk: Desk) -> None:
     for part in parts:
         assert content.count(part) == 1 and content.index(part) < content.index(b"IDAT")
     desk.run("x.png", "--format", "tiff")
-    assert desk.notes == ["note: x.png: not kept: cICP, cLLI, gAMA, iTXt, mDCV, tEXt, zTXt"]
+    assert desk.notes == [
+        "note: x.png: not kept: cICP, cLLI, gAMA, iTXt, mDCV, oFFs, sCAL, tEXt, zTXt"
+    ]
 
 
 def test_a_pixel_scale_without_unit_is_kept(desk: Desk) -> None:
@@ -227,6 +234,11 @@ def test_a_pixel_scale_without_unit_is_kept(desk: Desk) -> None:
         ([], bytes(64), []),
         ([(0xEB, b"JP\0\1\0\0\0\1jumbc2pa")], b"", ["content credentials (C2PA)"]),
         ([(0xE3, b"Meta\0")], b"", ["APP3 (Meta)"]),
+        ([(0xE2, b"FPXR\0")], b"", ["APP2 (FPXR)"]),
+        ([(0xE2, b"urn:iso:std:iso:ts:21496:-1\0"), (0xE2, b"MPF\0")], b"", ["gain map"]),
+        ([(0xE1, b"exif\0\0MM")], b"", ["APP1 (exif)"]),
+        ([(0xE1, exif_of_one(0x10F, 2, 4, b"me\0\0")), (0xE1, b"Exif\0\0more")], b"",
+         ["APP1 (Exif)"]),
         ([(0xED, PHOTOSHOP[:26])], b"", ["IPTC (damaged)"]),
         ([(0xE2, b"ICC_PROFILE\0\1\2" + SRGB[:300])], b"", ["ICC profile (damaged)"]),
     ],
@@ -254,12 +266,14 @@ def test_a_fifth_channel_and_a_thumbnail_are_named(desk: Desk, bits: int) -> Non
 
 def test_folders_of_the_system_are_left_alone(desk: Desk) -> None:
     for name in ("a.jpg", ".thumbnails/t.jpg", "@eaDir/a.jpg/T.jpg", ".Trash-1/x.jpg",
-                 "__MACOSX/b.jpg", "in/.picasaoriginals/a.jpg", "b.jfif", "c.JPE"):  # fmt: skip
+                 "__MACOSX/b.jpg", "RECYCLER/x.jpg", "Smart Previews.lrdata/p.jpg",
+                 "Network Trash Folder/x.jpg", "in/.picasaoriginals/a.jpg", "b.jfif",
+                 "c.JPE"):  # fmt: skip
         (desk.folder / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (desk.folder / "in" / name).write_bytes(jpeg())
     desk.run("in")
     assert {path.name for path in desk.out.rglob("*.*")} == {"a.jpg", "b.jfif", "c.JPE"}
-    assert "5 folders of hidden files, thumbnails or trash left alone (.Trash-1" in desk.summary
+    assert "8 folders of hidden files, thumbnails or trash left alone (.Trash-1" in desk.summary
     assert PillowImage.open(desk.out / "b.jfif").format == "JPEG"
 
 
@@ -357,6 +371,46 @@ def test_results_of_before_can_be_skipped(desk: Desk) -> None:
     assert (desk.out / "x.png").stat().st_ino == before
     with pytest.raises(UserError, match="expected one of the two"):
         desk.run("x.png", "--skip-existing", "--overwrite")
+
+
+def test_what_another_process_has_done_meanwhile_is_skipped(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.add("x.png", smooth(8, 8))
+    desk.add("y.png", smooth(8, 8))
+    real = Path.hardlink_to
+
+    def late(self: Path, target: Path) -> None:
+        """Have the other one a moment earlier, and done with the next photograph as well."""
+        for name in ("x.png", "y.png"):
+            (desk.out / name).write_text("theirs")
+        real(self, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", late)
+    desk.run("x.png", "y.png", "--skip-existing")
+    assert desk.summary.startswith("0 restored") and ", 2 were there already" in desk.summary
+    assert (desk.out / "x.png").read_text() == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("n" * 255, ()), ("写" * 83 + ".png", ("--suffix", "_restored"))]
+)
+def test_a_result_whose_name_would_be_too_long_is_refused(
+    desk: Desk, name: str, words: tuple[str, ...]
+) -> None:
+    desk.add("y.png", smooth(8, 8)).rename(name)
+    desk.add("y.png", smooth(8, 8))
+    (line,) = desk.run(name, "y.png", *words, status=1).splitlines()
+    assert re.search(r"its result would have 2\d\d bytes, expected at most 255; rename it", line)
+    assert desk.summary.startswith("1 restored")
+
+
+def test_a_name_that_is_not_utf_8(desk: Desk) -> None:
+    name = os.fsdecode(b"\xff\xfe.png")
+    values = random_values(9, 11, 3, 16)
+    test_restore.written(desk.folder / name, values)
+    desk.run(name)
+    assert_array_equal(desk.result(name), values)
 
 
 def test_suffix_quality_and_webp(desk: Desk) -> None:

@@ -334,8 +334,23 @@ def test_pairs_whose_names_differ_by_a_word(own: Own, capfd: pytest.CaptureFixtu
     assert_array_equal(by_id["evening/in/y"].degraded.pixels(), own.pixels(42, 10, 12))
     assert_array_equal(by_id["evening/in/y"].clean.pixels(), own.pixels(43, 10, 12))
     assert "left out 2 images whose names are not as '{}_noisy' says" in capfd.readouterr().err
-    own.names = ("noisy", "{}")
-    assert "found the name 'noisy', expected one with {} in it" in own.refused(e=("both", "both"))
+    own.names = ("{}_noisy.png", "{}_clean")
+    assert "no image is named as '{}_noisy.png' says; found" in own.refused(e=("both", "both"))
+    for name in ("noisy", "{}{}"):
+        own.names = (name, "{}")
+        told = own.refused(e=("both", "both"))
+        assert f"found the name {name!r}, expected one with {{}} in it once" in told
+
+
+def test_a_test_set_of_equal_images_and_a_name_with_a_slash_are_refused(own: Own) -> None:
+    own.add("test/clean/x.png", 40)
+    own.add("test/copy/x.bmp", 40)
+    for degraded in ("test/clean", "test/copy"):
+        told = own.refused(evening=(degraded, "test/clean"))
+        assert "'evening': its degraded images are its clean ones, pixel by pixel" in told
+    assert "the test set 'a/b', expected a name without '/'" in own.refused(
+        **{"a/b": ("test/copy", "test/clean")}
+    )
 
 
 # The same folders and kinds as the command restore takes

@@ -114,16 +114,21 @@ def directory(
     Raises:
         Exception: one of DAMAGE.
     """
+    found = _opened(file, group)
+    file.seek(found.next if place is None else place)
+    found.load(file)
+    return found
+
+
+def _opened(file: IO[bytes], group: int | None = None) -> ImageFileDirectory_v2:
+    """Return a directory of a TIFF that is still empty; the first one lies at its ``next``."""
     file.seek(0)
     head = file.read(16)
     # of a big-endian BigTIFF Pillow takes the wrong byte for the version
     version = head[2:4] if head[:2] == b"II" else head[3:1:-1]
     version = b"*\0" if version in VERSIONS_OF_RAW else version
     head = head[: 16 if version == b"+\0" else 8]
-    found = ImageFileDirectory_v2(b"II" + version + head[4:], prefix=head[:2], group=group)
-    file.seek(found.next if place is None else place)
-    found.load(file)
-    return found
+    return ImageFileDirectory_v2(b"II" + version + head[4:], prefix=head[:2], group=group)
 
 
 def is_whole(file: IO[bytes], read: ImageFileDirectory_v2, place: int | None = None) -> bool:
@@ -143,7 +148,8 @@ def is_whole(file: IO[bytes], read: ImageFileDirectory_v2, place: int | None = N
 
 def directories(file: IO[bytes]) -> list[ImageFileDirectory_v2]:
     """Return the directories of a TIFF in order; a chain that leads back ends there."""
-    found, seen, place = [directory(file)], set[int](), 0
+    found = [directory(file)]
+    seen = {_opened(file).next}
     while (place := found[-1].next) and place not in seen and len(found) < MOST_DIRECTORIES:
         seen.add(place)
         following = directory(file, place)

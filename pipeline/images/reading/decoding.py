@@ -17,6 +17,7 @@ from PIL import ImageFile
 
 from pipeline.images.files import SIDEWAYS, damaged
 from pipeline.images.reading.containers import DAMAGE, jpeg_without_metadata, pillow_format
+from pipeline.images.reading.folders import is_unicode
 from pipeline.images.reading.header import Header
 from pipeline.images.reading.raw import develop
 from pipeline.images.reading.tiff import COLOUR_MAP
@@ -207,7 +208,11 @@ class _Scanlines:
         wanted = oiio.ImageSpec()
         wanted.attribute("oiio:UnassociatedAlpha", 1)  # colours as they are in the file
         wanted.attribute("oiio:emulate_mipmap", 0)
-        opened = oiio.ImageInput.open(str(path), wanted)
+        given = str(path)
+        if not is_unicode(given):  # OpenImageIO takes no such name
+            self.file = path.open("rb")
+            given = f"/dev/fd/{self.file.fileno()}"
+        opened = oiio.ImageInput.open(given, wanted)
         if opened is None:
             raise UserError(damaged(name, oiio.geterror()))
         self.input = opened
@@ -253,9 +258,13 @@ class _Scanlines:
                 self.header.notes.append(note)
             return np.zeros((stop - self.next, width, wanted), KINDS[self.header.bits])
         values: Values = np.asarray(found).reshape(stop - self.next, width, wanted)
+        if self.header.inverted and self.header.bits == 8:
+            values = 255 - values  # OpenImageIO has turned alpha as well, but not of 16 bits
+        if self.header.associated:
+            values = _unassociated(values)
         if self.header.inverted:
-            values = np.iinfo(values.dtype).max - values
-        return _unassociated(values) if self.header.associated else values
+            values[..., 0] = np.iinfo(values.dtype).max - values[..., 0]
+        return values
 
 
 def _unassociated(values: Values) -> Values:

@@ -9,10 +9,13 @@ from pathlib import Path
 from pipeline.images.files import ENDINGS, UNREAD_ENDINGS
 
 SYSTEM_FOLDERS = (
-    *("__macosx", "#recycle", "#snapshot", "$recycle.bin", "system volume information"),
-    *("lost+found", "thumbnails", "thumbs"),
+    *("__macosx", "#recycle", "#snapshot", "~snapshot", "$recycle.bin", "recycler", "recycled"),
+    *("trash", "network trash folder", "network recycle bin", "temporary items"),
+    *("system volume information", "lost+found", "thumbnails", "thumbs"),
 )
 """Not photographs of anyone's choice: archives of macOS, trash, thumbnails. In lower case."""
+PREVIEWS = ".lrdata"
+"""Ending of a folder of smaller versions of photographs, by Lightroom."""
 
 Identity = tuple[int, int] | None
 """Device and number of a file or folder."""
@@ -23,7 +26,8 @@ def is_left_out(name: str) -> bool:
 
     ``@eaDir`` and other names with an @ are those of network storage (Synology, QNAP).
     """
-    return name.startswith((".", "@")) or name.lower() in SYSTEM_FOLDERS
+    lower = name.lower()
+    return lower.startswith((".", "@")) or lower in SYSTEM_FOLDERS or lower.endswith(PREVIEWS)
 
 
 @dataclass
@@ -84,6 +88,11 @@ def left_out(folder: Path, below: Walk) -> list[str]:
             f"{folder}: left out {counts}, which are not read; save them as PNG, TIFF or JPEG"
         )
     return lines
+
+
+def is_unicode(name: str) -> bool:
+    """Whether a name is UTF-8: other bytes become lone surrogates, which many libraries refuse."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def identity(path: Path) -> Identity:

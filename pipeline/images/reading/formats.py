@@ -37,6 +37,8 @@ from pipeline.runtime.errors import UserError
 
 XMP, MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/ext"
 ICC, PHOTOSHOP, MPF = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"MPF\0"
+ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
+GAIN_MAP = "gain map"
 PNG_XMP = b"XML:com.adobe.xmp\0"
 PNG_IPTC = b"Raw profile type iptc\0", b"Raw profile type 8bim\0"
 """Keywords of a text that is IPTC, or Photoshop's resources with IPTC among them."""
@@ -44,8 +46,11 @@ RAW_PROFILE = re.compile(rb"\n[^\n]*\n *(\d{1,9}) *\n([0-9a-fA-F\s]*)")
 KEPT_CHUNKS = (
     *(b"cICP", b"mDCV", b"cLLI", b"gAMA", b"cHRM", b"sRGB", b"sBIT"),
     *(b"tEXt", b"zTXt", b"iTXt", b"tIME", b"sPLT", b"iCCN"),
+    *(b"sCAL", b"pCAL", b"oFFs", b"sTER"),
 )
-"""Chunks of a PNG that stay true of a restored picture (PNG, third edition, section 11.3)."""
+"""Chunks that stay true of a restored picture (PNG, section 11.3, and its extensions)."""
+ENCODING_CHUNKS = (b"tRNS", b"hIST", b"iDOT", b"fcTL", b"fdAT", b"acTL")
+"""Those that say how the pixels were encoded, and go without a line."""
 CHUNK_BYTES = {b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1,
                b"tIME": 7}  # fmt: skip
 NEEDED_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
@@ -54,7 +59,7 @@ WITHOUT_NOTE = (0xEC, 0xED, 0xEE)
 """Segments that say how a JPEG was encoded (Ducky, Adobe), and Photoshop's, whose IPTC is kept."""
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 """Start of a frame that is read: baseline, extended, progressive (ITU-T T.81, table B.1)."""
-OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
+OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
 
@@ -125,6 +130,8 @@ def _read_png(file: IO[bytes], header: Header, name: str) -> None:
         elif not chunk[0] & 0x20 and chunk not in NEEDED_CHUNKS:
             part = chunk.decode("ascii", "replace")
             raise UserError(f"{name}: PNG with a part that is not read ({part}); save it anew")
+        elif chunk not in (*NEEDED_CHUNKS, *ENCODING_CHUNKS):
+            header.notes.append(chunk.decode("ascii", "replace"))
     # significant bits of a palette, or of channels before a colour became alpha
     header.chunks = [
         kept for kept in header.chunks if kept[0] != b"sBIT" or len(kept[1]) == header.channels
@@ -176,7 +183,7 @@ def _read_jpeg(file: IO[bytes], header: Header, name: str) -> None:
             header.density = (x, y, {1: "inch", 2: "centimetre"}.get(unit, "none"))
         elif marker == 0xE1 and content.startswith(EXIF) and header.exif is None:
             header.exif = content[len(EXIF) :]
-        elif marker == 0xE1 and content.startswith(XMP):
+        elif marker == 0xE1 and content.startswith(XMP) and header.xmp is None:
             header.xmp = content[len(XMP) :]
         elif marker == 0xE1 and content.startswith(MORE_XMP):
             header.notes.append("extended XMP")
@@ -184,13 +191,15 @@ def _read_jpeg(file: IO[bytes], header: Header, name: str) -> None:
             profile[content[12]] = content[14:]
         elif marker == 0xE2 and content.startswith(MPF):
             header.notes.append("further pictures in the file (MPF)")
+        elif marker == 0xE2 and content.startswith(ISO_GAIN_MAP):
+            header.notes.append(GAIN_MAP)
         elif marker == 0xED and content.startswith(PHOTOSHOP):
             header.photoshop = (header.photoshop or b"") + content[len(PHOTOSHOP) :]
         elif marker == 0xFE:
             header.comments.append(content)
         elif marker == 0xEB:
             header.notes.append("content credentials (C2PA)" if b"c2pa" in content else "APP11")
-        elif 0xE3 <= marker <= 0xEF and marker not in WITHOUT_NOTE:
+        elif 0xE1 <= marker <= 0xEF and marker not in WITHOUT_NOTE:
             header.notes.append(f"APP{marker - 0xE0} ({_word(content)})")
     header.icc_profile = b"".join(profile[key] for key in sorted(profile)) or None
     header.notes = list(dict.fromkeys(header.notes))
@@ -208,13 +217,15 @@ def _note_gain_map(file: IO[bytes], header: Header) -> None:
     further = [note for note in header.notes if "MPF" in note]
     pixels = file.read()  # the walk over the segments ended where they begin
     behind = pixels.partition(b"\xff\xd9")[2].strip(b"\0\xff")  # cameras fill up their files
-    gain_map = any(word in xmp for word in (b"hdrgm", b"HDRGainMap", b"hdr-gain-map"))
+    described = any(word in xmp for word in (b"hdrgm", b"HDRGainMap", b"hdr-gain-map"))
+    gain_map = described or GAIN_MAP in header.notes
     moving = b"MotionPhoto" in xmp or b"MicroVideo" in xmp
     if gain_map or moving:
-        header.notes = [note for note in header.notes if note not in further]
-        header.notes.append("gain map" if gain_map else "video of a motion photo")
-        header.notes.append("XMP (it describes what is not kept)")
-        header.xmp = None
+        header.notes = [note for note in header.notes if note not in (*further, GAIN_MAP)]
+        header.notes.append(GAIN_MAP if gain_map else "video of a motion photo")
+        if described or moving:
+            header.notes.append("XMP (it describes what is not kept)")
+            header.xmp = None
     elif further:
         header.notes[header.notes.index(further[0])] = "gain map or other further pictures (MPF)"
     elif behind:

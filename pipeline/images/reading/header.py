@@ -26,7 +26,7 @@ class Header:
     pages: int = 1
     separate: bool = False  # of a TIFF: its pages have directories of their own
     associated: bool = False  # colours are multiplied by alpha
-    inverted: bool = False  # 0 is white, and the decoder leaves it so
+    inverted: bool = False  # of a TIFF: 0 is white
     palette: bool = False
     narrow_palette: bool = False  # of a TIFF: its colours are of 0 to 255
     exif: bytes | None = None  # a small TIFF; of a TIFF it is the file itself

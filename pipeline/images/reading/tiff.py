@@ -13,8 +13,8 @@ DESCRIPTION, SAMPLES, X_RESOLUTION, Y_RESOLUTION, PLANAR = 270, 277, 282, 283, 2
 RESOLUTION_UNIT, SUB_DIRECTORIES, EXTRA_SAMPLES, SAMPLE_FORMAT = 296, 330, 338, 339
 XMP, IPTC, PHOTOSHOP, ICC, DNG_VERSION, IMAGEJ = 700, 33723, 34377, 34675, 50706, 50838
 COLOUR_MAP, DEPTH = 320, 32997
-REDUCED = 1
-"""Bit of SUBFILE: a smaller version of another picture."""
+REDUCED, MASK = 1, 4
+"""Bits of SUBFILE: a smaller version of another picture, and which of its pixels are shown."""
 
 COMPRESSIONS = {
     1: "none", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", 7: "JPEG", 8: "deflate",
@@ -42,13 +42,13 @@ UNITS = {1: "none", 2: "inch", 3: "centimetre"}
 def tiff_layout(
     directories: list[ImageFileDirectory_v2], header: Header, name: str, page: int = 0
 ) -> None:
-    """Fill in what a page says: a directory that is no smaller version of another.
+    """Fill in what a page says: a directory that is no smaller version or mask of another.
 
     Raises:
         UserError: a kind of TIFF that is not read; says which.
     """
-    pictures = [at for at, tags in enumerate(directories)
-                if not _number(tags, SUBFILE, 0) & REDUCED]  # fmt: skip
+    kinds = [_number(tags, SUBFILE, 0) & (REDUCED | MASK) for tags in directories]
+    pictures = [at for at, kind in enumerate(kinds) if not kind] or [0]
     header.subimage = pictures[page]
     header.directory = tags = directories[header.subimage]
     header.pages = max(_number(tags, DEPTH, 1), _imagej_images(tags))
@@ -60,7 +60,9 @@ def tiff_layout(
     _extra_samples(tags, header, colours, _samples(tags), name)
     header.xmp, header.iptc = as_bytes(tags.get(XMP)), as_bytes(tags.get(IPTC))
     header.photoshop, header.icc_profile = as_bytes(tags.get(PHOTOSHOP)), as_bytes(tags.get(ICC))
-    if len(directories) > len(pictures):
+    if any(kind & MASK for kind in kinds):
+        header.notes.append("transparency mask")
+    if any(kind & REDUCED for kind in kinds):
         header.notes.append("smaller versions of the picture")
     if SUB_DIRECTORIES in tags:
         header.notes.append("SubIFDs")
@@ -114,7 +116,7 @@ def _bits(tags: ImageFileDirectory_v2, header: Header, colours: int, name: str) 
     header.palette = photometric == PALETTE
     # its colours have 16 bits, but old programs wrote 8
     header.narrow_palette = header.palette and max(numbers(tags, COLOUR_MAP, 0)) < 256
-    header.inverted = photometric == WHITE_IS_ZERO and bits == 16
+    header.inverted = photometric == WHITE_IS_ZERO
 
 
 def _extra_samples(

@@ -20,6 +20,8 @@ FORMATS: dict[str, Format] = {
     ".jfif": "jpeg",
 }
 """From a file's ending; every other becomes PNG, WebP too unless it is asked for."""
+LONGEST_NAME = 255
+"""Bytes of a file name, on all usual file systems."""
 ENDING_OF: dict[Format, str] = {"png": ".png", "tiff": ".tif", "jpeg": ".jpg", "webp": ".webp"}
 
 
@@ -127,6 +129,11 @@ def plan(listing: Listing, naming: Naming) -> Plan:
                 " restore them into folders of their own"
                 for order in rivals
             ]
+        elif (size := len(os.fsencode(target.name))) > LONGEST_NAME:
+            made.refused.append(
+                f"{source}: the name of its result would have {size} bytes, expected at most"
+                f" {LONGEST_NAME}; rename it, or give a shorter --suffix"
+            )
         elif there and identity(target) in sources:
             made.refused.append(f"{source}: {shown(target)} is itself a photograph to restore")
         elif target.is_dir():
@@ -151,7 +158,9 @@ def shown(path: Path | str) -> str:
 
 def _add(path: Path, below: Path, out: Path, listing: Listing) -> None:
     if not path.is_dir():
-        if path.suffix.lower() in listing.unread:
+        if path.is_symlink() and not path.exists():
+            listing.refused.append(f"{shown(path)}: a link that leads nowhere")
+        elif path.suffix.lower() in listing.unread:
             listing.refused.append(_unread(path))
         else:
             listing.found.append(FoundPhotograph(path, below))

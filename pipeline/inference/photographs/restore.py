@@ -32,7 +32,8 @@ class Handling:
     """How a photograph is taken and given.
 
     ``strength`` S gives S x restored + (1 - S) x photograph. ``lenient`` takes what is damaged as
-    far as it can be decoded. ``replace`` says whether a result that is there may be replaced.
+    far as it can be decoded. ``replace`` says whether a result that is there may be replaced,
+    ``leave`` whether it is taken for done.
     """
 
     largest_pixels: int
@@ -40,6 +41,7 @@ class Handling:
     quality: int = QUALITY
     lenient: bool = False
     replace: bool = False
+    leave: bool = False
 
 
 def load_rows_restorer(models: list[Path], settings: Evaluate) -> RowsRestorer:
@@ -98,7 +100,8 @@ def restore_photograph(
 
     Raises:
         UserError: the photograph cannot be read, or its format cannot hold the result, or the
-            model's values are not finite, or there is a file already.
+            model's values are not finite.
+        FileExistsError: there is a file already, or one in the place of its folder.
         OSError: a file cannot be read or written.
     """
     name = shown(order.source)
@@ -116,8 +119,6 @@ def restore_photograph(
         except UserError as error:
             text = str(error)
             raise UserError(text if text.startswith(name) else f"{name}: {text}") from None
-        except FileExistsError:
-            raise UserError(f"{name}: {shown(order.target)} is there already") from None
     status = order.source.stat()
     with contextlib.suppress(PermissionError):  # a file system without modes
         order.target.chmod(status.st_mode & 0o777)

@@ -17,12 +17,13 @@ NAME_SHOWN = 30
 
 def restore_all(
     accepted: list[Order], restore_rows: RowsRestorer, handling: Handling
-) -> list[Order]:
-    """Restore one after the other and return those that were; a full disk ends it.
+) -> tuple[list[Order], int]:
+    """Restore one after the other; return those that were, and how many another process had done.
 
-    Prints a line for each that fails, and for what cannot be kept of the others.
+    A full disk ends it. Prints a line for each that fails, and for what the others do not keep.
     """
-    done = []
+    done: list[Order] = []
+    left_alone = 0
     written: dict[
         Identity, str
     ] = {}  # where names that differ in case are one file, a result may meet another
@@ -43,12 +44,23 @@ def restore_all(
                         f"{shown(order.source)}: {shown(order.target)} is the result of"
                         f" {written[here]} on this disk; restore it into another folder"
                     )
+                if handling.leave and here is not None:
+                    left_alone += 1
+                    continue
                 for note in restore_photograph(order, restore_rows, handling, report):
                     print_line(console, f"note: {shown(order.source)}: not kept: {note}")
                 written[identity(order.target)] = shown(order.source)
                 done.append(order)
             except UserError as error:
                 print_line(console, f"error: {error}")
+            except FileExistsError as error:
+                if identity(order.target) is None:  # a file where its folder would be
+                    print_line(console, f"error: {shown(order.source)}: {_reason(error, order)}")
+                elif handling.leave:
+                    left_alone += 1
+                else:
+                    there = f"{shown(order.target)} is there already"
+                    print_line(console, f"error: {shown(order.source)}: {there}")
             except (OSError, MemoryError, RuntimeError) as error:
                 # RuntimeError: what torch says where a tile does not fit into memory
                 print_line(console, f"error: {shown(order.source)}: {_reason(error, order)}")
@@ -57,9 +69,9 @@ def restore_all(
                     if left:
                         text = f"the {left} photographs after it were not tried"
                         print_line(console, f"error: disk full: {text}")
-                    return done
+                    return done, left_alone
             progress.reach(task, index + 1, len(accepted), fresh=1)
-    return done
+    return done, left_alone
 
 
 def _reason(error: Exception, order: Order) -> str:
