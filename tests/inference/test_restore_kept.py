@@ -537,6 +537,27 @@ def test_a_phones_heic_is_read(desk: Desk, name: str) -> None:
         assert np.abs(np.asarray(result).astype(int) - smooth(48, 64)).max() <= 3
 
 
+def test_what_else_a_heic_holds_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As phones write it; pillow-heif writes no such file."""
+    heif = pytest.importorskip("pillow_heif", reason="pip install '.[photos]'")
+    xmp = b"<x HDRGainMap:HDRGainMapVersion='65536'/>"
+    heif.from_pillow(PillowImage.fromarray(smooth(48, 64))).save("x.heic", quality=-1, xmp=xmp)
+    plugin = pytest.importorskip("pillow_heif.as_plugin")._LibHeifImageFile
+    opened = plugin._init_from_heif_file
+
+    def with_more(self: Any, frame: int) -> None:
+        opened(self, frame)
+        aux = "urn:com:apple:photo:2020:aux:hdrgainmap", "urn:com:apple:photo:2018:aux:skinmatte"
+        self.info |= {"aux": {key: [1] for key in aux}, "depth_images": [object()]}
+
+    monkeypatch.setattr(plugin, "_init_from_heif_file", with_more)
+    desk.run("x.heic")
+    assert [note.removeprefix("note: x.heic: not kept: ") for note in desk.notes] == [
+        "gain map", "XMP (it describes what is not kept)", "further picture (skinmatte)",
+        "depth map",
+    ]  # fmt: skip
+
+
 def test_a_page_compares_before_and_after(desk: Desk) -> None:
     """Of large photographs means of squares of pixels are shown."""
     desk.add("a.png", np.full((30, 40), 100, np.uint8))

@@ -182,6 +182,14 @@ def test_where_the_file_is_no_tiff_the_preview_has_the_exif_data(
         assert image.getexif()[0x010F] == "Maker"
 
 
+def test_a_white_balance_that_is_guessed_is_told(desk: Desk) -> None:
+    as_shot, other = struct.pack("<HHI", 50728, 5, 3), struct.pack("<HHI", 50999, 5, 3)
+    assert dng().count(as_shot) == 1
+    (desk.folder / "x.dng").write_bytes(dng().replace(as_shot, other))
+    desk.run("x.dng")
+    assert "x.dng: not kept: white balance (the file names none; LibRaw has" in desk.notes[1]
+
+
 def test_a_broken_one_is_one_line_and_the_rest_goes_on(desk: Desk) -> None:
     content = dng()
     (desk.folder / "in").mkdir()

@@ -39,6 +39,8 @@ XMP, MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/ext
 ICC, PHOTOSHOP, MPF = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"MPF\0"
 ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 GAIN_MAP = "gain map"
+GAIN_MAP_IN_XMP = (b"hdrgm", b"HDRGainMap", b"hdr-gain-map")
+XMP_OF_LOST = "XMP (it describes what is not kept)"
 PNG_XMP = b"XML:com.adobe.xmp\0"
 PNG_IPTC = b"Raw profile type iptc\0", b"Raw profile type 8bim\0"
 """Keywords of a text that is IPTC, or Photoshop's resources with IPTC among them."""
@@ -217,14 +219,14 @@ def _note_gain_map(file: IO[bytes], header: Header) -> None:
     further = [note for note in header.notes if "MPF" in note]
     pixels = file.read()  # the walk over the segments ended where they begin
     behind = pixels.partition(b"\xff\xd9")[2].strip(b"\0\xff")  # cameras fill up their files
-    described = any(word in xmp for word in (b"hdrgm", b"HDRGainMap", b"hdr-gain-map"))
+    described = any(word in xmp for word in GAIN_MAP_IN_XMP)
     gain_map = described or GAIN_MAP in header.notes
     moving = b"MotionPhoto" in xmp or b"MicroVideo" in xmp
     if gain_map or moving:
         header.notes = [note for note in header.notes if note not in (*further, GAIN_MAP)]
         header.notes.append(GAIN_MAP if gain_map else "video of a motion photo")
         if described or moving:
-            header.notes.append("XMP (it describes what is not kept)")
+            header.notes.append(XMP_OF_LOST)
             header.xmp = None
     elif further:
         header.notes[header.notes.index(further[0])] = "gain map or other further pictures (MPF)"
@@ -251,6 +253,14 @@ def _read_with_pillow(file: IO[bytes], header: Header, name: str) -> None:
     header.icc_profile = _blob(image.info.get("icc_profile"))
     if image.info.get("bit_depth", 8) > 8:
         header.notes.append(f"{image.info['bit_depth']} bits (8 are read)")
+    for kind in image.info.get("aux", ()):  # of a phone's HEIC, by its URN
+        gain_map = "gainmap" in kind.lower()
+        header.notes.append(GAIN_MAP if gain_map else f"further picture ({kind.split(':')[-1]})")
+        if gain_map and any(word in (header.xmp or b"") for word in GAIN_MAP_IN_XMP):
+            header.notes.append(XMP_OF_LOST)
+            header.xmp = None
+    if any(image.info.get("depth_images", ())):
+        header.notes.append("depth map")
     if "dpi" in image.info and header.kind == "bmp":
         header.density = (*map(float, image.info["dpi"]), "inch")  # type: ignore[assignment]
 

@@ -96,6 +96,8 @@ def develop(path: Path, header: Header, name: str) -> Values:
     """
     with path.open("rb") as file, _opened(file, name) as raw:
         values: Values = raw.postprocess(**DEVELOPING)
+        if values.shape[2] == 3 and not raw.camera_whitebalance[0]:
+            header.notes.append("white balance (the file names none; LibRaw has guessed one)")
     header.height, header.width, header.channels = values.shape
     return values
 
