@@ -86,16 +86,15 @@ def evaluate(
 ) -> None:
     """Write the per-image table, some restored images, facts, and the means.
 
-    Images of equal size are restored ``settings.batch`` at a time, and scored in
-    ``settings.processes`` processes meanwhile. The order of the table is that of the store.
+    Images of equal size are restored ``settings.batch`` at a time, and scored meanwhile in
+    ``settings.processes`` processes. The table is in the store's order.
 
     Args:
         restore: the model, or the identity for the degraded input.
         test: store of the test images.
         clean: store of clean photographs, which NIQE is fitted on where a data set has no truth.
         protocol: name of the protocol, see ``pipeline/evaluation/metrics.py``.
-        settings: ``settings.kept_images`` restored images of each data set are stored, and the
-            failures, see ``pipeline/evaluation/kept_images.py``.
+        settings: ``kept_images`` of each data set are stored, see ``kept_images.py``.
         run: names the files to write.
         facts: what the model restored with, stored beside its scores; see ``Model.facts`` in
             pipeline/restoration.py. Empty for the degraded input.

@@ -216,6 +216,25 @@ def test_a_pixel_scale_without_unit_is_kept(desk: Desk) -> None:
         assert tags["XResolution"].value[0] / tags["XResolution"].value[1] == 6.25
         assert tags["ResolutionUnit"].value == 1
         assert "unit=um" in tags["ImageDescription"].value
+    desk.run("x.tif", "--format", "png")
+    assert "note: x.tif: not kept: pixel scale without unit" in desk.notes, (
+        "6.25 is no whole number"
+    )
+
+
+def test_a_density_that_is_no_number_is_left_out(desk: Desk) -> None:
+    values = random_values(9, 8, 1, 16)[..., 0]
+    tifffile.imwrite("x.tif", values, resolution=(3, 3), resolutionunit="NONE", metadata=None)
+    content = (desk.folder / "x.tif").read_bytes()
+    assert content.count(struct.pack("<II", 3, 1)) == 2
+    for numbers in ((0, 0), (7, 0), (2**32 - 1, 1)):
+        changed = content.replace(struct.pack("<II", 3, 1), struct.pack("<II", *numbers))
+        (desk.folder / "x.tif").write_bytes(changed)
+        for wanted in ("tiff", "png"):
+            desk.run("x.tif", "--format", wanted, "--overwrite")
+            assert_array_equal(
+                desk.result("x.tif" if wanted == "tiff" else "x.png")[..., 0], values
+            )
 
 
 # Not kept, and said
@@ -513,6 +532,27 @@ def test_a_network_that_changes_nothing_changes_no_colour(
     desk.run("x.png", "--tile", 32, "--overlap", 8)
     assert np.abs(desk.result("x.png").astype(int) - values).max() <= 1
     assert zlib.compress(blob) in (desk.out / "x.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        b"para\0\0\0\0\0\0\0\0" + struct.pack(">i", -65536),  # an exponent of -1
+        b"para\0\0\0\0\0\1\0\0" + struct.pack(">3i", 65536, 0, 65536),  # a of 0
+        b"curv\0\0\0\0" + struct.pack(">IHH", 2, 65535, 0),
+        b"curv\0\0\0\0\xff\xff\xff\xff",
+        b"nonsense",
+    ],
+)
+def test_a_profile_of_odd_curves_is_taken_for_srgb(curve: bytes) -> None:
+    blob = bytearray(profile(ADOBE, 2.2))
+    start = len(blob)
+    blob += curve
+    for place in range(132, 132 + 12 * 7, 12):
+        if blob[place + 1 : place + 4] == b"TRC":
+            blob[place + 4 : place + 12] = struct.pack(">II", start, len(curve))
+    _, note = colours_of(Form(4, 5, 3, 8, Metadata(icc_profile=bytes(blob))))
+    assert note == "colours were restored as if they were sRGB (the ICC profile is unusual)"
 
 
 def test_srgb_itself_is_left_as_it_is() -> None:

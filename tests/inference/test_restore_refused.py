@@ -73,6 +73,7 @@ HOSTILE = {
     "dicom.tif": (bytes(128) + b"DICM", "DICOM under the ending .tif"),
     "mif1.jpg": (b"\0\0\0\x1cftypmif1\0\0\0\0avifmif1miaf", "AVIF under the ending .jpg"),
     "phone app.png": (chunked(8, 8, b"CgBI\x50\0\x20\2"), "a part that is not read (CgBI)"),
+    "odd.png": (chunked(8, 8, b"A\nB\x1b"), "a part that is not read (AB)"),
     "page.jpg": (b"<html></html>", "web page under the ending .jpg"),
     "moving.webp": (encoded("WEBP", **PAGES), "holds 2 pictures"),
     "code.png": (pickle.dumps(print), "not an image"),

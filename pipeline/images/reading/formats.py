@@ -100,7 +100,7 @@ def _read_png(file: IO[bytes], header: Header, name: str) -> None:
         if not right:
             # the decoder refuses a wrong one that the pixels need
             if chunk[0] & 0x20:
-                header.notes.append(f"{chunk.decode('ascii', 'replace')} (wrong checksum)")
+                header.notes.append(f"{_word(chunk)} (wrong checksum)")
         elif chunk == b"IHDR":
             header.width, header.height, bits, colour = struct.unpack(">IIBB", content[:10])
             header.bits = 16 if bits == 16 else 8
@@ -130,10 +130,10 @@ def _read_png(file: IO[bytes], header: Header, name: str) -> None:
         elif chunk == b"caBX":
             header.notes.append("content credentials (C2PA)")
         elif not chunk[0] & 0x20 and chunk not in NEEDED_CHUNKS:
-            part = chunk.decode("ascii", "replace")
+            part = _word(chunk)
             raise UserError(f"{name}: PNG with a part that is not read ({part}); save it anew")
         elif chunk not in (*NEEDED_CHUNKS, *ENCODING_CHUNKS):
-            header.notes.append(chunk.decode("ascii", "replace"))
+            header.notes.append(_word(chunk))
     # significant bits of a palette, or of channels before a colour became alpha
     header.chunks = [
         kept for kept in header.chunks if kept[0] != b"sBIT" or len(kept[1]) == header.channels
@@ -209,8 +209,9 @@ def _read_jpeg(file: IO[bytes], header: Header, name: str) -> None:
 
 
 def _word(content: bytes) -> str:
-    """Return the name that a segment begins with."""
-    return content[:20].partition(b"\0")[0].decode("ascii", "replace") or "without a name"
+    """Return the name that a segment or chunk begins with, as far as it can be printed."""
+    text = content[:20].partition(b"\0")[0].decode("ascii", "replace")
+    return "".join(filter(str.isprintable, text)) or "without a name"
 
 
 def _note_gain_map(file: IO[bytes], header: Header) -> None:

@@ -37,6 +37,7 @@ class Colours:
 SRGB = Colours(lambda image: image, lambda image: image)
 
 
+@np.errstate(divide="raise", over="raise", invalid="raise")
 def colours_of(form: Form) -> tuple[Colours, str | None]:
     """Return how to bring a photograph's colours to sRGB, and a note if its profile is no such."""
     profile = form.metadata.icc_profile
@@ -57,7 +58,7 @@ def colours_of(form: Form) -> tuple[Colours, str | None]:
             return SRGB, None
         if not np.abs(made.from_srgb(there) - grid).max() < NEAR:
             raise ValueError("not invertible")
-    except (ValueError, LookupError, struct.error, np.linalg.LinAlgError, FloatingPointError):
+    except (ValueError, LookupError, struct.error, np.linalg.LinAlgError, ArithmeticError):
         return SRGB, "colours were restored as if they were sRGB (the ICC profile is unusual)"
     return made, None
 

@@ -16,6 +16,8 @@ INCHES = {"inch": 1.0, "centimetre": CENTIMETRES_AN_INCH, "metre": 0.0254}
 DENSITIES = (1, 65_535)
 """What a JPEG can hold; others are no density of a photograph and not kept."""
 ORIENTATION_IN_XMP = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)[1-8]")
+LARGEST_SCALE = 2**31 - 1
+"""What a PNG can hold; it holds whole numbers only."""
 JPEG_SEGMENT = 65_502
 """Bytes of XMP that a JPEG can hold (XMP specification, part 3, 1.1.3)."""
 IPTC_RESOURCE = 0x0404
@@ -63,7 +65,8 @@ class Metadata:
         if format_name != "jpeg" and self.comments:
             lost.append("JPEG comment")
             kept = replace(kept, comments=())
-        if format_name not in ("tiff", "png") and self.scale:
+        whole = all(value == round(value) for value in self.scale or ())
+        if self.scale and format_name != "tiff" and not (format_name == "png" and whole):
             lost.append("pixel scale without unit")
             kept = replace(kept, scale=None)
         return kept, lost
@@ -87,7 +90,10 @@ def read_metadata(path: Path, header: Header) -> Metadata:
     density = scale = None
     if found and found[2] != "none":
         density = _density(found[0] * INCHES[found[2]], found[1] * INCHES[found[2]], turned)
-    elif found and header.kind in ("tiff", "png") and found[:2] != (1, 1) and min(found[:2]) > 0:
+    elif (
+        found and header.kind in ("tiff", "png") and found[:2] != (1, 1)
+        and all(0 < value <= LARGEST_SCALE for value in found[:2])
+    ):  # fmt: skip
         scale = found[1::-1] if turned else found[:2]
     elif from_exif:
         density = _density(*from_exif, False)
