@@ -13,7 +13,7 @@ Ways: restore is the command. loop does it as a plain loop would: Pillow reads, 
 all at once, Pillow writes (8 bits); where that does not fit into memory, the table says so. nothing
 reads and writes without a network. Networks are untrained: one of the demo's costs what a trained
 one does, the small one leaves reading and writing to be seen. As it is, it takes some minutes on
-12 megapixels, and in proportion on more; the demo's network takes ten times as long.
+12 megapixels, and in proportion on more; the demo's network takes several times as long.
 """
 
 import argparse
@@ -35,7 +35,13 @@ from pipeline.inference.photographs.writing import Format, write_picture
 
 NETWORKS = {
     "small": {"kind": "unet", "levels": 2, "channels": 4},
-    "demo": {"kind": "unet", "levels": 3, "channels": 24},
+    "demo": {
+        "kind": "nafnet",
+        "channels": 16,
+        "encoder_blocks": [1, 1],
+        "middle_blocks": 1,
+        "decoder_blocks": [1, 1],
+    },
 }
 KINDS: dict[str, tuple[Format, int]] = {
     "jpeg": ("jpeg", 8),
