@@ -16,7 +16,9 @@ COPY requirements.lock /opt/requirements.lock
 RUN python -m pip install --no-cache-dir --requirement /opt/requirements.lock
 
 # What libraries keep lies in the checkout's .cache, as docs/cluster.md says, so that any user may write it.
+# USER: DVC asks for a name, and the number that --user gives has none here.
 ENV HOME=/project/.cache/home \
+    USER=container \
     XDG_CACHE_HOME=/project/.cache \
     MPLCONFIGDIR=/project/.cache/matplotlib \
     DVC_SITE_CACHE_DIR=/project/.cache/dvc \

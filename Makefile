@@ -84,9 +84,10 @@ setup: whole
 setup-tests: setup
 	@test -L $(VENV) || $(MAKE) --silent --no-print-directory $(VENV)/.ready-for-tests
 
-$(VENV)/.ready: requirements.lock | $(VENV)/bin/python
+$(VENV)/.ready: requirements.lock pipeline/workflow/account.py | $(VENV)/bin/python
 	$(call announce,$(VENV),$<)
 	@$(call install,$(VENV),--requirement $<)
+	@$(VENV)/bin/python pipeline/workflow/account.py
 	@$(VENV)/bin/distro --help > /dev/null || { \
 		echo "error: scripts cannot run in a folder with \" or \$$ in its name; move the project" >&2; \
 		exit 2; }

@@ -10,7 +10,7 @@
 from pipeline.runtime.errors import user_errors_end
 from pipeline.workflow.one_snakemake import refusal
 from pipeline.workflow.graph import planned
-from pipeline.workflow.snakemake import force, not_of_its_notes, plan
+from pipeline.workflow.snakemake import NO_TOUCH, force, not_of_its_notes, plan
 from snakemake.logging import logger
 
 several_nodes = config.get("nodes") == "several"
@@ -25,7 +25,7 @@ onstart:  # not of a dry run
     if refusal() is not None:
         raise WorkflowError(refusal())
     if workflow.touch:
-        raise WorkflowError("--touch: DVC judges what is up to date: dvc commit --force STAGE")
+        raise WorkflowError(NO_TOUCH)
     with user_errors_end():
         chosen = workflow.dag_settings
         targets = chosen.targets if chosen.forcetargets else ()

@@ -20,6 +20,7 @@ from pipeline.workflow.project import (
     require_plain_folders,
     require_project,
 )
+from pipeline.workflow.snakemake import require_run
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
@@ -29,8 +30,8 @@ def vary(name: str, overrides: list[str], options: list[str]) -> int:
 
     Raises:
         UserError: the name is taken or not allowed, an override is wrong, DVC could not save the
-            result, Snakemake runs here already or left something to do, or the settings changed
-            meanwhile.
+            result, an option of Snakemake runs nothing here, Snakemake runs here already or left
+            something to do, or the settings changed meanwhile.
     """
     if "=" in name:
         raise UserError(
@@ -52,6 +53,7 @@ def vary(name: str, overrides: list[str], options: list[str]) -> int:
         raise UserError(
             f"experiment {name!r} exists; choose another name or: dvc exp remove {name}"
         )
+    require_run(options)
     require_nobody_runs()
     require_same_preset(overrides)
     compose(overrides)

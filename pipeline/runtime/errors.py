@@ -14,6 +14,8 @@ INTERRUPTED_STATUS = 130
 NO_MEMORY = ("not enough memory", "cannot allocate memory", "can't allocate memory",
              "failed to map segment", "out of memory")  # fmt: skip
 """How torch, CUDA and the dynamic loader say it, in small letters."""
+NO_ACCOUNT = ("determine the home directory", "uid not found", "no username set")
+"""How platformdirs and Python say that this user's number stands for nobody."""
 OUR_OWN = ("pipeline", "stages")
 
 
@@ -45,6 +47,11 @@ def in_one_line(error: BaseException) -> str | None:
         return (
             f"not enough memory ({text[:200] or 'MemoryError'}); end other programs, raise a limit"
             " (ulimit -v), or lower train.batch or evaluate.batch"
+        )
+    if any(words in text.lower() for words in NO_ACCOUNT):
+        return (
+            f"this account has no name or no home ({text}): export USER=$(id -u) HOME=/nonexistent,"
+            " or 'make setup', which tells Python"
         )
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(OUR_OWN):
         return (

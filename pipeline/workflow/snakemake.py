@@ -1,6 +1,8 @@
 """What the Snakefile needs: the plan, which DVC judges, and marks of what is up to date."""
 
+import contextlib
 import hashlib
+import io
 import json
 import logging
 import os
@@ -19,6 +21,53 @@ from pipeline.workflow.project import (
     require_plain_folders,
     require_project,
 )
+
+RUN_NOTHING_HERE = (
+    "dryrun", "touch", "directory", "snakefile", "unlock", "dag", "rulegraph", "filegraph", "d3dag",
+    "report", "summary", "detailed_summary", "lint", "list_rules", "list_target_rules",
+    "list_changes", "list_input_changes", "list_params_changes", "list_untracked",
+    "print_compilation", "generate_unit_tests", "containerize", "export_cwl", "archive",
+    "cleanup_metadata", "cleanup_shadow", "drop_metadata", "delete_all_output",
+    "delete_temp_output", "list_conda_envs", "conda_create_envs_only", "conda_cleanup_envs",
+    "container_cleanup_images", "draft_notebook", "edit_notebook",
+)  # fmt: skip
+"""Options with which Snakemake does something else than to run this folder's graph, as its parser
+names them."""
+
+NO_TOUCH = "--touch: DVC judges what is up to date: dvc commit --force STAGE"
+
+
+def require_run(options: list[str]) -> None:
+    """Refuse options of Snakemake that do not run the graph of this folder; profiles may say them.
+
+    Raises:
+        UserError: names the option; or Snakemake does not know one.
+    """
+    from snakemake.cli import parse_args
+    from snakemake.exceptions import CliException
+
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            parser, found = parse_args(options)
+    except CliException as error:
+        raise UserError(f"options of Snakemake: {' '.join(str(error).split())}") from None
+    except SystemExit as end:
+        if not end.code:  # --help, --version
+            raise
+        reason = told.getvalue().strip().rpartition("error: ")[2]
+        raise UserError(f"options of Snakemake: {' '.join(reason.split())};"
+                        " 'snakemake --help' has all") from None  # fmt: skip
+    for name in RUN_NOTHING_HERE:
+        if getattr(found, name) != parser.get_default(name):
+            if name == "touch":
+                raise UserError(NO_TOUCH)
+            option = f"--{name.replace('_', '-')}".replace("dryrun", "dry-run")
+            raise UserError(
+                f"found {option} among Snakemake's options, with which it does not run this"
+                " folder's graph; for that: python -m pipeline compose [override ...], then"
+                f" snakemake {option}"
+            )
 
 
 def plan() -> list[Stage]:

@@ -141,6 +141,15 @@ def test_a_project_below_the_root_of_git_is_compared(tmp_path: Path) -> None:
         (["x", "seeds=[99999999999]"], "seeds[0]: found 99999999999, expected a number from 0 to"),
         (["x", "seeds=[]"], "seeds: found nothing, expected at least one, such as seeds=[0]"),
         (["x", "-S", "train.batch=4"], "found -S, which is for 'dvc exp run'"),
+        (
+            ["x", "--", "-nq"],
+            "found --dry-run among Snakemake's options, with which it does not run",
+        ),
+        (["x", "--", "-j", "1", "--unlock"], "found --unlock among Snakemake's options"),
+        (["x", "--", "--directory=.."], "found --directory among Snakemake's options"),
+        (["x", "--", "--touch"], "--touch: DVC judges what is up to date: dvc commit --force"),
+        (["x", "--", "--bogus"], "options of Snakemake: unrecognized arguments: --bogus;"),
+        (["x", "--", "--profile", "no"], "options of Snakemake: Using profiles no and"),
         (["x"], "params.yaml holds preset=tiny, and overrides go with preset=demo unless they say"),
     ],
 )

@@ -70,6 +70,7 @@ def test_what_its_environment_names_lies_in_the_checkout() -> None:
     assert {"HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "DVC_SITE_CACHE_DIR"} == folders.keys()
     (work,) = steps("WORKDIR")
     assert all(value.startswith(f"{work}/.cache") for value in folders.values())
+    assert values["USER"], "DVC fails without, where the user's number has no name"
 
 
 def test_its_command_lists_the_commands() -> None:

@@ -27,6 +27,9 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = tmp_path / request.param
     folder.mkdir()
     shutil.copy(ROOT / "Makefile", folder)
+    account = Path("pipeline/workflow/account.py")
+    (folder / account.parent).mkdir(parents=True)
+    shutil.copy(ROOT / account, folder / account)
     (folder / "requirements.lock").touch()
     (folder / "requirements-test.lock").touch()
     write_python(tmp_path, "3.11")

@@ -220,6 +220,8 @@ def test_a_full_disk_is_told(called: Callable, error: OSError) -> None:
         (ImportError("libtorch.so: failed to map segment from shared object"), 2, "not enough mem"),
         (PermissionError(13, "Permission denied", "data/x"), 2, "read-only or another user's"),
         (ModuleNotFoundError("No module", name="numpy"), 2, "error: numpy: not installed for"),
+        (KeyError("getpwuid(): uid not found: 54321"), 2, "error: this account has no name or no"),
+        (RuntimeError("could not determine the home directory for '~'"), 2, "export USER=$(id -u)"),
         (sqlite3.OperationalError("disk is full"), 2, "error: DVC's database (disk is full): free"),
         (KeyboardInterrupt(), 130, "error: interrupted; finished results are whole"),
     ],
