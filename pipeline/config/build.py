@@ -58,6 +58,9 @@ INVISIBLE = frozenset({"size", "nfiles"})
 """Keys that DVC's run cache leaves out of a stage's signature, at any depth (issue 10296 of DVC):
 a change of such a value would bring back the results of the old one."""
 
+LARGEST = 2**63 - 1
+"""What torch and NumPy hold as a whole number."""
+
 
 def build(cls: Any, value: Any, key: str, limits: Setting = ANY) -> Any:
     """Return ``value`` as an instance of the type ``cls``.
@@ -169,6 +172,8 @@ def _build_scalar(cls: type, value: Any, key: str, limits: Setting) -> Any:
     if not isinstance(value, cls) or (cls is int and isinstance(value, bool)):
         kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         raise ConfigError(f"{key}: found {_show(value)}, expected {kinds[cls]}{limits}")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ConfigError(f"{key}: found a number beyond 2^63, expected one{limits}")
     if isinstance(value, int | float) and not limits.allows(value):
         raise ConfigError(f"{key}: found {value}, expected a number{limits}")
     return value

@@ -16,6 +16,9 @@ from pipeline.runtime.files import replacing
 
 LISTS = ("sources", "tasks", "methods")
 """Groups of which several choices are made at once."""
+SINGLE = ("preset", "restorer")
+"""Those of which one is."""
+GROUPS = (*LISTS, *SINGLE, "experiment")
 ABSENT = "nothing"
 """What is printed of a setting that a file does not have."""
 
@@ -36,7 +39,7 @@ def compose(overrides: list[str], output: Path = PARAMS_FILE) -> None:
     with replacing(output) as partial:
         staged = partial.with_suffix(".yaml")  # the ending decides the format
         try:
-            _require_distinct(overrides)
+            _require_known(overrides)
             compose_and_dump(staged, str(CONF), None, "config", str(CONF), overrides)
             check(OmegaConf.to_container(OmegaConf.load(staged)))
             staged.replace(partial)
@@ -105,37 +108,68 @@ def flat(settings: Any, key: str = "") -> dict[str, Any]:
     return {name: value for found in inner for name, value in found.items()}
 
 
-def _require_distinct(overrides: list[str]) -> None:
-    """Refuse two choices of a group that write to one key: one of them would be lost.
+def _require_known(overrides: list[str]) -> None:
+    """Refuse what Hydra accepts in silence, or refuses in words of its own.
 
     Raises:
-        ConfigError: names both.
+        ConfigError: a sweep, a group without a choice, an unknown or a double one, or two choices
+            that write to one key: one of them would be lost.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     for override in OverridesParser.create().parse_overrides(overrides):
-        group, chosen = override.key_or_group, override.value()
-        if group not in LISTS or not isinstance(chosen, list):
-            continue
-        owner: dict[str, str] = {}
-        for name in map(str, chosen):
-            for key in _keys(group, name):
-                first = owner.setdefault(key, name)
-                if first != name:
-                    raise ConfigError(
-                        f"{group}: found {first} and {name}, which are both {group}.{key}: one"
-                        f" would replace the other; expected one of the two"
-                    )
+        group = override.key_or_group
+        if override.is_sweep_override():
+            raise ConfigError(_of_sweep(override.input_line or "", group))
+        if not group:
+            raise ConfigError(f"found {override.input_line!r}, expected key=value,"
+                              " such as train.steps=2500")  # fmt: skip
+        if group in GROUPS:
+            _require_choice(group, None if override.is_delete() else override.value())
+
+
+def _of_sweep(given: str, key: str) -> str:
+    value = given.partition("=")[2]
+    if "(" in value:
+        return f"found {given!r}, which means several values; a list is written {key}=[0,1]"
+    return (
+        f"found {given!r}; a list is written {key}=[{value}], a text with a comma"
+        f" '{key}=\"{value}\"'"
+    )
+
+
+def _require_choice(group: str, chosen: Any) -> None:
+    known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    one = f"{group}={known[0]}"
+    example = f"{group}=[{known[0]}]" if group in LISTS else one
+    names = chosen if isinstance(chosen, list) and group not in SINGLE else [chosen]
+    for name in names:
+        if not isinstance(name, str):
+            found = "nothing" if chosen is None else repr(chosen)
+            raise ConfigError(f"{group}: found {found}, expected one of {', '.join(known)},"
+                              f" such as {example}")  # fmt: skip
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ConfigError(f"{group}: found {name!r}, expected one of {', '.join(known)}{hint}")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{group}: found [{','.join(names)}], expected each name once")
+    owner: dict[str, str] = {}
+    for name in names if group in LISTS else ():
+        for key in _keys(group, name):
+            first = owner.setdefault(key, name)
+            if first != name:
+                raise ConfigError(
+                    f"{group}: found {first} and {name}, which are both {group}.{key}: one would"
+                    " replace the other; expected one of the two"
+                )
 
 
 def _keys(group: str, name: str) -> Iterable[str]:
     """Return the keys that a choice writes to below its group."""
     from omegaconf import OmegaConf
 
-    path = CONF / group / f"{name}.yaml"
-    if not path.is_file():  # Hydra says which there are
-        return ()
-    values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    values: Any = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
     return [key for key in values if key != "defaults"]
 
 
@@ -147,27 +181,33 @@ def _in_words(overrides: list[str], reason: str) -> str:
             f"found the key {found[1]!r}, which there is not{_nearest(found[1])}; expected one of"
             f" params.yaml's or a group of README.md's; a new one begins with '+': +{found[1]}=..."
         )
-    if found := re.match(r"In '[^']+': Could not find '(\S+)' Available options in .*?: (.+?) Conf",
-                         reason):  # fmt: skip
-        group, _, name = found[1].rpartition("/")
-        return f"{group}: found {name!r}, expected one of {', '.join(found[2].split())}"
-    if found := re.match(r"Ambiguous value for argument '(.+?)' 1\.", reason):
-        key, _, value = found[1].partition("=")
-        return (
-            f"found {found[1]!r}; a list is written {key}=[{value}], a text with a comma"
-            f" '{key}=\"{value}\"'"
-        )
-    if "Exception: " in reason or "parsing override" in reason:
-        culprit = next((o for o in overrides if o.partition("=")[0] in reason), " ".join(overrides))
+    if (culprit := _unreadable(overrides)) is not None:
         key, equals, value = culprit.partition("=")
-        if not equals:
+        if not equals or not key:
             return f"found {culprit!r}, expected key=value, such as train.steps=2500"
+        if value.startswith(("[", "{")):
+            return f"found {culprit!r}; a list is written {key}=[a,b], keys and values {{a:1,b:2}}"
+        key, value = (part.strip("'\" ") for part in (key, value))
         return (
             f"found {culprit!r}; letters beyond A-Z, spaces, quotes, brackets and the like want"
-            f" quotes around the value, and the whole in others for the shell:"
-            f" '{key}=\"{value.strip(chr(34))}\"'"
+            f" quotes around the value, and the whole in others for the shell: '{key}=\"{value}\"'"
         )
+    if found := re.match(r"Error merging override (.+)", reason):
+        return f"found {found[1]!r}, another kind of value than {PARAMS_FILE} has there"
     return f"overrides {overrides}: {reason}"
+
+
+def _unreadable(overrides: list[str]) -> str | None:
+    """Return the first override that Hydra's grammar does not have."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    for override in overrides:
+        try:
+            OverridesParser.create().parse_overrides([override])
+        except (HydraException, ValueError):  # the latter: a number of thousands of digits
+            return override
+    return None
 
 
 def _nearest(key: str) -> str:

@@ -26,7 +26,8 @@ def check(values: Any) -> Params:
             go together.
     """
     for name, example in AT_LEAST_ONE.items():
-        if isinstance(values, dict) and not values.get(name):  # Hydra leaves out what is empty
+        # Hydra leaves out what is empty
+        if isinstance(values, dict) and values.get(name) in (None, [], {}):
             raise ConfigError(f"{name}: found nothing, expected at least one, such as {example}")
     params: Params = build(Params, values, "")
     for name, chosen in (

@@ -29,6 +29,8 @@ from pipeline.workflow.project import (
 
 DEMO_BYTES = 1e9
 """Data and cache of the built-in demo."""
+MOVED = "/.cache/dvc/"
+"""DVC's database in a project: a queue notes its full path in .dvc/config.local."""
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "beegfs", "gpfs", "fuse")
 ODD_LETTERS = {
     ":": "PATH cannot hold the environment's programs",
@@ -134,6 +136,9 @@ def _cache(params: Params) -> str:
     if not database.is_relative_to(Path.cwd()) and not os.access(database, os.W_OK):
         raise UserError(f"{database}: DVC's database cannot be written to; export"
                         " DVC_SITE_CACHE_DIR=FOLDER")  # fmt: skip
+    if MOVED in f"{database}/" and not database.is_relative_to(Path.cwd()):
+        raise UserError(f"{database}: lies where this project was before it was moved; dvc config"
+                        " --local --unset core.site_cache_dir")  # fmt: skip
     cache.mkdir(parents=True, exist_ok=True)
     kind = _file_system(cache)
     with tempfile.NamedTemporaryFile(dir=cache) as file:

@@ -161,6 +161,23 @@ def test_vary_refuses_before_any_work(origin: Path, words: list[str], told: str)
     assert listing(origin).items() >= before.items()
 
 
+def test_copies_are_refused_where_dvc_cannot_write_the_path(origin: Path, tmp_path: Path) -> None:
+    """It writes ASCII alone, and what it cannot write it leaves empty."""
+    shutil.copytree(origin, tmp_path / "d'é")
+    local = tmp_path / "d'é" / ".dvc" / "config.local"
+    before = "[core]\n    site_cache_dir = /before/.cache/dvc\n"
+    local.write_text(before)
+    for option in ("--temp", "--queue"):
+        done = run(tmp_path / "d'é", "dvc", "exp", "run", option, "-S", "preset=tiny")
+        assert done.returncode and "DVC cannot write the settings of a copy" in done.stderr
+    words = ["dvc", "exp", "run", "-S", "preset=tiny"]
+    plugin = f"import sys; sys.path[:0] = ['pipeline/workflow/hydra_plugins']; sys.argv = {words}"
+    code = f"{plugin}; import before_exp_run, os; print(os.environ['DVC_SITE_CACHE_DIR'])"
+    done = run(tmp_path / "d'é", "python", "-c", code)
+    assert done.stdout == f"{tmp_path}/d'é/.cache/dvc\n", done.stderr
+    assert local.read_text() == before
+
+
 def test_vary_needs_a_name_in_git_and_its_programs(origin: Path, tmp_path: Path) -> None:
     nobody = {"HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1", "EMAIL": "",
               "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.useConfigOnly",

@@ -99,6 +99,22 @@ def test_a_misspelt_folder_is_named(
     assert not Path("/nowhere").exists()
 
 
+def test_a_database_where_the_project_was_before_is_named(
+    tmp_path: Path, found: Callable[..., dict[str, Finding]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue has noted the full path; the project was moved."""
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR")
+    before = tmp_path / "before" / ".cache" / "dvc"
+    Path(".dvc/config.local").write_text(f"[core]\n    site_cache_dir = {before}\n")
+    line = str(found()["cache"])
+    assert line.startswith(f"fix  cache        {before}") and "--unset core.site_cache_dir" in line
+    (tmp_path / "project").rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    here = tmp_path / "elsewhere" / ".cache" / "dvc"
+    Path(".dvc/config.local").write_text(f"[core]\n    site_cache_dir = {here}\n")
+    assert found()["cache"].well
+
+
 def test_settings_too_large_for_the_machine(
     found: Callable[..., dict[str, Finding]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

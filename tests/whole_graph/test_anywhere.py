@@ -5,11 +5,15 @@ import re
 import shutil
 import signal
 import subprocess
+import sysconfig
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
+from pipeline.workflow.account import NAME
+from tests.helpers.nobody import as_nobody, give, require_nobody
 from tests.helpers.workspace import ROOT, Workspace, clone, copy, environment, stages_run
 
 pytestmark = pytest.mark.graph
@@ -130,14 +134,37 @@ def test_the_way_back_from_ten_moments(finished: Workspace, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_an_odd_place_and_an_empty_environment_make_the_same_bytes(
-    one_task: Path, finished: Workspace, tmp_path: Path
+@pytest.mark.parametrize("named", [False, True])
+def test_an_ordinary_user_without_a_home_makes_the_same_bytes(
+    one_task: Path, finished: Workspace, named: bool
 ) -> None:
-    """Minutes: the whole graph, by DVC and once more by Snakemake, without home and terminal."""
-    work = clone(one_task, tmp_path / "d'é a")
-    only = ("env", "-i", f"PATH={environment()['PATH']}")
-    run = [*only, "dvc", "repro"]
-    done = subprocess.run(run, cwd=work.folder, stdin=subprocess.DEVNULL, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
-    assert work.hashes() == finished.hashes()
-    assert "Nothing to be done" in work.succeed(*only, "snakemake", "-n")
+    """Minutes: the whole graph in an odd place, with PATH alone and without a terminal."""
+    with tempfile.TemporaryDirectory() as place:
+        spare = Path(place, "spare")
+        spare.mkdir()
+        Path(place).chmod(0o755)
+        require_nobody(spare)
+        if not named and not Path(sysconfig.get_path("purelib"), NAME).is_file():
+            pytest.skip("this environment knows nothing of such accounts: make setup")
+        work = clone(one_task, Path(place, "d'é a"))
+        for key, value in (("user.name", "nobody"), ("user.email", "nobody@localhost")):
+            work.succeed("git", "config", key, value)
+        give(work.folder)
+
+        def succeed(*command: str) -> str:
+            done = as_nobody(work.folder, spare, *command, named=named)
+            assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            return done.stdout + done.stderr
+
+        succeed("dvc", "repro")
+        assert work.hashes() == finished.hashes()
+        assert "Nothing to be done" in succeed("snakemake", "-n")
+        checked = as_nobody(work.folder, spare, "python", "-m", "pipeline", "doctor", named=named)
+        assert "Slurm" in checked.stdout and "Traceback" not in checked.stderr
+        succeed("git", "add", "--all")
+        succeed("git", "commit", "--quiet", "--message", "results")
+        changed = "methods.noise_space.margin=0.3"
+        varied = succeed("python", "-m", "pipeline", "vary", "wider", changed, "--", "-c", "1")
+        assert "train@denoise-noise_space-0" in stages_run(varied)
+        assert "wider" in succeed("dvc", "exp", "list", "--name-only")
+        assert {path.name for path in Path(place).iterdir()} <= {"spare", "d'é a"}

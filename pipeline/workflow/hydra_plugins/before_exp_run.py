@@ -43,6 +43,12 @@ def check(words: list[str]) -> None:
     """
     if not {"run", "exp"} <= set(words) and not {"run", "experiments"} <= set(words):
         return
+    if {"--temp", "--queue"} & set(words) and not _can_write_settings():
+        raise DvcException(
+            f"--temp and --queue: DVC cannot write the settings of a copy where the path ({ROOT})"
+            " or .dvc/config.local has letters beyond A-Z; move the project, run it in this folder,"
+            " or use: python -m pipeline vary"
+        )
     given = ArgumentParser(add_help=False, allow_abbrev=False)
     given.add_argument("-S", "--set-param", action="append", default=[], dest="overrides")
     found, _ = given.parse_known_args(words)
@@ -69,9 +75,17 @@ def _name_site_cache(for_workers: bool) -> None:
     if not place.endswith(SITE_CACHE) or SITE_CACHE_VARIABLE in os.environ:  # somebody's own
         return
     os.environ[SITE_CACHE_VARIABLE] = here = str(ROOT / SITE_CACHE)
+    if not _can_write_settings():
+        return
     if place not in (SITE_CACHE, here) or (for_workers and place != here):
         with config.edit("local") as local:
             local["core"]["site_cache_dir"] = here
+
+
+def _can_write_settings() -> bool:
+    """Return whether DVC can write config.local: it writes ASCII alone, and else empties it."""
+    local = ROOT / ".dvc" / "config.local"
+    return str(ROOT).isascii() and (not local.is_file() or local.read_bytes().isascii())
 
 
 def _combinations(overrides: list[str]) -> list[list[str]]:
