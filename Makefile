@@ -52,7 +52,7 @@ else
 endif
 announce = @echo "$(1): $$($(1)/bin/python --version), $(if $(UV),uv,pip) installs $(2): minutes, and $(if $(UV_BUILD),2,6) GB"
 
-.PHONY: help setup setup-tests whole doctor reproduce test test-fast test-all test-slurm test-browser test-lowest lint clean
+.PHONY: help setup setup-tests whole clone doctor reproduce test test-fast test-all test-slurm test-browser test-lowest lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -101,7 +101,13 @@ $(VENV)/.ready-for-tests: requirements-test.lock $(VENV)/.ready
 doctor: setup
 	$(RUN) python -m pipeline doctor
 
-reproduce: setup
+# before the installation, which takes minutes; git says why
+clone:
+	@git rev-parse --is-inside-work-tree > /dev/null || { \
+		echo "error: git does not work in this folder, found no clone of yours; clone the project, or here:" \
+			"git init && git add . && git commit -m start" >&2; exit 2; }
+
+reproduce: clone setup
 	$(RUN) python -m pipeline mend_lock
 	$(RUN) dvc repro
 	@echo "Report: reports/report.html (tables: reports/report.md, rows: reports/summary.json)"

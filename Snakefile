@@ -14,6 +14,8 @@ from pipeline.workflow.snakemake import NO_TOUCH, force, not_of_its_notes, plan
 from snakemake.logging import logger
 
 several_nodes = config.get("nodes") == "several"
+if config.get("nodes", "several") != "several":
+    raise WorkflowError(f"--config: found nodes={config['nodes']}, expected nodes=several, or nothing")
 if not several_nodes and workflow.remote_exec:
     raise WorkflowError("jobs on other nodes need --config nodes=several, as in profiles/slurm")
 with user_errors_end():

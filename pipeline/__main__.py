@@ -1,5 +1,6 @@
 """``python -m pipeline`` lists the commands; ``python -m pipeline COMMAND --help`` explains one."""
 
+import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -7,10 +8,12 @@ from importlib import import_module
 from pipeline.commands import COMMANDS, program
 from pipeline.runtime.errors import (
     INTERRUPTED_STATUS,
+    UNREAD_STATUS,
     USER_ERROR_STATUS,
     UserError,
     in_one_line,
 )
+from pipeline.runtime.messages import bear_any_terminal
 
 
 def main() -> None:
@@ -20,8 +23,12 @@ def main() -> None:
     memory end with one line and status 2.
     """
     words = sys.argv[1:]
+    bear_any_terminal()
     try:
         sys.exit(_run(words))
+    except BrokenPipeError:  # who read has read enough, such as 'head'
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(UNREAD_STATUS)
     except (Exception, KeyboardInterrupt) as error:
         line = in_one_line(error)
         if line is None and not isinstance(error, OSError):

@@ -11,6 +11,7 @@ from pipeline.commands import parser
 from pipeline.report.compare import FORMS, comparison
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_text
+from pipeline.runtime.git import ask_git
 from pipeline.workflow.project import require_project
 
 
@@ -30,9 +31,25 @@ def main(words: list[str]) -> int:
             f"--out: found {arguments.out}, expected a name ending with {', '.join(FORMS)}"
         )
     require_project(writes=False)
+    for given_revision in (arguments.a, arguments.b):
+        _require_commit(given_revision)
     text = comparison(arguments.a, arguments.b, arguments.out.suffix if arguments.out else ".md")
     if arguments.out is None:
         print(text, end="")
     else:
         write_text(arguments.out, text)
     return 0
+
+
+def _require_commit(revision: str) -> None:
+    """Raise UserError for what git knows but is no commit, such as a file of one, or for nothing.
+
+    Names of experiments are DVC's to find.
+    """
+    known = ask_git("rev-parse", "--verify", "--quiet", revision).returncode == 0
+    commit = ask_git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").returncode == 0
+    if not revision.strip() or (known and not commit):
+        raise UserError(
+            f"found {revision!r}, expected a commit, an experiment or 'workspace'; 'dvc exp list'"
+            " and 'git log' name them"
+        )

@@ -26,8 +26,9 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         composed = Path(folder) / PARAMS_FILE.name
         compose(arguments.overrides, composed)
-        for line in changes(PARAMS_FILE, composed):
-            print(line)
-    if not arguments.diff:
+        changed = changes(PARAMS_FILE, composed)
+    if not arguments.diff:  # before anything is printed, which may fail
         compose(arguments.overrides)
+    for line in changed:
+        print(line)
     return 0

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import psutil
@@ -40,6 +41,8 @@ ODD_LETTERS = {
     "{": "DVC takes it for a name of its own",
     "#": "DVC cuts addresses there",
 }
+PYTHONS = ((3, 11), (3, 14))
+"""The first and the last that pyproject.toml allows."""
 TEMPORARY_BYTES = 1e8
 
 
@@ -91,8 +94,10 @@ def _passes(check: Callable[[], None], text: str) -> str:
 
 
 def _python(params: Params) -> str:
-    if sys.version_info[:2] != (3, 11):
-        raise UserError(f"found Python {sys.version.split()[0]}, expected 3.11: make setup")
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        low, high = (".".join(map(str, version)) for version in PYTHONS)
+        raise UserError(f"found Python {sys.version.split()[0]}, expected {low} to {high}:"
+                        " make setup")  # fmt: skip
     found = shutil.which("python")
     same = found is not None and Path(found).parent.samefile(Path(sys.executable).parent)
     if not same or shutil.which("dvc") is None:
@@ -100,6 +105,14 @@ def _python(params: Params) -> str:
             f"stages start {found or 'no python'}, expected {sys.executable}: source"
             " .venv/bin/activate"
         )
+    ours = packages_distributions()
+    for folder in map(Path, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))):
+        hidden = sorted(path.stem for path in folder.glob("*") if path.stem in ours)
+        if hidden and folder.resolve() != Path.cwd():
+            raise UserError(
+                f"PYTHONPATH: {folder} has another {', '.join(hidden[:3])}, which stages would take"
+                " for the environment's: unset PYTHONPATH"
+            )
     return f"{sys.version.split()[0]}, {sys.executable}"
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from pipeline.config.params import Params
 from pipeline.dry_run.measuring import Cost, Counted, Networks, gpus
-from pipeline.training.memory import advice
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,8 @@ def _shares_that_fit(part: int, at_least: int, line: Counted, room_gib: float) -
 
 def conclusions(params: Params, rows: list[Row]) -> list[str]:
     """Return sentences: what all trainings take, and whether they fit this machine."""
+    from pipeline.training.memory import advice  # imports torch, which may not fit: the doctor says
+
     train = params.train
     needed = max(row.cost.memory for row in rows)
     seconds = sum(row.all_seconds(params) for row in rows)

@@ -220,12 +220,14 @@ def _open(path: Path) -> IO[str]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return path.open("a+")
-        except FileNotFoundError:  # its last holder deletes the folder just now
-            if attempt == 2:
+        except OSError as error:
+            deleted = isinstance(error, FileNotFoundError)  # with its folder, by its last holder
+            if deleted and attempt < 2:
+                continue
+            if not deleted and not isinstance(error, PermissionError | NotADirectoryError):
                 raise
-        except PermissionError:
             raise UserError(
-                f"{path}: cannot be written to; it is another user's, or the folder is read-only:"
-                f" set {CHECKPOINTS_VARIABLE} to a folder of yours"
+                f"{path}: cannot be written to ({error.strerror}); it is another user's, no folder,"
+                f" or read-only: set {CHECKPOINTS_VARIABLE} to a folder of yours"
             ) from None
     raise AssertionError("the last attempt returns or raises")

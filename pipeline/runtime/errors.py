@@ -10,6 +10,8 @@ from types import TracebackType
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 """What shells report of a process that SIGINT ended: 128 + 2."""
+UNREAD_STATUS = 141
+"""The same of SIGPIPE: 128 + 13."""
 
 NO_MEMORY = ("not enough memory", "cannot allocate memory", "can't allocate memory",
              "failed to map segment", "out of memory")  # fmt: skip

@@ -1,4 +1,4 @@
-"""What libraries in C print by themselves."""
+"""What is printed: to any terminal, and without what libraries in C print by themselves."""
 
 import io
 import os
@@ -7,6 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STANDARD_ERROR = 2
+
+
+def bear_any_terminal() -> None:
+    """Print '?' for letters that the terminal's encoding lacks, instead of failing at them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from pipeline.runtime.errors import (
     in_one_line,
 )
 from pipeline.runtime.files import write_text
+from pipeline.runtime.messages import bear_any_terminal
 from pipeline.runtime.paths import COSTS
 from pipeline.workflow.gpus import gpus_of, take_gpus
 from pipeline.workflow.project import require_plain_folders
@@ -41,6 +42,7 @@ def run(main: Callable[..., None]) -> None:
     one line.
     """
     _end_with_dvc()
+    bear_any_terminal()
     started = time.monotonic()
     arguments = _arguments(main)
     leads = _leads()

@@ -71,6 +71,27 @@ def test_an_unknown_option_is_refused_before_any_work(name: str, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_terminal_without_our_letters_gets_others(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("step,loss\n1,0.5\n2,0.25\n")
+    done = run(tmp_path, sys.executable, "-m", "pipeline", "watch", ".", PYTHONPATH=str(ROOT),
+               PYTHONIOENCODING="ascii")  # fmt: skip
+    assert done.returncode == 0 and "0.25" in done.stdout and "?" in done.stdout, done.stderr
+
+
+def test_a_reader_that_has_read_enough_ends_a_command_in_silence(tmp_path: Path) -> None:
+    """What was asked for is done all the same."""
+    compose = [sys.executable, "-m", "pipeline", "compose"]
+    given = environment() | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    subprocess.run(compose, cwd=tmp_path, env=given, check=True)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*compose, "seeds=[3]"], cwd=tmp_path, env=given, stdout=writing,
+                          stderr=subprocess.PIPE)  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert "seeds:\n- 3\n" in (tmp_path / "params.yaml").read_text()
+
+
 def test_a_download_without_git_is_named(origin: Path, tmp_path: Path) -> None:
     shutil.copytree(origin, tmp_path / "zip", ignore=shutil.ignore_patterns(".git"))
     before = listing(tmp_path / "zip")

@@ -5,16 +5,21 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from pipeline.config.read import check
 from pipeline.dry_run import doctor
 from pipeline.dry_run.doctor import Finding, examine
 from pipeline.workflow.one_snakemake import RUNNING
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -97,6 +102,34 @@ def test_a_misspelt_folder_is_named(
     monkeypatch.setenv(variable, "/nowhere/archvies")
     assert str(found()[what]).endswith(f"{variable}: found /nowhere/archvies, expected a folder")
     assert not Path("/nowhere").exists()
+
+
+def test_every_python_of_the_project_is_well(
+    found: Callable[..., dict[str, Finding]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    allowed = SpecifierSet(project["requires-python"])
+    for minor in range(9, 18):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "version_info", (3, minor, 0))
+            assert found()["python"].well == (f"3.{minor}.0" in allowed), minor
+
+
+def test_the_page_is_printed_where_torch_does_not_fit() -> None:
+    """Below 'ulimit -v' the dynamic loader fails; the doctor says so in one line of its page."""
+    code = "import sys; import pipeline.dry_run.doctor; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_packages_that_hide_ours_are_named(
+    tmp_path: Path, found: Callable[..., dict[str, Finding]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "theirs"))
+    (tmp_path / "theirs" / "another.py").touch()
+    assert found()["python"].well
+    (tmp_path / "theirs" / "yaml.py").touch()
+    assert f"PYTHONPATH: {tmp_path}/theirs has another yaml" in found()["python"].text
 
 
 def test_a_database_where_the_project_was_before_is_named(

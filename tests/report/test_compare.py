@@ -189,11 +189,16 @@ def test_a_clone_without_cache_is_told(repository: Path, monkeypatch: pytest.Mon
             read_state(name)
 
 
-def test_the_command_tells_in_one_line(repository: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("nowhere", "nowhere:"), ("", "found ''"), ("HEAD:params.yaml", "found 'HEAD:params.yaml'"),
+     ("HEAD^{tree}", "found 'HEAD^{tree}'")],
+)  # fmt: skip
+def test_the_command_tells_in_one_line(repository: Path, name: str, told: str) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [preloaded.python(), "-m", "pipeline", "compare", "nowhere", "first"],
+        [preloaded.python(), "-m", "pipeline", "compare", name, "first"],
         env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("error: nowhere:") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {told}") and done.stderr.count("\n") == 1

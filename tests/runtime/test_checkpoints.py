@@ -153,3 +153,14 @@ def test_a_lock_of_another_user_is_named(shared: Path, monkeypatch: pytest.Monke
     with pytest.raises(UserError, match=r"another user's.*set PIPELINE_CHECKPOINTS to a folder of"):
         Checkpoint("0123", Path("results"))
     forget_finished()
+
+
+def test_a_place_that_can_be_no_folder_is_named(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared.mkdir()
+    (shared / "file").touch()
+    for place in (shared / "file", Path("/proc")):
+        monkeypatch.setenv("PIPELINE_CHECKPOINTS", str(place))
+        with pytest.raises(UserError, match=r"cannot be written to .* set PIPELINE_CHECKPOINTS to"):
+            Checkpoint("0123", Path("results"))

@@ -91,6 +91,10 @@ def test_snakemakes_options_do_what_its_manual_says(workspace: Workspace, tmp_pa
     for options in (("--forcerun", rule), ("-f", rule)):
         assert stages_run(workspace.succeed("snakemake", *options)) == {DEGRADED}
     assert workspace.run("snakemake", "--forcerun", "no_rule").returncode != 0
+    refused = workspace.run("snakemake", "--config", "nodes=sevral")
+    assert (
+        refused.returncode != 0 and "found nodes=sevral, expected nodes=several" in refused.stderr
+    )
     reported = workspace.succeed("snakemake", "--report", str(tmp_path / "jobs.html"))
     assert "metadata" not in reported and (tmp_path / "jobs.html").is_file()
     assert rule in workspace.succeed("snakemake", "--dag")

@@ -125,3 +125,9 @@ def test_links_in_place_of_folders_are_ignored_by_git(tmp_path: Path) -> None:
     command = ["git", "status", "--porcelain", "--untracked-files=all"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
     assert told.splitlines() == ["A  .gitignore"]
+
+
+def test_what_is_no_clone_is_told_before_the_installation(project: Path) -> None:
+    status, told, asked = make(project, "reproduce")
+    assert status == 2 and not asked and not (project / ".venv").exists()
+    assert "error: git does not work in this folder, found no clone of yours; clone" in told
