@@ -7,7 +7,10 @@ tables of images come from DVC's cache, so nothing is checked out and nothing ru
 
 from pathlib import Path
 
+from yaml import YAMLError
+
 from pipeline.commands import parser
+from pipeline.config.params import PARAMS_FILE
 from pipeline.report.compare import FORMS, comparison
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_text
@@ -33,7 +36,14 @@ def main(words: list[str]) -> int:
     require_project(writes=False)
     for given_revision in (arguments.a, arguments.b):
         _require_commit(given_revision)
-    text = comparison(arguments.a, arguments.b, arguments.out.suffix if arguments.out else ".md")
+    try:
+        text = comparison(arguments.a, arguments.b, getattr(arguments.out, "suffix", ".md"))
+    except (YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{PARAMS_FILE} of {arguments.a} or {arguments.b}: not valid YAML ({reason}); mend it,"
+            " or compare others"
+        ) from None
     if arguments.out is None:
         print(text, end="")
     else:

@@ -10,7 +10,7 @@ from pipeline.config.build import ConfigError
 from pipeline.config.like import CONF as CONF
 from pipeline.config.like import register
 from pipeline.config.params import PARAMS_FILE
-from pipeline.config.read import check
+from pipeline.config.read import check, read_values
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing
 
@@ -76,14 +76,15 @@ def _preset(path: Path, pattern: str) -> str | None:
 def changes(before: Path, after: Path) -> list[str]:
     """Return a line for each setting that two files have differently; none without the first.
 
-    A section that only one of them has is one line.
+    A section that only one of them has is one line. So is a first file that cannot be read.
     """
-    from omegaconf import OmegaConf
-
     if not before.is_file():
         return []
-    old, new = (OmegaConf.to_container(OmegaConf.load(path)) for path in (before, after))
-    return list(_changes(old, new, ""))
+    try:
+        old = read_values(before)
+    except UserError as error:
+        return [f"all of it is written anew: {error}"]
+    return list(_changes(old, read_values(after), ""))
 
 
 def _changes(old: Any, new: Any, key: str) -> Iterator[str]:
@@ -91,7 +92,7 @@ def _changes(old: Any, new: Any, key: str) -> Iterator[str]:
         for name in dict.fromkeys((*old, *new)):
             yield from _changes(old.get(name, ABSENT), new.get(name, ABSENT), f"{key}.{name}")
     elif old != new:
-        yield f"{key[1:]}: {_short(old)} -> {_short(new)}"
+        yield f"{key[1:] or 'all of it'}: {_short(old)} -> {_short(new)}"
 
 
 def _short(value: Any) -> str:
@@ -211,10 +212,9 @@ def _unreadable(overrides: list[str]) -> str | None:
 
 
 def _nearest(key: str) -> str:
-    from omegaconf import OmegaConf
-
-    if not PARAMS_FILE.is_file():
+    try:
+        known = flat(read_values())
+    except UserError:
         return ""
-    known = flat(OmegaConf.to_container(OmegaConf.load(PARAMS_FILE)))
     near = get_close_matches(key, known, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

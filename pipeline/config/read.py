@@ -47,12 +47,11 @@ def check(values: Any) -> Params:
     return params
 
 
-def read_params(path: Path = PARAMS_FILE) -> Params:
-    """Return the checked configuration of a params.yaml.
+def read_values(path: Path = PARAMS_FILE) -> Any:
+    """Return the plain values of a YAML file.
 
     Raises:
         UserError: the file is missing or is not YAML.
-        ConfigError: see ``check``.
     """
     from omegaconf import OmegaConf  # slow to import; not every importer of this module reads
     from omegaconf.errors import OmegaConfBaseException
@@ -61,8 +60,21 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     if not path.is_file():
         raise UserError(f"{path}: not found; write it with 'python -m pipeline compose'")
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
-        where = " ".join(str(error).split())
-        raise UserError(f"{path}: not valid YAML: {where}") from None
-    return check(values)
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except (
+        YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError, RecursionError,
+    ) as error:  # fmt: skip
+        raise UserError(
+            f"{path}: not valid YAML ({' '.join(str(error).split())}); mend it, or write it anew"
+            " with 'python -m pipeline compose'"
+        ) from None
+
+
+def read_params(path: Path = PARAMS_FILE) -> Params:
+    """Return the checked configuration of a params.yaml.
+
+    Raises:
+        UserError: the file is missing or is not YAML.
+        ConfigError: see ``check``.
+    """
+    return check(read_values(path))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.methods import TrainedMethod
 from pipeline.config.params import Params
-from pipeline.runtime.errors import UserError
+from pipeline.runtime.errors import UserError, in_one_line
 from pipeline.training.job import Job
 
 if TYPE_CHECKING:
@@ -178,7 +178,8 @@ def _send(work: Callable[[Job], Any], job: Job, pipe: Any) -> None:
         result = error
     except Exception as error:
         # whatever torch says of memory or shapes belongs into one line
-        result = UserError(f"{job.method.kind}: {' '.join(str(error).split())[:500]}")
+        reason = in_one_line(error) or " ".join(str(error).split())[:500]
+        result = UserError(f"{job.method.kind}: {reason}")
     pipe.send(result)
 
 

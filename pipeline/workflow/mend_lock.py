@@ -10,13 +10,17 @@ dead processes (many containers), a killed one keeps its number, and DVC takes i
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+from pipeline.runtime.errors import UserError
 from pipeline.workflow.project import repository
 
 LOCK = Path("dvc.lock")
 CLAIMS = Path(".dvc/tmp/rwlock")
+SETTLE_S = 0.5
+"""DVC writes its claims in place: half a file may be whole in a moment."""
 
 
 def mend() -> bool:
@@ -47,35 +51,53 @@ def mend() -> bool:
 
 
 def claims(path: Path = CLAIMS) -> list[str]:
-    """Return the living processes that hold something, as DVC notes them."""
+    """Return the living processes that hold something, as DVC notes them.
+
+    Raises:
+        UserError: DVC cannot read its notes.
+    """
     import psutil
 
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return []
-    infos = [
-        *held.get("write", {}).values(),
-        *(i for r in held.get("read", {}).values() for i in r),
-    ]
+    held = _notes(path)
+    if held is None:
+        raise UserError(f"{path}: DVC cannot read it; python -m pipeline mend_lock")
+    infos = [*held["write"].values(), *(i for readers in held["read"].values() for i in readers)]
     found = {f"process {i['pid']} ({i['cmd']})" for i in infos if psutil.pid_exists(i["pid"])}
     return sorted(found)
 
 
 def release_dead(claims: Path = CLAIMS) -> None:
-    """Drop the claims of processes that have ended but were not collected."""
-    try:
-        held = json.loads(claims.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):  # DVC says what it thinks of the latter
+    """Drop the claims of processes that have ended but were not collected.
+
+    What a kill or a full disk left, so that DVC cannot read it, is set aside.
+    """
+    held = _notes(claims)
+    if held is None:
+        time.sleep(SETTLE_S)
+        held = _notes(claims)
+    if held is None:
+        _rename_damaged(claims)
         return
-    writers = {path: info for path, info in held.get("write", {}).items() if not _is_dead(info)}
+    writers = {path: info for path, info in held["write"].items() if not _is_dead(info)}
     readers = {
-        path: [info for info in infos if not _is_dead(info)]
-        for path, infos in held.get("read", {}).items()
+        path: [info for info in infos if not _is_dead(info)] for path, infos in held["read"].items()
     }
     kept = {"write": writers, "read": {path: infos for path, infos in readers.items() if infos}}
     if kept != held:
         claims.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def _notes(path: Path) -> dict[str, Any] | None:
+    """Return what DVC notes there; None if it cannot be read, such as half of it."""
+    from dvc.rwlock import SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        return dict(SCHEMA(json.loads(path.read_text(encoding="utf-8"))))
+    except FileNotFoundError:
+        return dict(SCHEMA({}))
+    except (ValueError, Invalid, IsADirectoryError):
+        return None
 
 
 def _is_dead(info: dict[str, Any]) -> bool:
@@ -102,10 +124,14 @@ def set_aside(lock: Path = LOCK) -> bool:
     try:
         COMPILED_LOCKFILE_SCHEMA(load_yaml(str(lock)))
     except (DvcException, Invalid, UnicodeDecodeError):
-        aside, number = lock.with_name(f"{lock.name}.damaged"), 1
-        while aside.exists() or aside.is_symlink():
-            number += 1
-            aside = lock.with_name(f"{lock.name}.damaged.{number}")
-        lock.rename(aside)
+        _rename_damaged(lock)
         return True
     return False
+
+
+def _rename_damaged(path: Path) -> None:
+    aside, number = path.with_name(f"{path.name}.damaged"), 1
+    while aside.exists() or aside.is_symlink():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged.{number}")
+    path.rename(aside)

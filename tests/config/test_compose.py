@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.config.compose import changes, compose, require_same_preset
+from pipeline.config.read import read_params
 from pipeline.runtime.errors import UserError
 
 WRONG = {
@@ -96,6 +97,21 @@ def test_another_preset_than_the_one_held_is_refused(tmp_path: Path) -> None:
         require_same_preset([said], held)
     with pytest.raises(UserError, match="add preset=tiny to keep it, or preset=demo"):
         require_same_preset(["train.steps=9"], held)
+
+
+@pytest.mark.parametrize(
+    "left", [b"<<<<<<< HEAD\na: 1\n", b"a: 1\na: 2\n", b"\xff\xfe\x00", b"a:\n\t- 1"]
+)
+def test_what_cannot_be_read_is_written_anew(tmp_path: Path, left: bytes) -> None:
+    """Of a merge, of two programs at once: composing is what mends it."""
+    broken = tmp_path / "params.yaml"
+    broken.write_bytes(left)
+    compose([], tmp_path / "composed.yaml")
+    (line,) = changes(broken, tmp_path / "composed.yaml")
+    assert line.startswith(f"all of it is written anew: {broken}: not valid YAML (")
+    assert "\n" not in line
+    with pytest.raises(UserError, match="mend it, or write it anew with 'python -m pipeline comp"):
+        read_params(broken)
 
 
 def test_changes_name_keys_of_either_side(tmp_path: Path) -> None:

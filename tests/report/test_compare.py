@@ -202,3 +202,14 @@ def test_the_command_tells_in_one_line(repository: Path, name: str, told: str) -
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {told}") and done.stderr.count("\n") == 1
+
+
+def test_settings_with_a_conflict_are_named(repository: Path) -> None:
+    (repository / "params.yaml").write_text("<<<<<<< HEAD\na: 1\n")
+    done = subprocess.run(
+        [preloaded.python(), "-m", "pipeline", "compare", "first", "workspace"],
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: params.yaml of first or workspace: not valid YAML (")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from zc.lockfile import LockFile
 
-from pipeline.workflow.mend_lock import claims, set_aside
+from pipeline.runtime.errors import UserError
+from pipeline.workflow.mend_lock import claims, release_dead, set_aside
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,3 +57,17 @@ def test_only_living_processes_hold_something(tmp_path: Path) -> None:
     path.write_text(f'{{"write": {{"a": {info[0]}}}, "read": {{"b": {info}}}}}'.replace("'", '"'))
     assert claims(path) == [f"process {os.getpid()} (dvc repro)"]
     assert claims(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    "left", [b"", b'{"write": {"a": {"pid"', b"[]", b'{"write": {"a": 5}}', b"\xff\xfe"]
+)
+def test_claims_that_dvc_cannot_read_are_named_and_set_aside(tmp_path: Path, left: bytes) -> None:
+    """A kill or a full disk leaves half of them."""
+    path = tmp_path / "rwlock"
+    path.write_bytes(left)
+    with pytest.raises(UserError, match="rwlock: DVC cannot read it; python -m pipeline mend_lock"):
+        claims(path)
+    release_dead(path)
+    assert claims(path) == []
+    assert {kept.name: kept.read_bytes() for kept in tmp_path.iterdir()} == {"rwlock.damaged": left}
