@@ -5,6 +5,7 @@ data/pretrained/denoise/0. Training adds a row to that file every train.log_ever
 see it grow: watch -n 10 python -m pipeline watch RUN
 """
 
+import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,10 +32,16 @@ def main(words: list[str]) -> int:
     given.add_argument("--rows", type=int, default=4, metavar="N", help="values (%(default)s)")
     arguments = given.parse_args(words)
     path = _log_of(arguments.run)
-    rows = read_csv(path)
+    try:
+        rows = read_csv(path)
+        if rows:
+            _print(path, rows, max(arguments.rows, 1))
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise UserError(
+            f"{path}: found another file, expected a training's log: a column 'step', and numbers"
+        ) from None
     if not rows:
         raise UserError(f"{path}: no row yet; the first comes after train.log_every_steps updates")
-    _print(path, rows, max(arguments.rows, 1))
     return 0
 
 

@@ -74,6 +74,8 @@ def in_one_line(error: BaseException) -> str | None:
         return None
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"{text}: read-only or another user's; work in a folder of your own"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR):
+        return f"{text}: move away what is there"
     return text
 
 

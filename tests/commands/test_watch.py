@@ -76,3 +76,10 @@ def test_a_log_without_rows_says_when_one_comes(run: str, tmp_path: Path) -> Non
     (tmp_path / "log.csv").write_text("step,total\n")
     with pytest.raises(UserError, match=r"log\.csv: no row yet"):
         main([str(tmp_path)])
+
+
+@pytest.mark.parametrize("text", [b"\x93\xff", b"step,loss\n1,abc\n", b"loss\n1\n"])
+def test_another_file_is_named(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "log.csv").write_bytes(text)
+    with pytest.raises(UserError, match=r"log\.csv: found another file, expected a training's log"):
+        main([str(tmp_path)])

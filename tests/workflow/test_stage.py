@@ -219,6 +219,7 @@ def test_a_full_disk_is_told(called: Callable, error: OSError) -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "error: not enough memory"),
         (ImportError("libtorch.so: failed to map segment from shared object"), 2, "not enough mem"),
         (PermissionError(13, "Permission denied", "data/x"), 2, "read-only or another user's"),
+        (IsADirectoryError(21, "Is a directory", "logs/x"), 2, "'logs/x': move away what is there"),
         (ModuleNotFoundError("No module", name="numpy"), 2, "error: numpy: not installed for"),
         (KeyError("getpwuid(): uid not found: 54321"), 2, "error: this account has no name or no"),
         (RuntimeError("could not determine the home directory for '~'"), 2, "export USER=$(id -u)"),
