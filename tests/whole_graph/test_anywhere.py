@@ -131,6 +131,8 @@ def test_the_way_back_from_ten_moments(finished: Workspace, tmp_path: Path) -> N
         time.sleep(1.5 + 2 * number)
         os.killpg(process.pid, SIGNALS[number % len(SIGNALS)])
         process.wait()
+        if work.run("git", "status").returncode:
+            work.succeed("sh", "-c", 'rm "$(git rev-parse --git-path index)" && git reset')
         if work.run("git", "symbolic-ref", "--quiet", "HEAD").returncode:
             work.succeed("git", "switch", "--quiet", "main")
         work.succeed("sh", "-c", WAY_BACK[1])
