@@ -30,18 +30,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.restore_large_part import TOO_LARGE
+from pipeline.config.like import CONF
+from pipeline.config.read import read_values
 from pipeline.inference.photographs.reading import Form, Values
 from pipeline.inference.photographs.writing import Format, write_picture
 
 NETWORKS = {
     "small": {"kind": "unet", "levels": 2, "channels": 4},
-    "demo": {
-        "kind": "nafnet",
-        "channels": 16,
-        "encoder_blocks": [1, 1],
-        "middle_blocks": 1,
-        "decoder_blocks": [1, 1],
-    },
+    "demo": read_values(CONF / "restorer" / "nafnet_small.yaml"),
 }
 KINDS: dict[str, tuple[Format, int]] = {
     "jpeg": ("jpeg", 8),

@@ -37,7 +37,8 @@ def main(words: list[str]) -> int:
     for given_revision in (arguments.a, arguments.b):
         _require_commit(given_revision)
     try:
-        text = comparison(arguments.a, arguments.b, getattr(arguments.out, "suffix", ".md"))
+        form = arguments.out.suffix if arguments.out else ".md"
+        text = comparison(arguments.a, arguments.b, form)
     except (YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(

@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
     if not SUMMARY.is_file():
         raise UserError(f"{SUMMARY}: not found; 'dvc repro' writes it")
     from pipeline.report import readme
-    from pipeline.report.collect import bounds
+    from pipeline.report.results import bounds
 
     params = read_params()
     if not table_alone:

@@ -9,7 +9,7 @@ from pipeline.config.compose import flat
 from pipeline.config.params import PARAMS_FILE
 from pipeline.evaluation.metrics import one_protocol
 from pipeline.randomness import numpy_generator
-from pipeline.report.collect import Values
+from pipeline.report.results import Values
 from pipeline.report.statistics import PairedDifference, mean_and_std, paired_difference
 from pipeline.report.tables.differences import (
     Tested,

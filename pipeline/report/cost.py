@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.params import Params
-from pipeline.report.collect import read_facts, read_log, released, updates
+from pipeline.report.collect import read_facts, read_log
+from pipeline.report.results import released, updates
 from pipeline.report.tables.scores import NONE, Cell, Table, baseline
 from pipeline.runtime.paths import COSTS, MODEL_FILE, Run
 

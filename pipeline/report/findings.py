@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.config.params import Params
-from pipeline.report.collect import DataSet, TaskResults, bounds
+from pipeline.report.results import DataSet, TaskResults, bounds
 from pipeline.report.tables.differences import Family, Hypothesis
 from pipeline.report.tables.gains import gains
 from pipeline.report.tables.scores import baseline, compared_methods, restorer_label

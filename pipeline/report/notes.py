@@ -4,13 +4,7 @@ import numpy as np
 
 from pipeline.config.params import Params
 from pipeline.evaluation.metrics import PERFECT_PSNR
-from pipeline.report.collect import (
-    DataSet,
-    bounds,
-    real_domain,
-    released,
-    trained_methods,
-)
+from pipeline.report.results import DataSet, bounds, real_domain, released, trained_methods
 from pipeline.report.tables.scores import (
     FEW_SCENES,
     baseline,

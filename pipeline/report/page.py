@@ -11,7 +11,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.config.params import PARAMS_FILE, Params
-from pipeline.report.collect import DataSet, TaskResults, collect, released
+from pipeline.report.collect import collect
 from pipeline.report.cost import cost_record, cost_tables, method_costs, read_costs
 from pipeline.report.examples.choice import examples
 from pipeline.report.examples.failures import failure_examples, failures_table, harm_table
@@ -32,6 +32,7 @@ from pipeline.report.provenance import (
     provenance,
     rebuild_command,
 )
+from pipeline.report.results import DataSet, TaskResults, released
 from pipeline.report.summary import summary_rows
 from pipeline.report.tables.differences import (
     Family,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from pipeline.config.params import PARAMS_FILE, Params
-from pipeline.report.collect import TaskResults, TrainedModel, released
+from pipeline.report.results import TaskResults, TrainedModel, released
 from pipeline.runtime.git import git, no_clone
 from pipeline.runtime.paths import REPORTS, TABLES
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from pipeline.config.params import Params
 from pipeline.randomness import numpy_generator
-from pipeline.report.collect import DataSet, TaskResults, TrainedModel, Values, released
 from pipeline.report.provenance import Code
+from pipeline.report.results import DataSet, TaskResults, TrainedModel, Values, released
 from pipeline.report.statistics import Interval, bootstrap_interval, mean_and_std
 from pipeline.runtime.paths import DEGRADED
 

@@ -11,7 +11,6 @@ import pytest
 from PIL import ExifTags, Image
 
 from pipeline.config.read import read_params
-from pipeline.report.collect import bounds
 from pipeline.report.examples.choice import CROP_PIXELS, Example, Examples, Panel
 from pipeline.report.readme import (
     BEGIN,
@@ -22,6 +21,7 @@ from pipeline.report.readme import (
     results,
     with_results,
 )
+from pipeline.report.results import bounds
 from pipeline.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]

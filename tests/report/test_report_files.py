@@ -25,13 +25,14 @@ from pipeline.config.methods import (
 from pipeline.config.params import Params
 from pipeline.config.read import read_params
 from pipeline.images.pixels import Pixels
-from pipeline.report.collect import collect, real_domain
+from pipeline.report.collect import collect
 from pipeline.report.examples.choice import compared, examples
 from pipeline.report.examples.failures import failures_table
 from pipeline.report.examples.viewer import comparisons, difference
 from pipeline.report.figures.drawing import pixels_to_webp
 from pipeline.report.notes import notes
 from pipeline.report.page import FIGURES, write_report
+from pipeline.report.results import real_domain
 from pipeline.report.statistics import mean_and_std
 from pipeline.report.tables.differences import all_tests, difference_table
 from pipeline.report.tables.headline import (

@@ -12,12 +12,13 @@ from pipeline.config.methods import (
     ApBsnSettings,
 )
 from pipeline.config.params import Params
-from pipeline.report.collect import DataSet, TaskResults, collect
+from pipeline.report.collect import collect
 from pipeline.report.examples.choice import examples
 from pipeline.report.examples.failures import failure_examples, failures_table, harm_table
 from pipeline.report.examples.viewer import comparisons
 from pipeline.report.notes import notes
 from pipeline.report.page import write_report
+from pipeline.report.results import DataSet, TaskResults
 from pipeline.report.tables.differences import all_tests, difference_table, main_method_table
 from pipeline.report.tables.headline import (
     ablation_table,

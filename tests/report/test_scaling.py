@@ -18,8 +18,8 @@ from pipeline.config.compose import compose
 from pipeline.config.params import Params
 from pipeline.config.read import check, read_params
 from pipeline.config.restorers import UNetSettings
-from pipeline.report.collect import DataSet, TaskResults, TrainedModel
 from pipeline.report.figures import drawing, scaling
+from pipeline.report.results import DataSet, TaskResults, TrainedModel
 from pipeline.runtime.paths import DEGRADED, Run
 from tests.helpers import preloaded
 

@@ -157,3 +157,9 @@ def directories(file: IO[bytes]) -> list[ImageFileDirectory_v2]:
             break
         found.append(following)
     return found
+
+
+def first_word(content: bytes) -> str:
+    """Return the name that a segment or chunk begins with, as far as it can be printed."""
+    text = content[:20].partition(b"\0")[0].decode("ascii", "replace")
+    return "".join(filter(str.isprintable, text)) or "without a name"

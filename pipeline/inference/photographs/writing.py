@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image as PillowImage
 
-from pipeline.images.reading.formats import PNG_IPTC, PNG_XMP
+from pipeline.images.reading.png import PNG_IPTC, PNG_XMP
 from pipeline.inference.photographs.metadata import Metadata, photoshop_resources
 from pipeline.inference.photographs.reading import Form, Values
 from pipeline.inference.photographs.tiff import STRIP_ROWS, write_tiff

@@ -7,8 +7,8 @@ import numpy as np
 from pipeline.config.params import Params
 from pipeline.images.pixels import Pixels
 from pipeline.images.store import ImageStore
-from pipeline.report.collect import DataSet, bounds
 from pipeline.report.figures.drawing import over_seeds
+from pipeline.report.results import DataSet, bounds
 from pipeline.report.tables.scores import baseline, compared_methods, restorer_label
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.paths import DEGRADED, IMAGES_FILE, Run, task_images

@@ -4,9 +4,9 @@ import numpy as np
 
 from pipeline.config.params import Params
 from pipeline.evaluation.kept_images import FAILURES
-from pipeline.report.collect import DataSet, Values
 from pipeline.report.examples.choice import Example, Examples, compared, mean_gains, open_pictures
 from pipeline.report.figures.drawing import over_seeds
+from pipeline.report.results import DataSet, Values
 from pipeline.report.tables.scores import (
     NONE,
     PSNR_DECIMALS,

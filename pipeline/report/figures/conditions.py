@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from pipeline.config.params import Params
-from pipeline.report.collect import TaskResults, Values
 from pipeline.report.figures.drawing import (
     Drawing,
     colours_of,
@@ -18,6 +17,7 @@ from pipeline.report.figures.drawing import (
     picture_of_panels,
     spans_decades,
 )
+from pipeline.report.results import TaskResults, Values
 
 RESTORED_FROM, RESTORED_STEP = 1.15, 0.02
 """Places of the methods' errors with restored conditions, in units of the last sigma."""

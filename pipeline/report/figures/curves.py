@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from pipeline.config.params import Params
-from pipeline.report.collect import Log, TaskResults
 from pipeline.report.figures.drawing import (
     GREY,
     Drawing,
@@ -20,6 +19,7 @@ from pipeline.report.figures.drawing import (
     picture_of_panels,
     spans_decades,
 )
+from pipeline.report.results import Log, TaskResults
 
 # columns of the training log
 SCORE = "psnr_"

@@ -6,8 +6,8 @@ from safetensors.numpy import load_file
 from pipeline.config.params import Params
 from pipeline.images.pixels import Pixels
 from pipeline.images.store import ImageStore
-from pipeline.report.collect import TaskResults
 from pipeline.report.figures.drawing import GRID_DPI, Drawing, plain_style, to_png
+from pipeline.report.results import TaskResults
 from pipeline.report.tables.scores import baseline, compared_methods
 from pipeline.runtime.paths import SNAPSHOTS_FILE, Run, task_images
 

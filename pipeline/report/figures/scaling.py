@@ -8,7 +8,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from pipeline.config.params import Params
-from pipeline.report.collect import DataSet, TaskResults, TrainedModel
 from pipeline.report.figures.drawing import (
     GREY,
     Drawing,
@@ -18,6 +17,7 @@ from pipeline.report.figures.drawing import (
     over_seeds,
     picture_of_panels,
 )
+from pipeline.report.results import DataSet, TaskResults, TrainedModel
 from pipeline.report.tables.scores import restorer_label
 from pipeline.runtime.paths import DEGRADED
 

@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from pipeline.config.params import Params
-from pipeline.report.collect import Log, read_log, released
+from pipeline.report.collect import read_log
 from pipeline.report.figures.drawing import (
     Drawing,
     colours_of,
@@ -14,6 +14,7 @@ from pipeline.report.figures.drawing import (
     picture_of_panels,
     spans_decades,
 )
+from pipeline.report.results import Log, released
 from pipeline.runtime.paths import Run
 
 STEP_S, WAITING = "seconds_per_step", "waiting_share"

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pipeline.config.params import Params
 from pipeline.randomness import numpy_generator
-from pipeline.report.collect import DataSet, TaskResults, released
+from pipeline.report.results import DataSet, TaskResults, released
 from pipeline.report.statistics import FEWEST_PAIRS, PairedDifference, holm, paired_difference
 from pipeline.report.tables.scores import (
     NONE,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.config.params import Params
 from pipeline.randomness import numpy_generator
-from pipeline.report.collect import DataSet, bounds
+from pipeline.report.results import DataSet, bounds
 from pipeline.report.statistics import Interval, bootstrap_ratio
 from pipeline.report.tables.scores import (
     NONE,

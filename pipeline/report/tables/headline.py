@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.config.methods import ReleasedSettings
 from pipeline.config.params import Params
 from pipeline.evaluation.metrics import one_protocol
-from pipeline.report.collect import DataSet, TaskResults
+from pipeline.report.results import DataSet, TaskResults
 from pipeline.report.tables.published import ABLATION, Published, ablation, of_task
 from pipeline.report.tables.scores import (
     MEAN_AND_STD,

@@ -1,7 +1,7 @@
 """Every score of every image in one table: what all statistics of the report are made from."""
 
 from pipeline.config.params import Params
-from pipeline.report.collect import TaskResults
+from pipeline.report.results import TaskResults
 from pipeline.runtime.csv_files import csv_text
 
 COLUMNS = ("task", "data_set", "protocol", "scene", "id", "method", "seed", "psnr", "ssim", "lpips")

@@ -1,8 +1,8 @@
 """What each restorer costs to use, and the command that makes its scores."""
 
 from pipeline.config.params import Params
-from pipeline.report.collect import TaskResults
 from pipeline.report.provenance import Code, rebuild_command
+from pipeline.report.results import TaskResults
 from pipeline.report.tables.scores import NONE, Cell, Table, text_table
 from pipeline.runtime.paths import DEGRADED
 

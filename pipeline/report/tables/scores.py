@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.config.params import Params
-from pipeline.report.collect import DataSet, Values, bounds, real_domain, trained_methods
+from pipeline.report.results import DataSet, Values, bounds, real_domain, trained_methods
 from pipeline.report.statistics import mean_and_std
 from pipeline.report.summary import interval, over_seeds
 from pipeline.runtime.paths import DEGRADED
