@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from subprocess import Popen
 
-from lightning_fabric import Fabric
-
 from pipeline.runtime.errors import UserError
+from pipeline.training.fabric import Fabric
 from pipeline.workflow.stage import end_with_parent
 
 LOOK_EVERY_S = 0.5

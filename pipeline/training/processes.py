@@ -6,13 +6,11 @@ import warnings
 from collections.abc import Collection, Mapping
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from pipeline.config.running import Train
 from pipeline.runtime.errors import UserError
+from pipeline.training.fabric import DDPStrategy, Fabric, LightningEnvironment
 from pipeline.training.lost import end_with_leader, watch
 
 

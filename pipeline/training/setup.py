@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -23,6 +22,7 @@ from pipeline.models.build import build_restorer, initialize
 from pipeline.models.checkpointing import checkpoint_gradients
 from pipeline.randomness import seeded_torch
 from pipeline.runtime.files import sha256_of
+from pipeline.training.fabric import Fabric
 from pipeline.training.job import Job
 from pipeline.training.log import TrainingLog
 from pipeline.training.processes import (

@@ -261,8 +261,10 @@ def test_every_stage_says_what_it_does_and_needs(stages: dict[str, Any]) -> None
         ("stages.report", "torch diffusers lightning_fabric"),
         ("stages.pretrain", "torch"),
         ("stages.train", "torch"),
-        # lightning_fabric asks torchmetrics for its version, and that brings matplotlib: 0.7 s
-        ("pipeline.training.loop", "diffusers skimage dvc hydra"),
+        (
+            "pipeline.training.loop",
+            "torchmetrics torchvision scipy.stats diffusers skimage matplotlib dvc hydra",
+        ),
         ("pipeline.config.compose", "torch dvc hydra matplotlib"),
         ("pipeline.workflow.mend_lock", "torch dvc hydra matplotlib"),
         ("pipeline.workflow.snakemake", "torch dvc hydra matplotlib h5py"),
