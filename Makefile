@@ -124,7 +124,8 @@ test-fast: lint
 	$(RUN) pytest $(SIDE_BY_SIDE) -m "not slow and not graph"
 
 test-all: setup-tests
-	tests/helpers/chromium.sh || true  # why not is told; then its tests skip
+	tests/helpers/debian.sh chromium || true  # why not is told; then its tests skip
+	tests/helpers/debian.sh debootstrap || true  # likewise
 	tests/slurm/cluster.sh install || true  # likewise
 	$(RUN) pytest $(SIDE_BY_SIDE) -m slow
 
@@ -133,7 +134,7 @@ test-slurm: setup-tests
 	$(RUN) pytest -m slow tests/slurm
 
 test-browser: setup-tests
-	tests/helpers/chromium.sh || true  # why not is told; then the tests skip
+	tests/helpers/debian.sh chromium || true  # why not is told; then the tests skip
 	$(RUN) pytest -m slow tests/report/test_report_browser.py
 
 test-lowest: | $(LOWEST)/bin/python
