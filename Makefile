@@ -2,9 +2,9 @@
 # make setup          the environment in .venv; TORCH=cpu takes PyTorch's build without CUDA
 # make reproduce      set up, then rebuild every result of the demo
 # make doctor         set up, then say what is wrong with this machine or clone
-# make test           set up with what tests need, then run all that must pass: minutes
-# make test-fast      of these, what runs no whole graph: a quick look
-# make test-all       what 'make test' leaves out for its length (tests/README.md)
+# make test           set up with what tests need, then check what must hold: minutes
+# make test-graph     the whole graph, varied, shared, interrupted and damaged: as long again
+# make test-all       all that 'make test' leaves out for its length (tests/README.md)
 # make test-slurm     of these, the graph on a real Slurm on this machine: Debian, as root; else it skips
 # make test-browser   of these, the report in a real browser: Debian's Chromium, installed as root; else it skips
 # make test-lowest    the unit tests with the lowest versions that pyproject.toml allows, in .venv-lowest
@@ -52,7 +52,7 @@ else
 endif
 announce = @echo "$(1): $$($(1)/bin/python --version), $(if $(UV),uv,pip) installs $(2): minutes, and $(if $(UV_BUILD),2,6) GB"
 
-.PHONY: help setup setup-tests whole clone doctor reproduce test test-fast test-all test-slurm test-browser test-lowest lint clean
+.PHONY: help setup setup-tests whole clone doctor reproduce test test-graph test-all test-slurm test-browser test-lowest lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -120,14 +120,14 @@ lint: setup-tests
 test: lint
 	$(RUN) pytest $(SIDE_BY_SIDE)
 
-test-fast: lint
-	$(RUN) pytest $(SIDE_BY_SIDE) -m "not slow and not graph"
+test-graph: setup-tests
+	$(RUN) pytest $(SIDE_BY_SIDE) -m "graph and not slow"
 
 test-all: setup-tests
 	tests/helpers/debian.sh chromium || true  # why not is told; then its tests skip
 	tests/helpers/debian.sh debootstrap || true  # likewise
 	tests/slurm/cluster.sh install || true  # likewise
-	$(RUN) pytest $(SIDE_BY_SIDE) -m slow
+	$(RUN) pytest $(SIDE_BY_SIDE) -m "slow or graph"
 
 test-slurm: setup-tests
 	tests/slurm/cluster.sh install || true  # why not is told; then the tests skip
@@ -141,7 +141,7 @@ test-lowest: | $(LOWEST)/bin/python
 	$(call announce,$(LOWEST),the lowest versions)
 	@$(LOWEST)/bin/python tests/helpers/lowest.py > $(LOWEST)/lowest.txt
 	@$(call install,$(LOWEST),--requirement $(LOWEST)/lowest.txt)
-	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" pytest $(SIDE_BY_SIDE) -m "not slow and not graph"
+	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" pytest $(SIDE_BY_SIDE) --ignore tests/whole_graph
 
 clean:
 	rm -rf $(VENV) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache

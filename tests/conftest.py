@@ -122,7 +122,7 @@ def finished(pretrained: Workspace, tmp_path_factory: pytest.TempPathFactory) ->
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest modules, so that no process waits for the other at the end."""
-    items.sort(key=lambda item: not item.get_closest_marker("graph"))
+    items.sort(key=lambda item: "whole_graph" not in item.path.parts)
 
 
 @pytest.fixture

@@ -309,7 +309,7 @@ def test_the_bound_comes_with_the_source_that_has_a_truth(tmp_path: Path) -> Non
             ["train.patch=60"],
             "train.patch: found 60, expected a multiple of 8",
         ),
-        ("ap_bsn", ["methods.ap_bsn.stride=5"], "train.patch: found 64, expected a multiple of 20"),
+        ("ap_bsn", ["methods.ap_bsn.stride=5"], "train.patch: found 48, expected a multiple of 20"),
         ("pixel_da", ["train.patch=63"], "train.patch: found 63, expected a multiple of 2"),
         ("cycada", ["train.patch=63"], "train.patch: found 63, expected a multiple of 2"),
         *(

@@ -16,8 +16,6 @@ import pytest
 
 from tests.helpers.workspace import Workspace, command_of, copy, processes, stages_run
 
-pytestmark = pytest.mark.graph
-
 TRAINING = "train@denoise-noise_space-0"
 RULE = "train__denoise__noise_space__0"
 MODEL = Path("data/models/denoise/noise_space-0")
@@ -182,9 +180,10 @@ ON_SEVERAL_NODES = {
 }
 
 
+ALWAYS = "SIGKILL to all"
 OFTEN = {
+    ALWAYS,
     "SIGTERM to the training",
-    "SIGKILL to all",
     "a setting is edited",
     "a second Snakemake starts",
     "SIGTERM to the training, on several nodes",
@@ -192,12 +191,15 @@ OFTEN = {
 """One fault of each kind. Each starts Snakemake, DVC and a training in processes of their own."""
 
 
+def marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    if name == ALWAYS:
+        return ()
+    return (pytest.mark.graph,) if name in OFTEN else (pytest.mark.slow,)
+
+
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow)
-        for name in FAULTS | ON_SEVERAL_NODES
-    ],
+    [pytest.param(name, marks=marks(name)) for name in FAULTS | ON_SEVERAL_NODES],
 )
 def test_while_a_training_runs(
     name: str,
@@ -261,6 +263,7 @@ def test_killed_while_a_result_is_committed(
     assert_as_in(finished, workspace)
 
 
+@pytest.mark.graph
 def test_where_checkpoints_cannot_be_written(
     pretrained: Workspace, finished: Workspace, small_disk: Path, tmp_path: Path
 ) -> None:
@@ -353,6 +356,7 @@ def damaged(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Wo
     return workspace
 
 
+@pytest.mark.graph
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_between_runs(name: str, damaged: Workspace, finished: Workspace) -> None:
     damage, mendings, run_again = DAMAGES[name]

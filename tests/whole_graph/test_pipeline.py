@@ -18,8 +18,6 @@ from pipeline.models.build import build_restorer
 from pipeline.runtime.files import sha256_of
 from tests.helpers.workspace import Workspace, clone, copy, stages_run
 
-pytestmark = pytest.mark.graph
-
 TASKS = ("denoise", "derain", "deblur")
 METHODS = ("vanilla", "noise_space")
 
@@ -150,6 +148,7 @@ def test_half_a_lock_file_costs_no_training(again: Workspace) -> None:
     assert again.hashes() == before
 
 
+@pytest.mark.graph
 def test_a_variation_reruns_only_what_depends_on_it_and_can_be_undone(again: Workspace) -> None:
     before = again.hashes()
     changed = ("-S", "preset=tiny", "-S", "train.learning_rate=3e-3")
@@ -178,6 +177,7 @@ def test_one_method_setting_reruns_one_method(again: Workspace) -> None:
     assert stages_run(output) == touched | {"report"}
 
 
+@pytest.mark.graph
 def test_fewer_tasks_more_seeds_another_restorer(again: Workspace) -> None:
     output = again.succeed(
         "dvc", "exp", "run", "-S", "preset=tiny", "-S", "tasks=[deblur]", "-S", "seeds=[0,1]",
@@ -191,6 +191,7 @@ def test_fewer_tasks_more_seeds_another_restorer(again: Workspace) -> None:
     assert {row["seed"] for row in rows} == {None, 0, 1}
 
 
+@pytest.mark.graph
 def test_released_weights_and_the_unpaired_extension_stand_beside_the_others(
     again: Workspace, tmp_path: Path
 ) -> None:
@@ -237,6 +238,7 @@ def test_the_baselines_stand_side_by_side(again: Workspace) -> None:
     assert "Parameters thrown away" in costs
 
 
+@pytest.mark.graph
 def test_a_stage_of_two_processes_ends_as_one(pretrained: Workspace, tmp_path: Path) -> None:
     """Both leave the last barrier at once; one of them writes what the stage took."""
     workspace = copy(pretrained, tmp_path / "two")
@@ -249,6 +251,7 @@ def test_a_stage_of_two_processes_ends_as_one(pretrained: Workspace, tmp_path: P
     assert not list(workspace.folder.glob("logs/costs/.*"))
 
 
+@pytest.mark.graph
 def test_own_photographs_by_overrides_alone(again: Workspace, tmp_path: Path) -> None:
     folders = ("clean", "snapshots/rain", "pairs/input", "pairs/target")
     generator = np.random.default_rng(0)

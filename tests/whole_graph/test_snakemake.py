@@ -10,8 +10,6 @@ import pytest
 from benchmarks import graph_size
 from tests.helpers.workspace import Workspace, clone, copy, stages_run
 
-pytestmark = pytest.mark.graph
-
 MARGIN = "methods.noise_space.margin=0.2"
 METHODS = ("vanilla", "noise_space")
 OF_NOISE_SPACE = {"train@denoise-noise_space-0", "evaluate@denoise-noise_space-0", "report"}
@@ -80,6 +78,7 @@ def test_dvc_repro_makes_the_same_bytes(finished: Workspace, scheduled: Workspac
     assert "Nothing to be done" in finished.succeed("snakemake", "-n")
 
 
+@pytest.mark.graph
 def test_jobs_without_dvc_make_the_same_bytes(
     pretrained: Workspace, finished: Workspace, tmp_path: Path
 ) -> None:
@@ -90,6 +89,7 @@ def test_jobs_without_dvc_make_the_same_bytes(
     assert_nothing_to_do(workspace)
 
 
+@pytest.mark.graph
 def test_checked_out_data_is_as_good_as_made(again: Workspace) -> None:
     shutil.rmtree(again.folder / "data")
     assert planned(again) == rules(BEFORE_TRAINING | TRAINED)
@@ -97,6 +97,7 @@ def test_checked_out_data_is_as_good_as_made(again: Workspace) -> None:
     assert_nothing_to_do(again)
 
 
+@pytest.mark.graph
 def test_a_setting_there_and_back(again: Workspace) -> None:
     before = again.hashes()
     again.succeed("python", "-m", "pipeline", "compose", MARGIN)
@@ -112,6 +113,7 @@ def test_a_setting_there_and_back(again: Workspace) -> None:
     assert_nothing_to_do(again)
 
 
+@pytest.mark.graph
 def test_a_variation_is_kept_as_an_experiment(again: Workspace) -> None:
     before = again.hashes()
     command = ("python", "-m", "pipeline", "vary", "wider",
@@ -131,6 +133,7 @@ def test_a_variation_is_kept_as_an_experiment(again: Workspace) -> None:
     assert_nothing_to_do(again)
 
 
+@pytest.mark.graph
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -150,6 +153,7 @@ def test_a_wrong_variation_stops_before_any_work(
     assert (again.folder / "params.yaml").read_bytes() == params
 
 
+@pytest.mark.graph
 def test_pictures_and_reports_of_the_graph(scheduled: Workspace, tmp_path: Path) -> None:
     drawn = scheduled.run("snakemake", "--dag").stdout
     assert drawn.lstrip().startswith("digraph") and "train__denoise__noise_space__0" in drawn
@@ -158,6 +162,7 @@ def test_pictures_and_reports_of_the_graph(scheduled: Workspace, tmp_path: Path)
     assert "train__denoise__noise_space__0" in page.read_text()
 
 
+@pytest.mark.graph
 def test_a_large_graph_is_read_in_seconds(one_task: Path, tmp_path: Path) -> None:
     here = Path.cwd()
     os.chdir(one_task)
