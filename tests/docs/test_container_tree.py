@@ -51,6 +51,8 @@ class Tree:
         for words in self.pip.values():
             for word in words.split():
                 path = word.removeprefix("file://")
+                if path != word:  # an index: its files lie beside it
+                    path = str(Path(path).parent)
                 if path.startswith("/") and Path(path).exists():
                     self.mounted[path] = path
 
