@@ -80,7 +80,7 @@ def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], obj
         root = root.parent
     with (root / f"{name}.lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not lock.tell():  # opened at its end: nobody has built it
+        if not lock.seek(0, os.SEEK_END):  # looked at with the lock held: nobody has built it
             build(root / name)
             lock.write("built")
     return root / name
