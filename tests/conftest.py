@@ -122,7 +122,11 @@ def finished(pretrained: Workspace, tmp_path_factory: pytest.TempPathFactory) ->
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest modules, so that no process waits for the other at the end."""
-    items.sort(key=lambda item: "whole_graph" not in item.path.parts)
+    items.sort(
+        key=lambda item: (
+            "whole_graph" not in item.path.parts and not item.get_closest_marker("graph")
+        )
+    )
 
 
 @pytest.fixture
