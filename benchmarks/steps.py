@@ -1,11 +1,9 @@
 """The measured training steps: networks and batch of a size, one function a variant."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.baseline import AVERAGE_DECAY, LEARNING_RATE, PlainStep, plain_denoiser
 from pipeline.config.denoiser import DenoiserSettings, NoiseSchedule
@@ -18,6 +16,7 @@ from pipeline.methods.noise_space import NoiseSpace
 from pipeline.models.build import build_restorer
 from pipeline.models.checkpointing import checkpoint_gradients
 from pipeline.models.restorers import unet
+from pipeline.training.average import MovingAverage
 
 SCHEDULE = NoiseSchedule(diffusion_steps=1000, beta_first=1e-6, beta_last=0.01)
 AT_FULL_WEIGHT = Progress(step=10**9, epoch=10**9, fraction=1.0)
@@ -138,8 +137,7 @@ def project_step(
         plain_denoiser(method.denoiser)
     order = torch.channels_last if variant.channels_last else torch.contiguous_format
     method.to(device).to(memory_format=order)
-    average_step = get_ema_multi_avg_fn(AVERAGE_DECAY)  # type: ignore[no-untyped-call]
-    average = AveragedModel(copy.deepcopy(method.restorer), multi_avg_fn=average_step)
+    average = MovingAverage(method.restorer, AVERAGE_DECAY)
     networks = [method.restorer, *(getattr(method, n) for n in method.learning_rate_factors())]
     optimizers = [
         torch.optim.Adam(network.parameters(), LEARNING_RATE, fused=True) for network in networks
@@ -169,7 +167,7 @@ def project_step(
             loss += terms["total"].item() / shares
         for optimizer in optimizers:
             optimizer.step()
-        average.update_parameters(method.restorer)
+        average.update()
         return loss
 
     return step

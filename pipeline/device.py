@@ -16,7 +16,8 @@ def prepare_torch(threads: int) -> None:
     """Set the number of threads and demand that the same input always gives the same bytes."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats only with it
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # of use_deterministic_algorithms(True) all but the compiler, whose import takes two seconds
+    torch.set_deterministic_debug_mode("error")
     # filling fresh memory costs time, and nothing here reads it before writing
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -145,9 +145,9 @@ def update_networks(training: Training, factor: float) -> None:
     for name, optimizer in training.optimizers.items():
         optimizer.param_groups[0]["lr"] = training.rates[name] * factor
         if (limit := training.job.train.clip_norm) is not None:
-            clip_grad_norm_(getattr(training.method, name).parameters(), limit)
+            clip_grad_norm_(optimizer.param_groups[0]["params"], limit)
         optimizer.step()
-    training.state.average.update_parameters(training.method.restorer)
+    training.state.average.update()
 
 
 def _close_row(training: Training, step: int, factor: float) -> None:

@@ -1,33 +1,25 @@
 """Make a training ready: networks, data, processes, and what it starts from."""
 
-import copy
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.datasets.batches import JointCrops, Share
-from pipeline.device import (
-    Precision,
-    describe_device,
-    prepare_torch,
-    use_precision,
-)
+from pipeline.device import Precision, describe_device, prepare_torch, use_precision
 from pipeline.images.store import ImageStore
 from pipeline.methods.method import Method, build_method
 from pipeline.models.build import build_restorer, initialize
 from pipeline.models.checkpointing import checkpoint_gradients
 from pipeline.randomness import seeded_torch
 from pipeline.runtime.files import sha256_of
+from pipeline.training.average import MovingAverage
 from pipeline.training.fabric import Fabric
 from pipeline.training.job import Job
 from pipeline.training.log import TrainingLog
-from pipeline.training.processes import (
-    start_processes,
-)
+from pipeline.training.processes import start_processes
 from pipeline.training.state import TrainingState, fingerprint
 from pipeline.training.validation import Validation
 
@@ -89,8 +81,7 @@ def set_up(job: Job) -> Training:
     # Processes: all do the same steps, each on its own part of every batch.
     fabric = start_processes(settings, job.last_step)
     method.to(fabric.device).to(memory_format=torch.channels_last)
-    average_step = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(copy.deepcopy(restorer).eval(), multi_avg_fn=average_step)
+    average = MovingAverage(restorer, settings.average_decay)
     rates, optimizers = _optimizers(job, method)
     state = TrainingState(method, average, optimizers, TrainingLog())
 
@@ -105,6 +96,7 @@ def set_up(job: Job) -> Training:
     if settings.gradient_checkpointing:
         checkpoint_gradients(method, settings.compile)
     if settings.compile:
+        torch.use_deterministic_algorithms(True)  # of the compiler, too
         for network in rates:
             getattr(method, network).compile()  # in place: names of weights stay as they are
     module = fabric.setup_module(method)

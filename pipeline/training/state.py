@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from pipeline.methods.method import Method
 from pipeline.models.weights import load_strictly, load_tensors, save_tensors
 from pipeline.runtime import CHANGES_NO_RESULT
 from pipeline.runtime.errors import UserError
+from pipeline.training.average import MovingAverage
 from pipeline.training.log import TrainingLog
 
 LIBRARIES = {"PIL": "pillow", "deepinv": "deepinv", "diffusers": "diffusers", "numpy": "numpy",
@@ -33,7 +33,7 @@ class TrainingState:
     """Networks, moving average, optimizers, counter and log of one training."""
 
     method: Method
-    average: AveragedModel
+    average: MovingAverage
     optimizers: dict[str, torch.optim.Optimizer]
     log: TrainingLog
     step: int = 0

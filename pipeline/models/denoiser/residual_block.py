@@ -158,17 +158,19 @@ class NormalizedConvolution(Function):
             eps: of the normalization.
         """
         ctx.gain, ctx.resampling, ctx.groups, ctx.eps = gain, resampling, groups, eps
+        places = _places(features)
         active, means, rstds = _empty(features, resampling), [], []
-        for place in _places(features):
+        for place in places:
             normalized, mean, rstd = group_norm(
                 features[place], _of(scale, place), _of(offset, place), groups, eps
             )
             _activate(normalized, kept, place, gain, resampling, active[place])
             means.append(mean)
             rstds.append(rstd)
+        small = (normalized, active) if _is_small(features, places) else (None, None)
         del normalized
         ctx.save_for_backward(
-            features, scale, offset, weight, kept, torch.cat(means), torch.cat(rstds)
+            features, scale, offset, weight, kept, torch.cat(means), torch.cat(rstds), *small
         )
         return F.conv2d(active, weight.to(active.dtype), bias.to(active.dtype), padding=1)
 
@@ -176,15 +178,17 @@ class NormalizedConvolution(Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the first five arguments."""
-        features, scale, offset, weight, kept, mean, rstd = ctx.saved_tensors
+        features, scale, offset, weight, kept, mean, rstd, *small = ctx.saved_tensors
         places = _places(features)
-        active, normalized = _empty(features, ctx.resampling), []
-        for place in places:
-            values, _, _ = group_norm(
-                features[place], _of(scale, place), _of(offset, place), ctx.groups, ctx.eps
-            )
-            _activate(values, kept, place, ctx.gain, ctx.resampling, active[place])
-            normalized.append(values)
+        normalized, active = [small[0]], small[1]
+        if active is None:
+            normalized, active = [], _empty(features, ctx.resampling)
+            for place in places:
+                values, _, _ = group_norm(
+                    features[place], _of(scale, place), _of(offset, place), ctx.groups, ctx.eps
+                )
+                _activate(values, kept, place, ctx.gain, ctx.resampling, active[place])
+                normalized.append(values)
         to_active, to_weight, to_bias = torch.ops.aten.convolution_backward(
             gradient, active, weight.to(active.dtype), [len(weight)],
             [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, True],
@@ -220,6 +224,10 @@ def _places(features: Tensor) -> list[slice]:
     sample_bytes = 4 * features[0].numel()  # single precision, whatever the images have
     together = max(1, CACHED_BYTES // sample_bytes)
     return [slice(first, min(first + together, count)) for first in range(0, count, together)]
+
+
+def _is_small(features: Tensor, places: list[slice]) -> bool:
+    return len(places) == 1 and features.device.type in IN_PARTS
 
 
 def _empty(features: Tensor, resampling: Resampling) -> Tensor:

@@ -34,8 +34,12 @@ LEGEND_ROWS = 14
 """More methods than that take a second column of the legend."""
 CURVES_DPI = 200
 GRID_DPI = 100
+PNG_LEVEL = 2
+"""Of compression, 0 to 9: half the time of the usual 6, a seventh more bytes."""
 PAGE_QUALITY = 75
 """Of WebP inside the page, 0 to 100: a fifth of the bytes. The PNG files beside it are exact."""
+WEBP_EFFORT = 2
+"""Of WebP, 0 to 6: half the time of the usual 4, a twentieth more bytes."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,10 @@ def picture_of_panels(
 def to_png(figure: Figure, dpi: int) -> tuple[bytes, int, int]:
     """Return a figure as PNG with its width and height in pixels."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(
+        buffer, format="png", dpi=dpi, metadata={"Software": None},
+        pil_kwargs={"compress_level": PNG_LEVEL},
+    )  # fmt: skip
     width, height = (round(side * dpi) for side in figure.get_size_inches())
     return buffer.getvalue(), width, height
 
@@ -150,6 +157,6 @@ def to_png(figure: Figure, dpi: int) -> tuple[bytes, int, int]:
 def pixels_to_webp(pixels: Pixels, quality: int | None = None) -> bytes:
     """Return (height, width, 3) uint8 as WebP; without a quality, 0 to 100, nothing is lost."""
     buffer = io.BytesIO()
-    how = {"lossless": True} if quality is None else {"quality": quality}
+    how = {"lossless": True} if quality is None else {"quality": quality, "method": WEBP_EFFORT}
     Image.fromarray(pixels).save(buffer, format="webp", **how)
     return buffer.getvalue()
