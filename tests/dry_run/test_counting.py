@@ -12,7 +12,7 @@ from benchmarks.steps import SIZES, Variant, project_step, random_batch
 from pipeline.config.compose import compose
 from pipeline.config.denoiser import DenoiserSettings
 from pipeline.config.read import read_params
-from pipeline.device import Precision, prepare_torch
+from pipeline.device import Precision, has_bfloat16, prepare_torch
 from pipeline.dry_run.counting import counted_peak
 from pipeline.dry_run.measuring import Counted
 from pipeline.dry_run.wording import card_advice
@@ -45,6 +45,8 @@ def allocated_peak(precision: Precision, checkpointed: bool) -> int:
 @pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_it_is_the_processors_peak(precision: Precision, checkpointed: bool) -> None:
+    if precision == "bf16" and not has_bfloat16():
+        pytest.skip("this processor has no bfloat16: PyTorch convolves in copies")
     settings = replace(TRAIN, patch=SIZE.patch, gradient_checkpointing=checkpointed)
     here = Path("none")
     training = job(here, here, SIZE.method, restorer=SIZE.restorer, train=settings)
@@ -61,7 +63,11 @@ def test_what_a_weight_takes_is_counted_by_hand() -> None:
     assert 4 * 4 * values < counted_peak(training, 1, "fp32") < 4 * 4 * values * 1.3
 
 
-def test_memory_grows_with_the_images_and_shrinks_with_checkpointing() -> None:
+def test_memory_grows_with_the_images_and_shrinks_with_checkpointing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # as on a GPU: a processor keeps more of batches so small that its cache holds them
+    monkeypatch.setattr("pipeline.models.denoiser.residual_block.IN_PARTS", ())
     here = Path("none")
     plain = job(here, here, SIZE.method, restorer=SIZE.restorer, train=replace(TRAIN, patch=32))
     lean = replace(plain, train=replace(plain.train, gradient_checkpointing=True))

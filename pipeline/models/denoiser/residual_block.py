@@ -124,7 +124,8 @@ class NormalizedConvolution(Function):
     """3x3 convolution of resample(dropout(silu(scale x normalized + offset))), as in every block.
 
     The backward pass needs the results of all these; they are cheap and computed again there, so
-    that only ``features`` and which values were dropped stay in memory. Works in the type of
+    that only ``features`` and which values were dropped stay in memory. A batch that fits into a
+    processor's cache keeps its results: it is small and soon used. Works in the type of
     ``features``: autocast does not see the backward pass of a Function.
     """
 
@@ -227,6 +228,7 @@ def _places(features: Tensor) -> list[slice]:
 
 
 def _is_small(features: Tensor, places: list[slice]) -> bool:
+    """Return whether the processor's cache holds the whole batch."""
     return len(places) == 1 and features.device.type in IN_PARTS
 
 
