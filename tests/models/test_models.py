@@ -121,6 +121,17 @@ def test_denoiser_predicts_an_image_and_uses_all_it_is_given(
         torch.testing.assert_close(base[:1], alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture(params=["kept", "computed again", "as on a GPU"])
+def treated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a block treats a batch: kept as it is small, in parts, or at once and computed again."""
+    block = "pipeline.models.denoiser.residual_block"
+    if request.param == "computed again":
+        monkeypatch.setattr(f"{block}.CACHED_BYTES", 1)
+    elif request.param == "as on a GPU":
+        monkeypatch.setattr(f"{block}.IN_PARTS", ())
+
+
+@pytest.mark.usefixtures("treated")
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_denoiser_equals_the_unmodified_diffusers_network(
     memory_format: torch.memory_format,
@@ -147,6 +158,7 @@ def test_denoiser_equals_the_unmodified_diffusers_network(
         assert error < 1e-5, name
 
 
+@pytest.mark.usefixtures("treated")
 @pytest.mark.parametrize("resampling", [None, "halve", "double"])
 @pytest.mark.parametrize("scales", [1, 2])
 def test_gradients_of_normalized_convolution_are_those_of_autograd(
