@@ -28,9 +28,9 @@ LATE = Progress(step=10**9, epoch=10**9, fraction=1.0)
 
 def as_on_a_gpu() -> None:
     """Count as GPUs compute, the whole batch at once, from now on in this process."""
-    from pipeline.models.denoiser import residual_block
+    from pipeline.models.denoiser import normalized_convolution
 
-    residual_block.IN_PARTS = ()  # type: ignore[assignment]
+    normalized_convolution.IN_PARTS = ()  # type: ignore[assignment]
 
 
 def counted_peak(job: Job, images: int, precision: Precision) -> int:

@@ -97,7 +97,7 @@ def evaluate(
         settings: ``kept_images`` of each data set are stored, see ``kept_images.py``.
         run: names the files to write.
         facts: what the model restored with, stored beside its scores; see ``Model.facts`` in
-            pipeline/restoration.py. Empty for the degraded input.
+            pipeline/inference/model.py. Empty for the degraded input.
 
     Raises:
         UserError: the store is missing, an image is too small to be scored, or the model gives

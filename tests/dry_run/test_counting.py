@@ -67,7 +67,7 @@ def test_memory_grows_with_the_images_and_shrinks_with_checkpointing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # as on a GPU: a processor keeps more of batches so small that its cache holds them
-    monkeypatch.setattr("pipeline.models.denoiser.residual_block.IN_PARTS", ())
+    monkeypatch.setattr("pipeline.models.denoiser.normalized_convolution.IN_PARTS", ())
     here = Path("none")
     plain = job(here, here, SIZE.method, restorer=SIZE.restorer, train=replace(TRAIN, patch=32))
     lean = replace(plain, train=replace(plain.train, gradient_checkpointing=True))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.baseline import plain_denoiser
@@ -14,12 +15,12 @@ from pipeline.config.denoiser import DenoiserSettings
 from pipeline.config.restorers import UNetSettings
 from pipeline.models.build import build_restorer, parameter_count
 from pipeline.models.denoiser.network import Denoiser
-from pipeline.models.denoiser.residual_block import (
-    NormalizedConvolution,
+from pipeline.models.denoiser.normalized_convolution import (
     Resampling,
-    draw_kept,
+    normalized_convolution,
     resample,
 )
+from pipeline.models.denoiser.residual_block import draw_kept
 from pipeline.models.restorers.unet import UNet
 from pipeline.models.weights import load_strictly, load_tensors, save_tensors
 from pipeline.runtime.errors import UserError
@@ -121,11 +122,11 @@ def test_denoiser_predicts_an_image_and_uses_all_it_is_given(
         torch.testing.assert_close(base[:1], alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.fixture(params=["kept", "computed again", "as on a GPU"])
+@pytest.fixture(params=["small", "in parts", "as on a GPU"])
 def treated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How a block treats a batch: kept as it is small, in parts, or at once and computed again."""
-    block = "pipeline.models.denoiser.residual_block"
-    if request.param == "computed again":
+    """How a block treats a batch."""
+    block = "pipeline.models.denoiser.normalized_convolution"
+    if request.param == "in parts":
         monkeypatch.setattr(f"{block}.CACHED_BYTES", 1)
     elif request.param == "as on a GPU":
         monkeypatch.setattr(f"{block}.IN_PARTS", ())
@@ -165,14 +166,15 @@ def test_gradients_of_normalized_convolution_are_those_of_autograd(
     scales: int, resampling: Resampling
 ) -> None:
     torch.manual_seed(0)
-    shapes = [(2, 8, 4, 6), (scales, 8), (scales, 8), (4, 8, 3, 3), (4,)]
-    tensors = [torch.randn(shape, requires_grad=True) for shape in shapes]
-    features, scale, offset, *convolution = tensors
+    shapes = [(2, 8, 4, 6), (scales, 8), (scales, 8)]
+    features, scale, offset = (torch.randn(shape, requires_grad=True) for shape in shapes)
+    norm, conv = nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 3, padding=1)
+    tensors = [features, scale, offset, *conv.parameters()]
     kept = torch.rand(features.shape) > 0.3
-    ours = NormalizedConvolution.apply(*tensors, kept, 1 / 0.7, resampling, 2, 1e-5)
+    ours = normalized_convolution(features, norm, scale, offset, conv, kept, 1 / 0.7, resampling)
     normalized = F.group_norm(features, 2, eps=1e-5) * scale[..., None, None]
     active = F.silu(normalized + offset[..., None, None]) * kept / 0.7
-    expected = F.conv2d(resample(active, resampling), *convolution, padding=1)
+    expected = conv(resample(active, resampling))
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
     weights = torch.randn_like(ours)
     found = torch.autograd.grad((ours * weights).sum(), tensors)

@@ -77,7 +77,7 @@ def test_draws_on_the_device_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_counted_peak_is_the_measured_one(
     precision: str, checkpointed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.models.denoiser.residual_block.IN_PARTS", ())
+    monkeypatch.setattr("pipeline.models.denoiser.normalized_convolution.IN_PARTS", ())
     settings = replace(TRAIN, patch=MIDDLE.patch, gradient_checkpointing=checkpointed)
     training = job(
         Path("none"), Path("none"), MIDDLE.method, restorer=MIDDLE.restorer, train=settings

@@ -265,6 +265,7 @@ def test_every_stage_says_what_it_does_and_needs(stages: dict[str, Any]) -> None
             "pipeline.training.loop",
             "torchmetrics torchvision scipy.stats diffusers skimage matplotlib dvc hydra",
         ),
+        ("pipeline.models.restorers.nafnet", "torchvision torch._dynamo diffusers matplotlib"),
         ("pipeline.config.compose", "torch dvc hydra matplotlib"),
         ("pipeline.workflow.mend_lock", "torch dvc hydra matplotlib"),
         ("pipeline.workflow.snakemake", "torch dvc hydra matplotlib h5py"),

@@ -4,10 +4,13 @@ Without batch normalization, as its authors' later networks: moving statistics w
 domains, and shares of a batch would no longer equal the whole. restored = degraded - G(degraded).
 """
 
-from spandrel.architectures.DnCNN import DnCNN
 from torch import nn
 
 from pipeline.config.restorers import DnCNNSettings
+from pipeline.runtime.spared import TORCHVISION, spared
+
+with spared(TORCHVISION):
+    from spandrel.architectures.DnCNN import DnCNN
 
 
 def build(settings: DnCNNSettings) -> nn.Module:

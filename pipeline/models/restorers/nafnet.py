@@ -3,11 +3,14 @@
 restored = degraded + G(degraded).
 """
 
-from spandrel.architectures.NAFNet import NAFNet
-from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFBlock
 from torch import Tensor, nn
 
 from pipeline.config.restorers import NAFNetSettings
+from pipeline.runtime.spared import TORCHVISION, spared
+
+with spared(TORCHVISION):
+    from spandrel.architectures.NAFNet import NAFNet
+    from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFBlock
 
 EPSILON = 1e-6
 """Added to a variance by the library's norms."""

@@ -3,11 +3,14 @@
 restored = degraded + G(degraded), no change of size. Without dropped paths.
 """
 
-from spandrel.architectures.SwinIR import SwinIR
-from spandrel.architectures.SwinIR.__arch.SwinIR import SwinTransformerBlock
 from torch import nn
 
 from pipeline.config.restorers import SwinIRSettings
+from pipeline.runtime.spared import TORCHVISION, spared
+
+with spared(TORCHVISION):
+    from spandrel.architectures.SwinIR import SwinIR
+    from spandrel.architectures.SwinIR.__arch.SwinIR import SwinTransformerBlock
 
 
 def build(settings: SwinIRSettings) -> nn.Module:

@@ -5,11 +5,14 @@ without dropped paths. It knows squares alone, so others are padded to one and c
 """
 
 import torch.nn.functional as F
-from spandrel.architectures.Uformer import Uformer as SquareUformer
-from spandrel.architectures.Uformer.__arch.Uformer import LeWinTransformerBlock
 from torch import Tensor, nn
 
 from pipeline.config.restorers import UformerSettings
+from pipeline.runtime.spared import TORCHVISION, spared
+
+with spared(TORCHVISION):
+    from spandrel.architectures.Uformer import Uformer as SquareUformer
+    from spandrel.architectures.Uformer.__arch.Uformer import LeWinTransformerBlock
 
 
 def build(settings: UformerSettings) -> nn.Module:
