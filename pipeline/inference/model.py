@@ -24,7 +24,7 @@ from pipeline.device import (
 )
 from pipeline.images.pixels import Image, from_range, to_range
 from pipeline.images.tiles import aligned_tiles
-from pipeline.models.build import giga_macs, skeleton
+from pipeline.models.build import skeleton
 from pipeline.models.weights import load_tensors
 from pipeline.runtime.errors import UserError
 
@@ -61,11 +61,9 @@ class Model:
     def facts(self) -> dict[str, Any]:
         """Return what its results are made with: other precisions and devices, other last digits.
 
-        ``giga_macs_128`` are multiplications for an image of 128x128 pixels, in 1e9; ``precision``
-        is the one in use, never 'auto'.
+        ``precision`` is the one in use, never 'auto'.
         """
         return {
-            "giga_macs_128": giga_macs(self.network),
             "precision": self.precision,
             "device": describe_device(next(self.network.parameters()).device),
         }

@@ -31,7 +31,7 @@ class TrainedModel:
     @property
     def giga_macs(self) -> float | None:
         """Multiplications for 128x128 pixels, in 1e9; None if not recorded."""
-        found: float | None = self.evaluation.get("giga_macs_128")
+        found: float | None = self.facts.get("giga_macs_128")
         return found
 
     @property

@@ -15,7 +15,7 @@ from pipeline.config.running import Train
 from pipeline.datasets.batches import TRAINING_SIGNALS, Batch, batches
 from pipeline.device import autocast
 from pipeline.methods.method import Draws, Progress
-from pipeline.models.build import parameter_count
+from pipeline.models.build import giga_macs, parameter_count
 from pipeline.models.weights import save_tensors
 from pipeline.randomness import stable_seed, torch_generator
 from pipeline.runtime.checkpoints import Checkpoint
@@ -187,6 +187,7 @@ def _save_result(training: Training) -> None:
         **training.facts,
         "steps": state.step,
         "parameters": own,
+        "giga_macs_128": giga_macs(restorer),
         "extra_parameters": parameter_count(training.method) - own,
         "measured": _measure(training),
     }

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.config.methods import ReleasedWeights
 from pipeline.config.restorers import RestorerSettings
-from pipeline.models.build import build_restorer, parameter_count
+from pipeline.models.build import build_restorer, giga_macs, parameter_count
 from pipeline.models.weights import load_strictly, save_tensors
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import sha256_of, write_text
@@ -41,6 +41,7 @@ def take_over(weights: ReleasedWeights, run: Run, restorer: RestorerSettings) ->
         "image_range": weights.image_range,
         "seed": run.seed,
         "parameters": parameter_count(network),
+        "giga_macs_128": giga_macs(network),
     }
     save_tensors(run.training / MODEL_FILE, network.state_dict(), facts)
     save_tensors(run.training / SNAPSHOTS_FILE, {}, {})

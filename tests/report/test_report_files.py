@@ -199,8 +199,7 @@ def test_every_number_has_its_command(params: Params) -> None:
 
 
 def test_what_restoring_takes(params: Params) -> None:
-    folder = Run(TASK, "vanilla", 0).evaluation
-    (folder / "facts.json").write_text('{"giga_macs_128": 12.4399, "lpips": "no"}')
+    test_report.write_model(params, Run(TASK, "vanilla", 0), giga_macs_128=12.4399)
     test_report.write_model(params, Run(TASK, "noise_space", 0), extra_parameters=98_765)
     write_report(params, OUT)
     text = (OUT / "report.md").read_text()

@@ -112,7 +112,7 @@ def results(name: str, giga_macs: float | None, **psnr: list[list[float]]) -> Ta
         name, "own", "sidd", names, names, "real", False, True, 0, values, values, {}, "", {}, ""
     )
     models = {
-        method: (TrainedModel(Run(name, method, 0), {}, {}, {"giga_macs_128": giga_macs}),)
+        method: (TrainedModel(Run(name, method, 0), {"giga_macs_128": giga_macs}, {}, {}),)
         for method in values
         if method != DEGRADED
     }

@@ -56,6 +56,7 @@ def test_it_restores_as_the_authors_code_does(
             np.testing.assert_allclose(restored.transpose(2, 0, 1), expected, atol=1e-5)
     _, facts = load_tensors(RUN.training / MODEL_FILE)
     assert facts["method"] == "released" and "steps" not in facts
+    assert facts["giga_macs_128"] > 0
     assert (RUN.training / LOG_FILE).read_text() == "step\n"
 
 

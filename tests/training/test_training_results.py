@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from pipeline.methods.method import build_method
+from pipeline.models.build import build_restorer, giga_macs
 from pipeline.models.restorers.unet import UNet
 from pipeline.models.weights import load_tensors
 from pipeline.runtime.checkpoints import (
@@ -34,6 +35,7 @@ from pipeline.training.loop import train
 from tests.helpers.training_job import (
     BASELINES,
     NOISE_SPACE,
+    RESTORER,
     STEPS,
     TRAIN,
     VANILLA,
@@ -109,6 +111,7 @@ def test_of_a_baseline_the_restorer_alone_is_kept(
     assert kept.keys() == load_tensors(tmp_path / "vanilla" / MODEL_FILE)[0].keys()
     others = build_method(UNet(levels=2, channels=4), BASELINES[name]).learning_rate_factors()
     assert (facts["extra_parameters"] > 0) == bool(others)
+    assert facts["giga_macs_128"] == giga_macs(build_restorer(RESTORER)) > 0
 
 
 def test_only_a_method_that_asks_for_the_truth_opens_it(
