@@ -85,10 +85,10 @@ class PlainStep:
 def plain_denoiser(denoiser: nn.Module) -> Denoiser:
     """Return the denoiser with an unmodified diffusers network inside, with the same weights."""
     assert isinstance(denoiser, Denoiser)
-    plain = UNet2DModel.from_config(denoiser.unet.config)  # type: ignore[no-untyped-call]
+    plain = UNet2DModel.from_config(denoiser.unet.config)
     plain.load_state_dict(denoiser.unet.state_dict())
     denoiser.unet = plain.train(denoiser.training)
-    denoiser.checkpointed = (ResnetBlock2D,)  # type: ignore[assignment]
+    denoiser.checkpointed = (ResnetBlock2D,)
     return denoiser
 
 

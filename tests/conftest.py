@@ -20,6 +20,8 @@ from tests.helpers.workspace import Workspace, clone, copy, make_one_task_origin
 
 Pixels = NDArray[np.uint8]
 
+LONGEST_WITHOUT_GRAPH = "test_restorers.py"
+
 # of this process and all that tests start: as many threads as processors in each of several
 # processes are many times slower than one in each
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -120,13 +122,27 @@ def finished(pretrained: Workspace, tmp_path_factory: pytest.TempPathFactory) ->
     return Workspace(once(tmp_path_factory, "finished", build))
 
 
+@pytest.hookimpl(trylast=True)  # once what is not run has been left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest modules, so that no process waits for the other at the end."""
-    items.sort(
-        key=lambda item: (
-            "whole_graph" not in item.path.parts and not item.get_closest_marker("graph")
-        )
-    )
+    """Begin with the longest modules, so that no process waits for the other at the end.
+
+    Those of the graph share a clone. While one process makes it, the other has a module without.
+    """
+    graph = [item for item in items if _runs_the_graph(item)]
+    first = graph[0].path if graph else None
+
+    def place(item: pytest.Item) -> int:
+        if item.path == first:
+            return 0
+        if item.path.name == LONGEST_WITHOUT_GRAPH:
+            return 1
+        return 2 if _runs_the_graph(item) else 3
+
+    items.sort(key=place)
+
+
+def _runs_the_graph(item: pytest.Item) -> bool:
+    return "whole_graph" in item.path.parts or bool(item.get_closest_marker("graph"))
 
 
 @pytest.fixture
