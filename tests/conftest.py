@@ -21,6 +21,7 @@ from tests.helpers.workspace import Workspace, clone, copy, make_one_task_origin
 Pixels = NDArray[np.uint8]
 
 LONGEST_WITHOUT_GRAPH = "test_restorers.py"
+"""Of the modules that need no clone; tests/README.md says what it is for."""
 
 # of this process and all that tests start: as many threads as processors in each of several
 # processes are many times slower than one in each
