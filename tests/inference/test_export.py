@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +15,8 @@ import torch
 from pipeline.commands.export import main
 from pipeline.config.build import build
 from pipeline.config.restorers import RestorerSettings
-from pipeline.inference.model import load_network
+from pipeline.inference.model import InRange, load_network
+from pipeline.inference.onnx import export_onnx
 from pipeline.models.build import build_restorer, giga_macs
 from pipeline.models.weights import save_tensors
 from pipeline.runtime.errors import UserError
@@ -112,6 +113,48 @@ def test_mistakes_end_in_one_line(words: list[str], message: str, tmp_path: Path
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1 or done.stderr.startswith("usage")
+
+
+class OfOneSize(torch.nn.Module):
+    """A mask, or a division into windows, has the size that the exporter sees."""
+
+    factor = 4
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images * torch.ones(images.shape[2:].numel()).view(*map(int, images.shape[2:]))
+
+
+class EveryTimeAnother(OfOneSize):
+    """A number that Python computes is in the file as it was when the exporter looked."""
+
+    calls = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return images * self.calls
+
+
+class ByItsPixels(OfOneSize):
+    """A choice that depends on the image cannot be followed."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images if images.sum() > 0 else -images
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (OfOneSize, "ONNXRuntimeError"),
+        (EveryTimeAnother, r"its results differ by \d"),
+        (ByItsPixels, "Failed to export"),
+    ],
+)
+def test_what_cannot_be_of_any_size_is_refused(
+    network: type[OfOneSize], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"cannot be written as ONNX of any size.*{reason}"):
+        export_onnx(cast(InRange, network()), FACTS, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_packages_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from pipeline.models.checkpointing import checkpoint_gradients
 from pipeline.models.denoiser.network import Denoiser
 from tests.helpers.small_restorers import SMALL
 
+LONG_TO_READ = {"restormer", "uformer"}  # a thousand operations
 CHECKPOINTED = [False, pytest.param(True, marks=pytest.mark.slow)]
 
 
@@ -35,7 +36,13 @@ def is_one_graph(network: nn.Module, *given: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("checkpointed", CHECKPOINTED)
-@pytest.mark.parametrize("name", sorted(SMALL))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in LONG_TO_READ))
+        for name in sorted(SMALL)
+    ],
+)
 def test_a_restorer_is_one_graph(name: str, checkpointed: bool) -> None:
     settings = build(RestorerSettings, {"kind": name, **SMALL[name]}, "restorer")
     restorer = build_restorer(settings)

@@ -261,7 +261,7 @@ def test_a_moving_average_keeps_what_is_no_weight(network: torch.nn.Module) -> N
     torch.testing.assert_close(average.eval()(given), network.eval()(given))
 
 
-LONG_TO_EXPORT = {"restormer", "uformer"}  # a thousand operations
+LONG_TO_EXPORT = {"restormer", "swinir", "uformer"}  # a thousand operations
 
 
 @pytest.mark.parametrize(
