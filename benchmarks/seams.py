@@ -17,7 +17,8 @@ from skimage import data
 
 from pipeline.images.pixels import Image as Floats
 from pipeline.images.pixels import Pixels, as_float, to_uint8
-from pipeline.inference.model import load_network, restore
+from pipeline.inference.model import load_network
+from pipeline.inference.tiled import restore
 from pipeline.report.examples.choice import CROP_PIXELS, Example, Examples, Panel
 from pipeline.report.examples.grids import image_grid
 from pipeline.runtime.files import replacing

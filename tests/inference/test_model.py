@@ -16,7 +16,8 @@ from pipeline.config.running import Evaluate
 from pipeline.device import describe_device
 from pipeline.images.pixels import Image
 from pipeline.images.tiles import aligned_tiles, starts
-from pipeline.inference.model import InRange, Model, load_model, restore
+from pipeline.inference.model import InRange, Model, load_model
+from pipeline.inference.tiled import restore
 from pipeline.models.build import build_restorer, giga_macs
 from pipeline.models.restorers.unet import UNet
 from pipeline.models.weights import save_tensors

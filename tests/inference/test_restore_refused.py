@@ -19,8 +19,9 @@ from benchmarks import restore_large, seams
 from pipeline.config.build import build
 from pipeline.config.restorers import RestorerSettings
 from pipeline.images.tiles import aligned_tiles
-from pipeline.inference.model import InRange, restore
+from pipeline.inference.model import InRange
 from pipeline.inference.photographs.reading import open_photograph
+from pipeline.inference.tiled import restore
 from pipeline.models.build import build_restorer
 from pipeline.models.weights import save_tensors
 from pipeline.runtime.errors import UserError

@@ -24,8 +24,9 @@ from pipeline.config.restorers import RestorerSettings
 from pipeline.config.running import Evaluate
 from pipeline.datasets.batches import Batch
 from pipeline.dry_run.measuring import write_stand_ins
-from pipeline.inference.model import load_model, load_network, restore
+from pipeline.inference.model import load_model, load_network
 from pipeline.inference.onnx import export_onnx
+from pipeline.inference.tiled import restore
 from pipeline.methods.bottleneck import Bottleneck
 from pipeline.methods.method import Progress, build_method
 from pipeline.models.build import build_restorer, giga_macs, parameter_count, skeleton

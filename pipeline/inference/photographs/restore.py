@@ -51,7 +51,8 @@ def load_rows_restorer(models: list[Path], settings: Evaluate) -> RowsRestorer:
         UserError: a file is missing, damaged, or holds other weights than its facts say.
     """
     from pipeline.device import prepare_torch, use_precision
-    from pipeline.inference.model import load_network, on_device, restore_rows
+    from pipeline.inference.model import load_network, on_device
+    from pipeline.inference.tiled import restore_rows
 
     prepare_torch(settings.threads)
     precision = use_precision(settings.precision)

@@ -16,10 +16,11 @@ from pipeline.models.denoiser.normalized_convolution import (
 class ResidualBlock(nn.Module):
     """The residual block of diffusers with the same weights, for less memory and time.
 
-    It keeps one input of each convolution's normalization for the backward pass, where diffusers'
-    ``ResnetBlock2D`` keeps every result up to the convolution. See ``NormalizedConvolution``. The
-    noise level scales and shifts the second normalization. A block that halves or doubles the sides
-    does so before its first convolution, and to what it adds its result to.
+    Of a large batch it keeps one input of each convolution's normalization for the backward pass,
+    where diffusers' ``ResnetBlock2D`` keeps every result up to the convolution. See
+    ``normalized_convolution``. The noise level scales and shifts the second normalization. A block
+    that halves or doubles the sides does so before its first convolution, and to what it adds its
+    result to.
     """
 
     def __init__(self, block: Any) -> None:
