@@ -58,6 +58,16 @@ def test_all_is_well(found: Callable[..., dict[str, Finding]]) -> None:
     assert str(found()["threads"]).startswith("ok   threads ")
 
 
+def test_slurm_without_its_controller_is_told(
+    found: Callable[..., dict[str, Finding]], tmp_path: Path
+) -> None:
+    sinfo = tmp_path / "bin" / "sinfo"
+    sinfo.write_text("#!/bin/sh\necho no route >&2\nexit 1\n")
+    (tmp_path / "bin" / "sbatch").symlink_to(sinfo)
+    told = str(found()["Slurm"])
+    assert told.startswith("fix ") and "no route; is slurmctld up?" in told
+
+
 def hold_turn() -> None:
     RUNNING.parent.mkdir(parents=True)
     file = RUNNING.open("w")
